@@ -1,0 +1,22 @@
+"""Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
+
+from jaxcam import maps as maps
+from jaxcam import targets as targets
+from jaxcam._version import __version__ as __version__
+from jaxcam.adapters import linen as linen
+from jaxcam.adapters import nnx as nnx
+from jaxcam.explainers.gradient import cam as cam
+from jaxcam.explainers.gradient import eigen_cam as eigen_cam
+from jaxcam.explainers.gradient import eigen_grad_cam as eigen_grad_cam
+from jaxcam.explainers.gradient import grad_cam as grad_cam
+from jaxcam.explainers.gradient import grad_cam_plus_plus as grad_cam_plus_plus
+from jaxcam.explainers.gradient import hires_cam as hires_cam
+from jaxcam.explainers.gradient import layer_cam as layer_cam
+from jaxcam.explainers.gradient import xgrad_cam as xgrad_cam
+from jaxcam.explainers.perturbation import ablation_cam as ablation_cam
+from jaxcam.explainers.perturbation import score_cam as score_cam
+from jaxcam.layers import activations_and_gradients as activations_and_gradients
+from jaxcam.layers import layers as layers
+from jaxcam.layers import split as split
+from jaxcam.layers import tag as tag
+from jaxcam.layers import tap as tap

@@ -1,0 +1,1 @@
+"""Explainers: functions (forward, images, targets, *, layer) -> raw maps."""

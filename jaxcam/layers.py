@@ -1,0 +1,360 @@
+"""Layers: naming activations inside a model, finding them, and reaching in.
+
+A layer is an activation that carries a name. The name is an identity equation in the traced program (`tag`), planted by
+the model's author or by an adapter (`linen`, `nnx`) on every submodule's output, and it survives `jax.jit`,
+`nn.remat`, `vmap` and every other transformation. The n-th use of a name is the layer `name@n`. A tag that stands
+directly on an equal tag is the same layer.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxcam import trace
+from jaxcam.targets import Targets, check, scores
+
+Forward = Callable[[jax.Array], Any]
+Layer = str | Sequence[str] | None
+
+
+class Site(NamedTuple):
+    """A layer's place in a program."""
+
+    name: str
+    path: trace.Path
+    aval: jax.ShapeDtypeStruct
+    loop: str | None  # the primitive that hides the site (scan, while, cond ...), if any
+
+
+class Layers(dict):
+    """`{name: ShapeDtypeStruct}` in execution order; `default` is the one that `layer=None` picks (or None)."""
+
+    @property
+    def default(self) -> str | None:
+        """The last activation with spatial extent."""
+        return next((name for name, aval in reversed(self.items()) if _spatial(aval)), None)
+
+
+class Split(NamedTuple):
+    """A forward pass cut at one layer: `head(activations)` gives the logits without running the trunk again."""
+
+    logits: jax.Array
+    activations: jax.Array
+    head: Callable[[jax.Array], jax.Array]
+    aux: Any
+
+
+def tag(x: jax.Array, name: str) -> jax.Array:
+    """Names an activation: x -> x, an identity under every transformation.
+
+    Args:
+        x: any array.
+        name: the layer's name; used again, it gives the layers `name`, `name@2`, ...
+
+    Returns:
+        x.
+
+    Raises:
+        ValueError: `name` is not a non-empty string without "@".
+    """
+    if not isinstance(name, str) or not name or "@" in name:
+        raise ValueError(f"name: got {name!r}, expected a non-empty string without '@'")
+    return checkpoint_name(x, name)
+
+
+def layers(forward: Forward, images: Any) -> Layers:
+    """Lists the layers of `forward`, by abstract evaluation only.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]` (or a tuple that begins with them).
+        images: an array or a `jax.ShapeDtypeStruct`.
+
+    Returns:
+        `{name: ShapeDtypeStruct}` in execution order. `.default` names the layer that `layer=None` explains.
+    """
+    return _layers(find(trace.trace(forward, images)))
+
+
+def tap(forward: Forward, layer: Layer = None) -> Callable:
+    """Opens `forward` at a layer: `(images, delta) -> (logits, activations)`, with delta added at the layer.
+
+    d logits / d delta at delta = 0 is the gradient with respect to the activations, and nothing below the layer is
+    differentiated.
+
+    Args:
+        forward: images -> logits. What else it returns is passed on in place of the logits.
+        layer: a name, several (then delta and activations are dicts), or None for the last layer with spatial extent.
+
+    Returns:
+        A function of `images` and `delta` (None adds nothing). It raises a ValueError for a layer that does not exist,
+        lies inside a loop, or has another shape than its delta.
+    """
+
+    def tapped(images: jax.Array, delta: Any = None) -> tuple[Any, Any]:
+        program = trace.trace(forward, images)
+        sites = select(program, layer)
+        many = not (layer is None or isinstance(layer, str))
+        deltas = {} if delta is None else dict(delta) if many else {sites[0].name: delta}
+        outputs, found = run(program, images, sites, deltas)
+        return outputs, found if many else found[sites[0].name]
+
+    return tapped
+
+
+def activations_and_gradients(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    layer: Layer = None,
+    has_aux: bool = False,
+) -> tuple:
+    """A and G = dY/dA at a layer, from one forward pass and the backward pass of what lies above the layer.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`, or `(logits, aux)` with `has_aux`.
+        images: `[B, H, W, C]`.
+        targets: see `jaxcam.targets.check`.
+        layer: a name, several names, or None for the last layer with spatial extent.
+        has_aux: whether `forward` returns `(logits, aux)`.
+
+    Returns:
+        `(logits, A, G)`, with `aux` appended if `has_aux`. A is `[B, h, w, c]`, G the same or `[B, K, h, w, c]` for K
+        targets per image; for several layers both are dicts by name. A target function must score each image by itself.
+
+    Raises:
+        ValueError: images, targets, layer or what `forward` returns do not fit; the message says what was expected.
+    """
+    check_images(images)
+    program = trace.trace(forward, images)
+    batch, classes = check_logits(program, images, has_aux)
+    check(targets, batch, classes)
+    sites = select(program, layer)
+
+    def tapped(deltas: dict) -> tuple:
+        outputs, acts = run(program, images, sites, deltas)
+        logits, aux = outputs if has_aux else (outputs, None)
+        return logits, (acts, aux)
+
+    zeros = {s.name: jnp.zeros(s.aval.shape, s.aval.dtype) for s in sites}
+    logits, pull, (acts, aux) = jax.vjp(tapped, zeros, has_aux=True)
+    grads = _pull_scores(pull, logits, targets)
+    if layer is None or isinstance(layer, str):
+        acts, grads = acts[sites[0].name], grads[sites[0].name]
+    return (logits, acts, grads, aux) if has_aux else (logits, acts, grads)
+
+
+def split(forward: Forward, images: jax.Array, layer: str | None = None, *, has_aux: bool = False) -> Split:
+    """Cuts `forward` at one layer, so that what lies above it can be run again alone.
+
+    Args:
+        forward: images -> logits.
+        images: `[B, H, W, C]`.
+        layer: a name, or None for the last layer with spatial extent.
+        has_aux: whether `forward` returns `(logits, aux)`.
+
+    Returns:
+        The logits, the activations, `head`: activations -> logits for these images, and aux (or None). Everything that
+        does not depend on the activations, side branches too, has been computed once and is held by `head`.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    program = trace.trace(forward, images)
+    check_logits(program, images, has_aux)
+    (site,) = select(program, layer)
+    tree = jax.tree.structure(program.shapes)
+    memo: dict[trace.Path, list] = {}
+
+    def remember(path: trace.Path, eqn: Any, values: list) -> list:
+        memo[path] = trace.bind(eqn, values)
+        return memo[path]
+
+    opens = _opens([site])
+    outputs = jax.tree.unflatten(tree, trace.evaluate(program.closed, [images], remember, opens=opens))
+    logits, aux = outputs if has_aux else (outputs, None)
+    (activations,) = memo[site.path]
+
+    def head(replaced: jax.Array) -> jax.Array:
+        def visit(path: trace.Path, eqn: Any, boxes: list) -> list:
+            if path == site.path:
+                return [(replaced, True)]
+            if not any(above for _, above in boxes):
+                return [(value, False) for value in memo[path]]
+            return [(value, True) for value in trace.bind(eqn, [value for value, _ in boxes])]
+
+        lift = lambda value: (value, False)
+        results = trace.evaluate(program.closed, [(images, False)], visit, opens=opens, lift=lift)
+        replaced_outputs = jax.tree.unflatten(tree, [value for value, _ in results])
+        return replaced_outputs[0] if has_aux else replaced_outputs
+
+    return Split(logits, activations, head, aux)
+
+
+def find(program: trace.Program) -> list[Site]:
+    """Every tag of a program in execution order, also those that a loop hides.
+
+    The walk carries, for each variable, the name of the tag that produced it: a tag on an equal tag is skipped.
+    """
+    sites: list[Site] = []
+    count: Counter = Counter()
+
+    def add(name: str, path: trace.Path, aval: Any, loop: str | None = None) -> None:
+        count[name] += 1
+        unique = name if count[name] == 1 else f"{name}@{count[name]}"
+        sites.append(Site(unique, path, jax.ShapeDtypeStruct(aval.shape, aval.dtype), loop))
+
+    def visit(path: trace.Path, eqn: Any, origins: list) -> list:
+        if _is_tag(eqn):
+            if origins[0] != eqn.params["name"]:
+                add(eqn.params["name"], path, eqn.outvars[0].aval)
+            return [eqn.params["name"]]
+        for sub in trace.jaxprs_in_params(eqn.params):
+            for e in _tags(sub):
+                add(e.params["name"], path, e.outvars[0].aval, eqn.primitive.name)
+        return [None] * len(eqn.outvars)
+
+    opens = lambda path, eqn: trace.contains(eqn, _is_tag)
+    trace.evaluate(
+        program.closed, [None] * len(program.closed.jaxpr.invars), visit, opens=opens, lift=lambda value: None
+    )
+    return sites
+
+
+def select(program: trace.Program, layer: Layer) -> list[Site]:
+    """The sites of the layers asked for, in the order asked.
+
+    Raises:
+        ValueError: no layers at all, an unknown name (the closest ones are named), a layer inside a loop.
+    """
+    sites = {site.name: site for site in find(program)}
+    listed = _layers(list(sites.values()))
+    if layer is None:
+        if listed.default is None:
+            raise ValueError(
+                f"layer: forward has no activation with spatial extent among its {len(listed)} layers; name them "
+                "with jaxcam.tag, or wrap the model with jaxcam.linen(model, variables) or jaxcam.nnx(model)"
+            )
+        layer = listed.default
+    names = [layer] if isinstance(layer, str) else list(layer)
+    if not names:
+        raise ValueError("layer: got no names, expected at least one")
+    return [_check_site(name, sites, listed) for name in names]
+
+
+def run(program: trace.Program, images: jax.Array, sites: Sequence[Site], deltas: dict) -> tuple[Any, dict]:
+    """Evaluates a program with `deltas` added at `sites`; returns what it returns, and the activations there."""
+    names = {site.path: site.name for site in sites}
+    found = {}
+
+    def visit(path: trace.Path, eqn: Any, values: list) -> list:
+        out = trace.bind(eqn, values)
+        if path in names:
+            name = names[path]
+            out = [_shift(out[0], deltas[name], name)] if name in deltas else out
+            found[name] = out[0]
+        return out
+
+    outputs = trace.evaluate(program.closed, [images], visit, opens=_opens(sites))
+    return jax.tree.unflatten(jax.tree.structure(program.shapes), outputs), {s.name: found[s.name] for s in sites}
+
+
+def check_images(images: jax.Array) -> None:
+    """Raises a ValueError unless `images` is `[B, H, W, C]` and, where its values are known, finite."""
+    if jnp.ndim(images) != 4:
+        raise ValueError(f"images: got shape {jnp.shape(images)}, expected [B, H, W, C]")
+    if not jnp.issubdtype(images.dtype, jnp.inexact):
+        return
+    try:
+        finite = bool(jnp.isfinite(images).all())
+    except jax.errors.ConcretizationTypeError:
+        return
+    if not finite:
+        raise ValueError("images: got NaN or infinite values, expected finite ones")
+
+
+def check_logits(program: trace.Program, images: Any, has_aux: bool) -> tuple[int, int]:
+    """`(B, N)` of the logits that a traced model returns.
+
+    Raises:
+        ValueError: it returns something else than `[B, N]`, or than `(logits, aux)` with `has_aux`.
+    """
+    shapes, expected = program.shapes, f"logits [{images.shape[0]}, N]"
+    if has_aux:
+        if not (isinstance(shapes, tuple) and len(shapes) == 2):
+            raise ValueError(f"forward: got {_describe(shapes)} with has_aux=True, expected a pair ({expected}, aux)")
+        shapes = shapes[0]
+    if isinstance(shapes, tuple | list | dict):
+        raise ValueError(
+            f"forward: got {_describe(shapes)}, expected {expected}; if it returns (logits, aux), pass has_aux=True"
+        )
+    if len(shapes.shape) != 2 or shapes.shape[0] != images.shape[0]:
+        raise ValueError(f"forward: got an output of shape {tuple(shapes.shape)}, expected {expected}")
+    return shapes.shape
+
+
+def check_spatial(activations: jax.Array, name: str = "activations") -> jax.Array:
+    """Returns `activations`; raises a ValueError unless they are `[B, h, w, c]`."""
+    if activations.ndim != 4 or 0 in activations.shape:
+        raise ValueError(f"{name}: got shape {tuple(activations.shape)}, expected spatial extent, [B, h, w, c]")
+    return activations
+
+
+def _spatial(aval: Any) -> bool:
+    return len(aval.shape) == 4 and aval.shape[1] * aval.shape[2] > 1
+
+
+def _layers(sites: Sequence[Site]) -> Layers:
+    return Layers((site.name, site.aval) for site in sites if site.loop is None)
+
+
+def _is_tag(eqn: Any) -> bool:
+    return eqn.primitive.name == "name"
+
+
+def _tags(jaxpr: Any) -> list:
+    own = [e for e in jaxpr.eqns if _is_tag(e)]
+    return own + [t for e in jaxpr.eqns for sub in trace.jaxprs_in_params(e.params) for t in _tags(sub)]
+
+
+def _opens(sites: Sequence[Site]) -> Callable:
+    """Opens only the calls on the way to a site: other nn.remat blocks keep saving memory, and relu its gradient."""
+    prefixes = {site.path[:depth] for site in sites for depth in range(1, len(site.path))}
+    return lambda path, eqn: path in prefixes
+
+
+def _shift(x: jax.Array, delta: jax.Array, name: str) -> jax.Array:
+    if jnp.shape(delta) != x.shape:
+        raise ValueError(f"delta: got shape {jnp.shape(delta)}, expected {x.shape}, as layer {name!r}")
+    return x + delta.astype(x.dtype)
+
+
+def _pull_scores(pull: Callable, logits: jax.Array, targets: Targets) -> dict:
+    """Pulls one cotangent per target through the backward pass, all K of them in one batched pass."""
+    values, pull_logits = jax.vjp(lambda z: scores(z, targets), logits)
+    if values.ndim == 1:
+        return pull(pull_logits(jnp.ones_like(values))[0])[0]
+    basis = jnp.eye(values.shape[1], dtype=values.dtype)[:, None, :] * jnp.ones_like(values)
+    grads = jax.vmap(lambda cotangent: pull(pull_logits(cotangent)[0])[0])(basis)
+    return {name: jnp.moveaxis(grad, 0, 1) for name, grad in grads.items()}
+
+
+def _check_site(name: str, sites: dict[str, Site], listed: Layers) -> Site:
+    site = sites.get(name)
+    if site is None:
+        close = difflib.get_close_matches(str(name), listed, n=4, cutoff=0.3) or list(listed)[-4:]
+        raise ValueError(f"layer: got {name!r}, expected one of the model's {len(listed)} layers, such as {close}")
+    if site.loop is not None:
+        raise ValueError(
+            f"layer: {name!r} lies inside a {site.loop}, where one equation stands for many activations; tag its result"
+        )
+    return site
+
+
+def _describe(shapes: Any) -> str:
+    return f"a {type(shapes).__name__}" if isinstance(shapes, tuple | list | dict) else f"shape {tuple(shapes.shape)}"

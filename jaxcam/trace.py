@@ -1,0 +1,105 @@
+"""The interpreter: run a traced program again with some of its equations replaced.
+
+A model is traced once into a jaxpr. `evaluate` walks that program in execution order and hands every equation to
+`visit`, which returns what the equation's outputs shall be. What flows along the variables is up to the caller: arrays
+(a tap), arrays with facts about them (LRP), or facts alone (an analysis that runs nothing). One walk serves them all.
+
+An equation's place is its `path`, the indices of the equations that lead to it through nested calls. A function that is
+jitted once and called twice is one sub-program at two places, so paths, not equations, identify what is executed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+
+Path = tuple[int, ...]
+Visit = Callable[[Path, JaxprEqn, list], Sequence]
+
+# Calls that mean no more than their body: safe to replace by the body's equations.
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
+# Calls whose body has another derivative than its equations taken one by one: jax.nn.relu's is 0 at 0, its body's 1/2.
+# They are opened only where a caller must reach inside.
+CUSTOM_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call"})
+
+
+class Program(NamedTuple):
+    """A traced function: its program, and the structure and shapes of what it returns."""
+
+    closed: ClosedJaxpr
+    shapes: Any  # a pytree of ShapeDtypeStruct
+
+
+def trace(function: Callable, *args: Any) -> Program:
+    """Traces `function` into a program of equations without running it.
+
+    Args:
+        function: any JAX-traceable function. It may close over arrays or over the tracers of an outer transformation.
+        *args: arrays or `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        The program. Arrays that `function` closes over become its constants.
+    """
+    # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has changed since.
+    closed, shapes = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*args)
+    return Program(closed, shapes)
+
+
+def bind(eqn: JaxprEqn, values: Sequence) -> list:
+    """Applies an equation's own primitive to `values`, whatever they are by now."""
+    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """The sub-program that an equation calls exactly once with its own operands, or None (also for loops)."""
+    if eqn.primitive.name not in CALLS | CUSTOM_DERIVATIVE:
+        return None
+    inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return ClosedJaxpr(inner, ()) if isinstance(inner, Jaxpr) else inner
+
+
+def contains(eqn: JaxprEqn, wanted: Callable[[JaxprEqn], bool]) -> bool:
+    """Whether an equation, or any equation in its sub-programs (loop bodies too), is `wanted`."""
+    return wanted(eqn) or any(contains(e, wanted) for sub in jaxprs_in_params(eqn.params) for e in sub.eqns)
+
+
+def evaluate(
+    closed: ClosedJaxpr,
+    args: Sequence,
+    visit: Visit,
+    *,
+    opens: Callable[[Path, JaxprEqn], bool],
+    lift: Callable[[Any], Any] = lambda value: value,
+    path: Path = (),
+) -> list:
+    """Runs a program with every equation's result given by `visit`.
+
+    Args:
+        closed: the program.
+        args: one value per input variable.
+        visit: `(path, equation, values of its operands) -> values of its results`.
+        opens: `(path, equation) -> bool`: whether to walk into a call's body instead of visiting the call.
+        lift: makes a value of a constant array.
+        path: where this program stands inside an outer one.
+
+    Returns:
+        The values of the program's outputs.
+    """
+    env: dict = dict(zip(closed.jaxpr.constvars, map(lift, closed.consts), strict=True))
+    env |= zip(closed.jaxpr.invars, args, strict=True)
+
+    def read(atom: Any) -> Any:
+        return lift(atom.val) if isinstance(atom, Literal) else env[atom]
+
+    for index, eqn in enumerate(closed.jaxpr.eqns):
+        here, values = (*path, index), [read(v) for v in eqn.invars]
+        inner = body(eqn)
+        with eqn.ctx.manager:
+            if inner is not None and opens(here, eqn):
+                results = evaluate(inner, values, visit, opens=opens, lift=lift, path=here)
+            else:
+                results = visit(here, eqn, values)
+        env |= zip(eqn.outvars, results, strict=True)
+    return [read(v) for v in closed.jaxpr.outvars]

@@ -1,0 +1,31 @@
+"""Session-wide settings and fixtures. The environment must be set before jax is imported anywhere."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores (ecosystem.md 1b).
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+os.environ.setdefault("PJRT_NPROC", "16")
+# Compile time dominates these tests; `.ci/run` runs one job with all optimisations.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import numpy as np
+import pytest
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of reference outputs and trained nets beside the checkout; its tests skip visibly without it."""
+    if not (SHARED / "reference").is_dir():
+        pytest.skip(f"no reference data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded NumPy generator."""
+    return np.random.default_rng(0)
