@@ -76,6 +76,9 @@ def layers(forward: Forward, images: Any) -> Layers:
 
     Returns:
         `{name: ShapeDtypeStruct}` in execution order. `.default` names the layer that `layer=None` explains.
+
+    Raises:
+        TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`; what `forward` raises when traced, as it is.
     """
     return _layers(find(trace.trace(forward, images)))
 
@@ -91,8 +94,11 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
         layer: a name, several (then delta and activations are dicts), or None for the last layer with spatial extent.
 
     Returns:
-        A function of `images` and `delta` (None adds nothing). It raises a ValueError for a layer that does not exist,
-        lies inside a loop, or has another shape than its delta.
+        A function of `images` and `delta` (None adds nothing).
+
+    Raises:
+        ValueError: (when the function is called) a layer does not exist, lies inside a loop, or has another shape than
+            its delta.
     """
 
     def tapped(images: jax.Array, delta: Any = None) -> tuple[Any, Any]:

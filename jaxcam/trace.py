@@ -60,6 +60,14 @@ def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
     return ClosedJaxpr(inner, ()) if isinstance(inner, Jaxpr) else inner
 
 
+def describe(eqn: JaxprEqn) -> str:
+    """An equation's primitive for an error message, with the function that it calls: `custom_jvp_call (relu)`."""
+    inner = body(eqn)
+    inside = [str(e.params.get("name", e.primitive.name)) for e in inner.jaxpr.eqns] if inner else []
+    called = eqn.params.get("name") or ", ".join(inside)
+    return f"{eqn.primitive.name} ({called})" if called else eqn.primitive.name
+
+
 def contains(eqn: JaxprEqn, wanted: Callable[[JaxprEqn], bool]) -> bool:
     """Whether an equation, or any equation in its sub-programs (loop bodies too), is `wanted`."""
     return wanted(eqn) or any(contains(e, wanted) for sub in jaxprs_in_params(eqn.params) for e in sub.eqns)

@@ -64,10 +64,10 @@ def _state(eqn: object, states: list, shape: tuple) -> int | str | None:
             return MAP
         if name == "mul" and len(known) == 1 and _is_scalar(eqn, 0):
             return MAP
-        return POOLED if _pools(eqn, shape) else _label(eqn)
+        return POOLED if _pools(eqn, shape) else trace.describe(eqn)
     if name in _RESHAPES or (name in _AFFINE and _is_affine(name, states)):
         return POOLED
-    return _label(eqn)
+    return trace.describe(eqn)
 
 
 def _is_affine(name: str, states: list) -> bool:
@@ -89,8 +89,3 @@ def _pools(eqn: object, shape: tuple) -> bool:
         whole = tuple(eqn.params["window_dimensions"]) == (1, shape[1], shape[2], 1)
         return whole and not np.any(eqn.params["padding"])
     return False
-
-
-def _label(eqn: object) -> str:
-    called = eqn.params.get("name")
-    return f"{eqn.primitive.name} ({called})" if isinstance(called, str) else eqn.primitive.name
