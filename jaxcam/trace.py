@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxprs_in_params
 
 Path = tuple[int, ...]
 Visit = Callable[[Path, JaxprEqn, list], Sequence]
@@ -57,7 +57,8 @@ def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
     if eqn.primitive.name not in CALLS | CUSTOM_DERIVATIVE:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return ClosedJaxpr(inner, ()) if isinstance(inner, Jaxpr) else inner
+    # Since jax 0.11 every jaxpr holds its constants; before, remat's is an open one, with none.
+    return inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
 
 
 def describe(eqn: JaxprEqn) -> str:
