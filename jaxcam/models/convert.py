@@ -1,0 +1,142 @@
+"""Variables <-> state dicts in torchvision's format: its keys, arrays in PyTorch's layout.
+
+The models name their submodules after torchvision's, so a variable's path is its key and no table per model is
+needed: `("params", "layer1.0", "conv1", "kernel")` is `layer1.0.conv1.weight`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxcam.models.registry import ARCHITECTURES, create
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+# Number of dimensions of a kernel -> the axes that take it to PyTorch: HWIO -> OIHW, IO -> OI.
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
+_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+# timm's VGG holds torchvision's weights, its linear layers as convolutions under other names.
+_TIMM = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
+_NAMED = 8  # how many keys an error lists
+
+
+def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
+    """The state dict of a model's variables, as PyTorch would save it (without `num_batches_tracked`).
+
+    Args:
+        variables: `{"params": ..., "batch_stats": ...}` of any Linen model; a module's path, joined by ".",
+            becomes the prefix of its keys.
+
+    Returns:
+        Arrays by key, kernels as OIHW and OI, in the variables' own type.
+
+    Raises:
+        ValueError: a variable that has no counterpart in PyTorch's layers.
+    """
+    return {key: _transpose(np.asarray(value), path, _TO_TORCH) for key, path, value in _entries(variables)}
+
+
+def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """The variables of `create(name)` from a state dict in torchvision's format (or timm's of the same nets).
+
+    Args:
+        name: an architecture, say "resnet50".
+        state_dict: arrays by key in PyTorch's layout. `num_batches_tracked` is ignored.
+        **options: options of `create`; `num_classes` is inferred from the last layer's bias.
+
+    Returns:
+        `{"params": ..., "batch_stats": ...}` in float32.
+
+    Raises:
+        ValueError: keys that are missing, unused or misshapen, each named; or what `create` raises.
+    """
+    state = torchvision_keys(state_dict)
+    return fill(create(name, **infer_classes(name, state, options)), state, name)
+
+
+def fill(model: nn.Module, state: Mapping[str, np.ndarray], name: str = "the model") -> dict[str, Any]:
+    """The variables of `model` from a state dict that fits it, else the error of `check_fit`."""
+    check_fit(model, state, name)
+    flat = {
+        path: jnp.asarray(_transpose(np.asarray(state[key], np.float32), path, _FROM_TORCH))
+        for key, path, _ in _entries(_abstract(model))
+    }
+    return unflatten_dict(flat)
+
+
+def check_fit(model: nn.Module, state: Mapping[str, np.ndarray], name: str) -> None:
+    """Raises ValueError with the missing, unused and misshapen keys of a state that does not fit `model`."""
+    expected, got = expected_shapes(model), {key: tuple(value.shape) for key, value in state.items()}
+    misshapen = [key for key, shape in expected.items() if got.get(key, shape) != shape]
+    findings = {
+        "missing": [key for key in expected if key not in got],
+        "unused": [key for key in got if key not in expected],
+        "misshapen": [f"{key} {got[key]} instead of {expected[key]}" for key in misshapen],
+    }
+    found = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in findings.items() if keys]
+    if found:
+        raise ValueError(f"state_dict: does not fit {name}; {'; '.join(found)}")
+
+
+def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """`{key: shape}` of the state dict that `model` takes, in PyTorch's layout, without running anything."""
+    stand_ins = ((key, path, np.broadcast_to(0, value.shape)) for key, path, value in _entries(_abstract(model)))
+    return {key: _transpose(value, path, _TO_TORCH).shape for key, path, value in stand_ins}
+
+
+def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A state dict under torchvision's keys and shapes: timm's undone, `num_batches_tracked` left out."""
+    state = {}
+    for key, value in state_dict.items():
+        module, _, leaf = key.rpartition(".")
+        if leaf == "num_batches_tracked":
+            continue
+        value = np.asarray(value)
+        if module in _TIMM:
+            module, value = _TIMM[module], value.reshape(len(value), -1) if leaf == "weight" else value
+        state[f"{module}.{leaf}"] = value
+    return state
+
+
+def infer_classes(name: str, state: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with the `num_classes` that the last layer of `state` has, unless they give it."""
+    key = f"{ARCHITECTURES[name][0].classifier}.bias" if name in ARCHITECTURES else None
+    return {"num_classes": len(state[key]), **options} if key in state else dict(options)
+
+
+def listing(keys: Sequence[str]) -> str:
+    """The keys as an error lists them."""
+    return ", ".join(keys[:_NAMED]) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
+
+
+@cache
+def _abstract(model: nn.Module) -> Any:
+    """Shapes of a model's variables; they do not depend on the size of the image."""
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def _entries(variables: Mapping) -> list[tuple[str, tuple[str, ...], Any]]:
+    """`(key, path, value)` of every variable."""
+    return [(_key(path), path, value) for path, value in flatten_dict(dict(variables)).items()]
+
+
+def _key(path: tuple[str, ...]) -> str:
+    if path[-1] not in _LEAVES:
+        raise ValueError(f"variables: {'/'.join(path)} has no counterpart in PyTorch; expected {', '.join(_LEAVES)}")
+    return ".".join((*path[1:-1], _LEAVES[path[-1]]))
+
+
+def _transpose(value: np.ndarray, path: tuple[str, ...], axes: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+    return value.transpose(axes[value.ndim]) if path[-1] == "kernel" else value

@@ -1,0 +1,72 @@
+"""Architectures by name."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxcam.models.resnet import ResNet
+from jaxcam.models.vgg import VGG
+
+_RESNETS = {
+    "resnet18": {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
+    "resnet34": {"stage_sizes": (3, 4, 6, 3), "block": "basic"},
+    "resnet50": {"stage_sizes": (3, 4, 6, 3), "block": "bottleneck"},
+    "resnet101": {"stage_sizes": (3, 4, 23, 3), "block": "bottleneck"},
+    "resnet152": {"stage_sizes": (3, 8, 36, 3), "block": "bottleneck"},
+    "resnet_compact": {"stage_sizes": (2, 2, 2, 2), "widths": (32, 64, 128, 192), "stem": "small"},
+}
+_VGGS = {
+    "vgg11": {"stage_sizes": (1, 1, 2, 2, 2)},
+    "vgg13": {"stage_sizes": (2, 2, 2, 2, 2)},
+    "vgg16": {"stage_sizes": (2, 2, 3, 3, 3)},
+    "vgg19": {"stage_sizes": (2, 2, 4, 4, 4)},
+}
+_VGGS |= {f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _VGGS.items()}
+ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
+    **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
+    **{name: (VGG, fields) for name, fields in _VGGS.items()},
+}
+
+
+def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """A fresh Flax Linen classifier, called as `model.apply(variables, images, train=False) -> logits`.
+
+    Args:
+        name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and vgg11_bn/...
+        num_classes: number of logits.
+        **options: fields of `ResNet` or `VGG` that differ from the architecture's, say `dtype="bfloat16"`.
+
+    Returns:
+        The module; `model.init(key, images)` draws its variables as torchvision does.
+
+    Raises:
+        ValueError: an unknown name (the nearest are named), an unknown option (the valid ones are named) or
+            a value that the option does not take.
+    """
+    if name not in ARCHITECTURES:
+        nearest = difflib.get_close_matches(str(name), ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
+        raise ValueError(f"name: got {name!r}, which is no architecture; nearest: {', '.join(nearest)}")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes: got {num_classes!r}, expected a positive int")
+    module, defaults = ARCHITECTURES[name]
+    valid = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name", "num_classes")]
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise ValueError(f"options: {name} got {', '.join(unknown)}, expected any of {', '.join(valid)}")
+    _check_dtype(options.get("dtype"))
+    fields = {**defaults, **options}
+    hashable = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return module(num_classes=num_classes, **hashable)
+
+
+def _check_dtype(dtype: Any) -> None:
+    try:
+        valid = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"dtype: got {dtype!r}, expected a floating-point type, say 'bfloat16'")

@@ -1,0 +1,189 @@
+"""ResNet v1.5 for `[B, H, W, C]` images, its submodules and layers named as torchvision names them."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcam.layers import tag
+
+
+class Stem(NamedTuple):
+    """What comes before the first stage: one convolution and perhaps torchvision's 3x3 stride-2 max pool."""
+
+    kernel: int
+    stride: int
+    pool: bool
+
+
+class Convolution(NamedTuple):
+    """One convolution of a residual branch; one of them carries the block's stride."""
+
+    kernel: int
+    strided: bool
+    expansion: int
+
+
+STEMS = {
+    "imagenet": Stem(kernel=7, stride=2, pool=True),
+    "small": Stem(kernel=3, stride=1, pool=False),
+    "small_stride2": Stem(kernel=3, stride=2, pool=False),
+}
+BLOCKS = {
+    "basic": (Convolution(3, True, 1), Convolution(3, False, 1)),
+    "bottleneck": (Convolution(1, False, 1), Convolution(3, True, 1), Convolution(1, False, 4)),
+}
+
+_kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def _uniform_by_fan_in(fan_in: int):
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for weight and bias of a linear layer."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _conv(features: int, kernel: int, stride: int, **kwargs: Any) -> nn.Conv:
+    """Convolution with PyTorch's padding: (k - 1) / 2 on both sides ('SAME' pads (0, 1) at stride 2)."""
+    padding = [(kernel // 2, kernel // 2)] * 2
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        padding,
+        use_bias=False,
+        kernel_init=_kaiming_normal,
+        **kwargs,
+    )
+
+
+class ResidualBlock(nn.Module):
+    """y = ReLU(branch(x) + shortcut(x)), the branch being the convolutions of `BLOCKS[block]`.
+
+    The shortcut is a 1x1 convolution and a norm where stride or number of channels change, else x itself.
+    """
+
+    block: str
+    width: int
+    stride: int
+    conv: Any
+    norm: Any
+    zero_init_residual: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, h, w, c]` to `[B, h / stride, w / stride, width * expansion]`."""
+        convolutions = BLOCKS[self.block]
+        y = x
+        for index, (kernel, strided, expansion) in enumerate(convolutions, start=1):
+            last = index == len(convolutions)
+            scale_init = nn.initializers.zeros if last and self.zero_init_residual else nn.initializers.ones
+            y = self.conv(self.width * expansion, kernel, self.stride if strided else 1, name=f"conv{index}")(y)
+            y = self.norm(scale_init=scale_init, name=f"bn{index}")(y)
+            y = y if last else nn.relu(y)
+        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            x = self.conv(y.shape[-1], 1, self.stride, name="downsample.0")(x)
+            x = self.norm(name="downsample.1")(x)
+        return nn.relu(y + x)
+
+
+class ResNet(nn.Module):
+    """Residual network v1.5 (He et al. 2015; the stride sits on the 3x3 convolution).
+
+    Layers tagged: `relu` (and `maxpool`) at the stem, `layer1`, `layer2`, ... after the stages.
+
+    Args:
+        stage_sizes: blocks per stage.
+        block: "basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1 with four times the width).
+        widths: channels of each stage's convolutions, before the expansion of a bottleneck.
+        strides: stride of each stage's first block.
+        stem: "imagenet" (7x7 stride 2, max pool), "small" (3x3 stride 1) or "small_stride2" (3x3 stride 2).
+        stem_width: channels of the stem; None takes `widths[0]`.
+        num_classes: number of logits.
+        dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the inputs.
+        axis_name: mapped axis over which batch norm averages its statistics in training; None: this device's.
+        zero_init_residual: starts every block as the identity (last norm's scale 0).
+
+    Raises:
+        ValueError: an unknown `block` or `stem`, or sequences of different lengths.
+
+    References:
+        He et al., Deep residual learning for image recognition, 2015, table 1.
+    """
+
+    classifier: ClassVar[str] = "fc"  # torchvision's name of the last linear layer
+
+    stage_sizes: Sequence[int] = (2, 2, 2, 2)
+    block: str = "basic"
+    widths: Sequence[int] = (64, 128, 256, 512)
+    strides: Sequence[int] = (1, 2, 2, 2)
+    stem: str = "imagenet"
+    stem_width: int | None = None
+    num_classes: int = 1000
+    dtype: Any = None
+    axis_name: str | None = None
+    zero_init_residual: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        for argument, value, valid in (("block", self.block, BLOCKS), ("stem", self.stem, STEMS)):
+            if value not in valid:
+                raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(valid)}")
+        lengths = {field: len(getattr(self, field)) for field in ("stage_sizes", "widths", "strides")}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"stage_sizes, widths and strides: expected one length for all, got {lengths}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Logits `[B, num_classes]`, float32 unless parameters or images are wider, of images `[B, H, W, C]`.
+
+        Args:
+            images: normalised images `[B, H, W, C]`.
+            train: normalise by the batch's statistics and update the averages (`mutable=["batch_stats"]`).
+        """
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+        x = self._stem(images, norm)
+        for stage, (blocks, width, stride) in enumerate(
+            zip(self.stage_sizes, self.widths, self.strides, strict=True), start=1
+        ):
+            for index in range(blocks):
+                x = ResidualBlock(
+                    self.block,
+                    width,
+                    stride if index == 0 else 1,
+                    partial(_conv, dtype=self.dtype),
+                    norm,
+                    self.zero_init_residual,
+                    name=f"layer{stage}.{index}",
+                )(x)
+            x = tag(x, f"layer{stage}")
+        return self._head(x)
+
+    def _stem(self, x: jax.Array, norm: Any) -> jax.Array:
+        kernel, stride, pool = STEMS[self.stem]
+        x = _conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(x)
+        x = tag(nn.relu(norm(name="bn1")(x)), "relu")
+        return tag(nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), "maxpool") if pool else x
+
+    def _head(self, x: jax.Array) -> jax.Array:
+        dtype = None if self.dtype is None else jnp.float32  # logits are never rounded to bfloat16
+        initializer = _uniform_by_fan_in(x.shape[-1])
+        classify = nn.Dense(
+            self.num_classes,
+            dtype=dtype,
+            kernel_init=initializer,
+            bias_init=initializer,
+            name=self.classifier,
+        )
+        return classify(x.mean((1, 2), dtype=dtype))
