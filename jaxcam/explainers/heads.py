@@ -1,91 +1,111 @@
 """Whether a pooled linear head lies above a layer: the condition under which CAM is defined.
 
 The check is structural, on the program, so it holds for every input and under jit. It follows what depends on the layer
-through three states: MAP (the activations themselves, up to a scalar), POOLED (an affine function of their sum over all
-positions), or the name of the first operation that is neither.
+through three states: `Map` (the activations themselves, up to a scalar, with the axes that are positions), POOLED (an
+affine function of their sums over all positions), or a description of the first operation that is neither.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import JaxprEqn, Literal
 
 from jaxcam import trace
-from jaxcam.layers import Forward, Layer, select
-
-MAP, POOLED = 1, 2
-
-# Operations with one operand that move or cast values, and leave a function of the pool affine.
-_IDENTITIES = frozenset(["convert_element_type", "copy", "name", "reduce_precision", "sharding_constraint"])
-_RESHAPES = _IDENTITIES | frozenset(
-    ["reshape", "squeeze", "broadcast_in_dim", "expand_dims", "transpose", "slice", "rev", "neg", "reduce_sum"]
-)
-_SCALES = {"mul", "div"}
-_AFFINE = {"add", "sub", "mul", "div", "dot_general", "conv_general_dilated", "concatenate", "add_any"}
+from jaxcam.layers import Forward, Layer, Site, select
 
 
-def check_pooled_linear(forward: Forward, images: object, layer: Layer = None) -> None:
+class Map(NamedTuple):
+    """The activations, and which axes of the array hold positions."""
+
+    axes: tuple[int, ...]
+
+
+POOLED = "pooled"
+State = Map | str | None  # None: does not depend on the layer
+
+_IDENTITIES = {"convert_element_type", "copy", "name", "reduce_precision", "sharding_constraint"}
+# What leaves an affine function of the pool one, from one operand or two.
+_MOVES = _IDENTITIES | {"reshape", "squeeze", "broadcast_in_dim", "expand_dims", "transpose", "slice", "rev", "neg"}
+_SUMS = {"add", "sub", "add_any", "concatenate", "reduce_sum"}
+_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
+
+
+def check_pooled_linear(forward: Forward, images: Any, layer: Layer = None) -> None:
     """Raises a ValueError naming the first operation above `layer` that is no global average pool or linear map."""
     program = trace.trace(forward, images)
     for site in select(program, layer):
-        reason = _first_obstacle(program, site)
-        if reason is not None:
+        obstacle = _obstacle(program, site)
+        if obstacle is not None:
             raise ValueError(
                 "layer: cam needs nothing but a global average pool and a linear head above the layer, but above "
-                f"{site.name!r} there is {reason}; use grad_cam, which equals cam where cam exists"
+                f"{site.name!r} there is {obstacle}; use grad_cam, which equals cam where cam exists"
             )
 
 
-def _first_obstacle(program: trace.Program, site: object) -> str | None:
+def _obstacle(program: trace.Program, site: Site) -> str | None:
     """None if the logits are an affine function of the layer's global average, else what stands in the way."""
     if len(site.aval.shape) != 4:
         return f"no spatial extent: its shape is {site.aval.shape}"
 
-    def visit(path: trace.Path, eqn: object, states: list) -> list:
-        if path == site.path:
-            return [MAP]
-        return [_state(eqn, states, site.aval.shape)] * len(eqn.outvars)
+    def visit(path: trace.Path, eqn: JaxprEqn, states: list[State]) -> list[State]:
+        return [Map((1, 2))] if path == site.path else [_state(eqn, states)] * len(eqn.outvars)
 
     inputs = [None] * len(program.closed.jaxpr.invars)
-    lift = lambda value: None
     opens = lambda path, eqn: "custom" not in eqn.primitive.name
-    state, *_ = trace.evaluate(program.closed, inputs, visit, opens=opens, lift=lift)
-    if state in (POOLED, None):
-        return None if state else "no way to the logits"
-    return "no global pool" if state == MAP else state
+    state, *_ = trace.evaluate(program.closed, inputs, visit, opens=opens, lift=lambda value: None)
+    if isinstance(state, Map) or state is None:
+        return "no global pool" if state else "no way to the logits"
+    return None if state == POOLED else state
 
 
-def _state(eqn: object, states: list, shape: tuple) -> int | str | None:
-    """The state of an equation's results, given those of its operands (None: does not depend on the layer)."""
-    name, known = eqn.primitive.name, [s for s in states if s is not None]
-    blocked = next((s for s in known if isinstance(s, str)), None)
+def _state(eqn: JaxprEqn, states: list[State]) -> State:
+    """The state of an equation's results, given those of its operands."""
+    known = [s for s in states if s is not None]
+    blocked = next((s for s in known if isinstance(s, str) and s != POOLED), None)
     if blocked or not known:
         return blocked
-    if MAP in known:
-        if name in _IDENTITIES or (name in _SCALES and len(known) == 1 and states[0] == MAP and _is_scalar(eqn, 1)):
-            return MAP
-        if name == "mul" and len(known) == 1 and _is_scalar(eqn, 0):
-            return MAP
-        return POOLED if _pools(eqn, shape) else trace.describe(eqn)
-    if name in _RESHAPES or (name in _AFFINE and _is_affine(name, states)):
-        return POOLED
-    return trace.describe(eqn)
+    maps = [s for s in known if isinstance(s, Map)]
+    if maps:
+        return (_after_map(eqn, states, maps[0].axes) if len(known) == 1 else None) or trace.describe(eqn)
+    return POOLED if _keeps_affine(eqn.primitive.name, states) else trace.describe(eqn)
 
 
-def _is_affine(name: str, states: list) -> bool:
-    if name in ("add", "sub", "add_any", "concatenate"):
-        return True
-    return states[0] is not None and states[1] is None if name == "div" else sum(s is not None for s in states) == 1
+def _after_map(eqn: JaxprEqn, states: list[State], axes: tuple[int, ...]) -> State:
+    """The state after an operation on the activations, or None if it neither keeps nor pools them."""
+    name, operand = eqn.primitive.name, eqn.invars[0].aval
+    if name in _IDENTITIES or name == "neg" or _scales(eqn, states):
+        return Map(axes)
+    if name == "transpose":
+        return Map(tuple(eqn.params["permutation"].index(a) for a in axes))
+    if name == "reshape":
+        return _merge(operand.shape, eqn.outvars[0].aval.shape, axes)
+    if name == "reduce_sum":
+        summed = set(eqn.params["axes"])
+        left = tuple(a - sum(s < a for s in summed) for a in axes if a not in summed)
+        return (Map(left) if left else POOLED) if summed <= set(axes) else None
+    if name == "reduce_window_sum":
+        whole = tuple(n if a in axes else 1 for a, n in enumerate(operand.shape))
+        return POOLED if eqn.params["window_dimensions"] == whole and not np.any(eqn.params["padding"]) else None
+    return None
 
 
-def _is_scalar(eqn: object, index: int) -> bool:
-    atom = eqn.invars[index]
-    return (np.size(atom.val) == 1) if isinstance(atom, Literal) else np.prod(atom.aval.shape) == 1
+def _merge(before: tuple, after: tuple, axes: tuple[int, ...]) -> Map | None:
+    """Two neighbouring axes of positions made one."""
+    low = min(axes)
+    merged = (*before[:low], before[low] * before[low + 1], *before[low + 2 :]) if low + 1 in axes else None
+    return Map((low,)) if tuple(after) == merged else None
 
 
-def _pools(eqn: object, shape: tuple) -> bool:
-    """Whether an equation sums over all positions: a reduction, or a window over the whole map without padding."""
-    if eqn.primitive.name == "reduce_sum":
-        return set(eqn.params["axes"]) == {1, 2}
-    if eqn.primitive.name == "reduce_window_sum":
-        whole = tuple(eqn.params["window_dimensions"]) == (1, shape[1], shape[2], 1)
-        return whole and not np.any(eqn.params["padding"])
-    return False
+def _scales(eqn: JaxprEqn, states: list[State]) -> bool:
+    """Whether an equation multiplies or divides the activations by one number."""
+    if eqn.primitive.name not in ("mul", "div") or (eqn.primitive.name == "div" and states[0] is None):
+        return False
+    other = eqn.invars[0 if states[0] is None else 1]
+    return np.size(other.val) == 1 if isinstance(other, Literal) else other.aval.size == 1
+
+
+def _keeps_affine(name: str, states: list[State]) -> bool:
+    """Whether an operation on affine functions of the pool, and on what does not depend on it, gives another."""
+    if name == "div":
+        return states[1] is None
+    return name in _MOVES | _SUMS or (name in _PRODUCTS and sum(s is not None for s in states) == 1)
