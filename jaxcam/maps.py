@@ -1,0 +1,292 @@
+"""From raw maps to pictures: resize, normalise, threshold, and the overlay on an image.
+
+`resize`, `normalize`, `threshold` and `threshold_of_max` are pure JAX functions of `[..., h, w]`, one map at
+a time; they can be jitted, mapped and differentiated. `overlay` and `figure` draw, on the host.
+
+A NaN stays visible: `resize` and `normalize` spread it, and `overlay` draws it in dark grey instead of giving
+it a colour of the scale.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+COLORMAP = "inferno"
+SIGNED_COLORMAP = "coolwarm"
+
+_RESIZE = {
+    "bilinear": jax.image.ResizeMethod.LINEAR,
+    "bicubic": jax.image.ResizeMethod.CUBIC_PYTORCH,
+    "nearest": jax.image.ResizeMethod.NEAREST,
+}
+
+
+def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> jax.Array:
+    """Resize maps, sampling at pixel centres and without antialiasing.
+
+    out[y, x] = the map, interpolated at ((y + 1/2) h / H - 1/2, (x + 1/2) w / W - 1/2)
+
+    "bilinear" and "bicubic" equal PyTorch's `interpolate(align_corners=False)`, upwards and downwards, and
+    OpenCV's; "nearest" equals "nearest-exact". Bicubic overshoots: clip after it.
+
+    Args:
+      maps: `[..., h, w]`.
+      size: (H, W) in pixels.
+      method: "bilinear", "bicubic" or "nearest".
+
+    Returns:
+      `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with "nearest").
+
+    Raises:
+      ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers, or `method`
+        is unknown.
+    """
+    maps = _as_maps(maps)
+    if np.shape(size) != (2,) or any(int(n) != n or n < 1 for n in size):
+        raise ValueError(f"size must be (height, width) in whole pixels, got {size!r}")
+    if method not in _RESIZE:
+        raise ValueError(f"method must be one of {', '.join(_RESIZE)}, got {method!r}")
+    shape = maps.shape[:-2] + tuple(int(n) for n in size)
+    return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)
+
+
+def normalize(maps: jax.Array, method: str = "min_max") -> jax.Array:
+    """Scale each map to a fixed range.
+
+    =========  ==========================================  =======  ========================================
+    method     formula, with L+ = max(L, 0)                range    zero evidence becomes
+    =========  ==========================================  =======  ========================================
+    min_max    (L - min L) / (max L - min L)               [0, 1]   any value, if the map is signed
+    positive   (L+ - min L+) / (max L+ - min L+)           [0, 1]   0; negative evidence too
+    max        L+ / max L+                                 [0, 1]   0, and nothing else but negative evidence
+    signed     L / max |L|                                 [-1, 1]  0
+    =========  ==========================================  =======  ========================================
+
+    Args:
+      maps: `[..., h, w]`.
+      method: "min_max", "positive", "max" or "signed".
+
+    Returns:
+      `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without positive evidence)
+      the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
+
+    Raises:
+      ValueError: `maps` has fewer than two axes or no cells, or `method` is unknown.
+    """
+    maps = _as_maps(maps)
+    if method not in _NORMALIZE:
+        raise ValueError(f"method must be one of {', '.join(_NORMALIZE)}, got {method!r}")
+    return _NORMALIZE[method](maps)
+
+
+def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
+    """Mask of the cells more than k standard deviations above the map's mean.
+
+    mask = L > mean L + k std L, with the population's standard deviation.
+
+    Args:
+      maps: `[..., h, w]`.
+      k: How many standard deviations.
+
+    Returns:
+      `[..., h, w]` bool. Nothing exceeds the threshold in a constant map or in one that holds a NaN.
+
+    Raises:
+      ValueError: `maps` has fewer than two axes or no cells.
+
+    References:
+      Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+    """
+    maps = _as_maps(maps)
+    # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded mean.
+    above = maps - maps.min(axis=(-2, -1), keepdims=True)
+    mean = above.mean(axis=(-2, -1), keepdims=True)
+    return above > mean + k * above.std(axis=(-2, -1), keepdims=True)
+
+
+def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
+    """Mask of the cells above a fraction of the map's maximum.
+
+    mask = L > fraction * max L, which is empty unless max L > 0
+
+    Args:
+      maps: `[..., h, w]`.
+      fraction: Of the maximum, in [0, 1); 0.2 is the rule by which CAM draws its boxes.
+
+    Returns:
+      `[..., h, w]` bool; empty for a map without a positive value or with a NaN.
+
+    Raises:
+      ValueError: `maps` has fewer than two axes or no cells, or `fraction` is outside [0, 1).
+
+    References:
+      Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3.2.
+    """
+    maps = _as_maps(maps)
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be in [0, 1), got {fraction}")
+    return maps > fraction * maps.max(axis=(-2, -1), keepdims=True)
+
+
+def overlay(
+    images: np.ndarray,
+    heatmaps: np.ndarray,
+    colormap: str | None = None,
+    alpha: float | np.ndarray = 0.5,
+    *,
+    signed: bool = False,
+) -> np.ndarray:
+    """Blend heatmaps over images.
+
+    out = (1 - alpha) image + alpha colormap(heatmap)
+
+    Args:
+      images: `[B, H, W, 3]` (or one `[H, W, 3]`), in [0, 1].
+      heatmaps: `[B, H, W]` (or one `[H, W]`), in [0, 1]; in [-1, 1] if `signed`. NaN pixels show the image in
+        dark grey: nothing is known there.
+      colormap: A name from `matplotlib.colormaps`. None: "inferno", or "coolwarm" if `signed`.
+      alpha: Opacity of the colours, in [0, 1]: a number, or one for each pixel, shaped as `heatmaps`.
+      signed: Whether 0 is the middle of the colour scale instead of its lower end.
+
+    Returns:
+      `[B, H, W, 3]` (or `[H, W, 3]`) float32 in [0, 1].
+
+    Raises:
+      ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such colormap.
+    """
+    images, heatmaps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
+    _check_overlay(images, heatmaps, alpha, signed)
+    colours = _colormap(colormap or (SIGNED_COLORMAP if signed else COLORMAP))
+    values = (heatmaps + 1) / 2 if signed else heatmaps
+    known = ~np.isnan(values)[..., None]
+    heat = colours(np.nan_to_num(values))[..., :3]
+    opacity = np.broadcast_to(alpha, heatmaps.shape)[..., None]
+    grey = 0.4 * images.mean(axis=-1, keepdims=True)
+    return np.where(known, (1 - opacity) * images + opacity * heat, grey).astype(np.float32)
+
+
+def figure(
+    images: np.ndarray,
+    heatmaps: np.ndarray | Mapping[str, np.ndarray],
+    titles: Sequence[str] | None = None,
+    *,
+    colormap: str | None = None,
+    alpha: float = 0.5,
+    signed: bool = False,
+    panel: float = 2.2,
+):
+    """A grid of pictures: a row for each image, which comes first and then under each of its heatmaps.
+
+    Args:
+      images: `[B, H, W, 3]` in [0, 1].
+      heatmaps: `[B, h, w]` normalised maps of any resolution, or several of them by name.
+      titles: One for each image, to its left.
+      colormap: As in `overlay`.
+      alpha: As in `overlay`.
+      signed: As in `overlay`.
+      panel: Width of a picture, in inches.
+
+    Returns:
+      A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows it, and
+      `.savefig(path)` saves it.
+
+    Raises:
+      ValueError: As `overlay`, or the number of titles or maps is not that of the images.
+    """
+    from matplotlib.figure import Figure
+
+    images = np.asarray(images, np.float32)
+    columns = dict(heatmaps) if isinstance(heatmaps, Mapping) else {"": heatmaps}
+    _check_figure(images, columns, titles)
+    options = {"colormap": colormap, "alpha": alpha, "signed": signed}
+    pictures = [("", images)] + [
+        (name, overlay(images, np.asarray(resize(maps, images.shape[1:3])), **options))
+        for name, maps in columns.items()
+    ]
+    rows, cols, height = len(images), len(pictures), panel * images.shape[1] / images.shape[2]
+    made = Figure(figsize=(cols * panel, rows * height + 0.3), layout="constrained")
+    axes = made.subplots(rows, cols, squeeze=False)
+    for column, (name, pixels) in enumerate(pictures):
+        for row in range(rows):
+            axes[row, column].imshow(pixels[row])
+            axes[row, column].set(xticks=[], yticks=[])
+            axes[row, column].spines[:].set_visible(False)
+        axes[0, column].set_title(name, fontsize=9, parse_math=False)
+    for row, title in enumerate(titles or ()):
+        axes[row, 0].set_ylabel(title, fontsize=9, parse_math=False)
+    return made
+
+
+def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Their ratio, 0 where the denominator is; NaN passes, and so do finite gradients (both branches are)."""
+    empty = denominator == 0
+    return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
+
+
+def _min_max(maps: jax.Array) -> jax.Array:
+    low, high = maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True)
+    return _divide(maps - low, high - low)
+
+
+def _positive(maps: jax.Array) -> jax.Array:
+    return _min_max(jnp.maximum(maps, 0))
+
+
+def _max(maps: jax.Array) -> jax.Array:
+    positive = jnp.maximum(maps, 0)
+    return _divide(positive, positive.max(axis=(-2, -1), keepdims=True))
+
+
+def _signed(maps: jax.Array) -> jax.Array:
+    return _divide(maps, jnp.abs(maps).max(axis=(-2, -1), keepdims=True))
+
+
+_NORMALIZE = {"min_max": _min_max, "positive": _positive, "max": _max, "signed": _signed}
+
+
+def _as_maps(maps: jax.Array) -> jax.Array:
+    maps = jnp.asarray(maps)
+    if maps.ndim < 2 or 0 in maps.shape[-2:]:
+        raise ValueError(f"maps must be [..., h, w] with h, w > 0, got shape {maps.shape}")
+    return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+
+
+def _colormap(name: str):
+    import matplotlib
+
+    try:
+        return matplotlib.colormaps[name]
+    except KeyError:
+        raise ValueError(f"colormap {name!r} is not one of matplotlib.colormaps, such as inferno") from None
+
+
+def _check_overlay(images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool) -> None:
+    if images.ndim not in (3, 4) or images.shape[-1] != 3 or heatmaps.shape != images.shape[:-1]:
+        raise ValueError(
+            "images must be [B, H, W, 3] and heatmaps [B, H, W] of the same B, H and W (jaxcam.maps.resize),"
+            f" got {images.shape} and {heatmaps.shape}"
+        )
+    if np.shape(alpha) not in ((), heatmaps.shape):
+        raise ValueError(f"alpha must be a number or shaped as heatmaps, got shape {np.shape(alpha)}")
+    _check_range("alpha", np.asarray(alpha, np.float32), 0, "an opacity")
+    _check_range("images", images, 0, "divide 8-bit images by 255")
+    _check_range("heatmaps", heatmaps, -1 if signed else 0, "see jaxcam.maps.normalize")
+
+
+def _check_range(name: str, values: np.ndarray, low: int, advice: str) -> None:
+    known = values[~np.isnan(values)]
+    if known.size and not (low - 1e-5 <= known.min() and known.max() <= 1 + 1e-5):
+        found = f"{known.min():.4g} to {known.max():.4g}"
+        raise ValueError(f"{name} must lie in [{low}, 1] ({advice}), got {found}")
+
+
+def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | None) -> None:
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must be [B, H, W, 3] with B > 0, got {images.shape}")
+    for name, maps in columns.items():
+        if np.ndim(maps) != 3 or len(maps) != len(images):
+            raise ValueError(f"heatmaps {name!r} must be [{len(images)}, h, w], got shape {np.shape(maps)}")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"titles must be one for each of the {len(images)} images, got {len(titles)}")

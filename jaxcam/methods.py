@@ -1,0 +1,31 @@
+"""The one table of explanation methods: what the command line, experiments and comparisons know of each."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jaxcam
+
+
+class Method(NamedTuple):
+    """A row of the table."""
+
+    title: str  # in pictures
+    function: Callable  # (forward, images, targets, *, layer) -> maps; without `layer` if not `layered`
+    about: str  # one line of --help
+    layered: bool = True  # False: explains the network as a whole
+    jit: bool = True  # False: works on the host, as segmentation does, and compiles its own parts
+
+
+METHODS = {
+    "grad_cam": Method("Grad-CAM", jaxcam.grad_cam, "channels weighted by their mean gradient"),
+    "grad_cam_plus_plus": Method("Grad-CAM++", jaxcam.grad_cam_plus_plus, "channels weighted by positive gradients"),
+    "hires_cam": Method("HiResCAM", jaxcam.hires_cam, "activation times gradient, cell by cell; signed"),
+    "xgrad_cam": Method("XGrad-CAM", jaxcam.xgrad_cam, "as Grad-CAM, gradients weighted by activation"),
+    "layer_cam": Method("Layer-CAM", jaxcam.layer_cam, "positive gradients cell by cell; for shallow layers too"),
+    "cam": Method("CAM", jaxcam.cam, "weights of a pooled linear head; last layer only, signed"),
+    "eigen_cam": Method("Eigen-CAM", jaxcam.eigen_cam, "first principal component; the same for every class"),
+    "eigen_grad_cam": Method("Eigen-Grad-CAM", jaxcam.eigen_grad_cam, "the same of activation times gradient"),
+    "score_cam": Method("Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow"),
+    "ablation_cam": Method("Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"),
+}
+WHOLE = "whole network"  # stands for the layer of a method that takes none

@@ -1,0 +1,270 @@
+"""Photos from files to a network's input, and heatmaps back onto the photo's own pixels.
+
+Everything here runs on the host, in NumPy and Pillow. A *fit* says which part of a photo the network sees:
+
+=========  ==========================================================  ====================================
+fit        what the network sees                                       input size
+=========  ==========================================================  ====================================
+stretch    the whole photo, its aspect ratio not kept                  the network's
+crop       the largest centred part of the network's aspect ratio      the network's
+pad        the whole photo, its aspect ratio kept, within grey bars    the network's
+aspect     the whole photo, its aspect ratio kept (up to 2 : 1)        the shorter side is the network's
+=========  ==========================================================  ====================================
+
+`stretch` is the default: the explanation covers the whole photo, one compiled program serves all photos, and
+it is the protocol of Relevance-CAM and RISE. `aspect` needs a network that takes any size and one compilation
+per size. Of 100 ImageNet photos SqueezeNet gets 75 (stretch), 72 (crop), 64 (pad) and 75 (aspect) right, and with
+a softer, bilinear filter instead of Lanczos 70, 70, 58 and 74.
+"""
+
+import os
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FITS = ("stretch", "crop", "pad", "aspect")
+
+_GREY = (124, 116, 104)  # ImageNet's mean colour: near zero once a network has normalised it
+_MAX_ASPECT = 2
+
+
+class Box(NamedTuple):
+    """A rectangle in a photo's pixel coordinates, edges not centres; it may reach beyond the photo."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
+    """Read a photo of any size and mode, upright, as 8-bit RGB.
+
+    Greyscale is repeated over the channels, transparency is laid over `background` (white), CMYK and palettes
+    are converted, the EXIF orientation is applied and of an animation the first frame is taken. 16-bit
+    greyscale is divided by 257. Of 32-bit integers and floats the white point is the first of 1 (floats
+    only), 255 and 65535 that no value exceeds; if there is none, or a value is negative, the values are
+    stretched from their minimum to their maximum.
+
+    Args:
+      path: The file.
+      background: Grey level 0..255 behind transparent pixels.
+
+    Returns:
+      `[H, W, 3]` uint8.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+      IsADirectoryError: `path` is a folder.
+      PermissionError: The file may not be read.
+      ValueError: The file is empty, truncated, no image, or an image that is too large or has values that
+        are not finite. Every message names the file.
+    """
+    name = repr(os.fspath(path))
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"photo {name} is a folder, not an image file")
+    try:
+        if os.path.getsize(path) == 0:
+            raise ValueError(f"photo {name} is an empty file (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large yet allowed photos, odd metadata: not the user's concern
+            return _decode(path, background)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"photo {name} does not exist") from None
+    except PermissionError:
+        raise PermissionError(f"photo {name} may not be read: permission denied") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"photo {name} is not an image that Pillow can read") from None
+    except _BadPhoto as error:
+        raise ValueError(f"photo {name} {error}") from error.__cause__
+
+
+def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> np.ndarray:
+    """Resize a photo to a network's input, antialiased (Lanczos).
+
+    Args:
+      photo: `[H, W, 3]` uint8.
+      size: (height, width) of the network's input, in pixels.
+      fit: One of `FITS`, see the module's table.
+
+    Returns:
+      `[height, width, 3]` uint8; with `fit="aspect"` the size is `input_size(photo.shape[:2], size, fit)`.
+
+    Raises:
+      ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
+    """
+    _check_photo(photo)
+    height, width = input_size(photo.shape[:2], size, fit)
+    box = seen(photo.shape[:2], size, fit)
+    image = Image.fromarray(photo)
+    if fit == "pad":
+        image, box = _padded(image, box)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def input_size(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch") -> tuple[int, int]:
+    """Height and width of what `prepare` returns: `size`, unless `fit` is "aspect".
+
+    Then the photo's shorter side becomes that of `size`, and the other is rounded to a multiple of 32 pixels
+    (8 for inputs under 128), at most twice as long, so that many photos share a few compiled programs.
+
+    Args:
+      photo_size: (height, width) of the photo.
+      size: (height, width) of the network's input.
+      fit: One of `FITS`.
+
+    Returns:
+      (height, width) in pixels.
+
+    Raises:
+      ValueError: `photo_size` or `size` is not two positive whole numbers, or `fit` is unknown.
+    """
+    _check_fit(photo_size, size, fit)
+    if fit != "aspect":
+        return int(size[0]), int(size[1])
+    short = min(size)
+    step = 32 if short >= 128 else 8
+
+    def side(pixels: int) -> int:
+        ideal = short * pixels / min(photo_size)
+        return int(min(max(round(ideal / step) * step, short), _MAX_ASPECT * short))
+
+    return side(photo_size[0]), side(photo_size[1])
+
+
+def seen(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch") -> Box:
+    """The rectangle of the photo that the network's input shows, in the photo's pixels.
+
+    Args:
+      photo_size: (height, width) of the photo.
+      size: (height, width) of the network's input.
+      fit: One of `FITS`.
+
+    Returns:
+      A `Box`; with "pad" it reaches beyond the photo, with "crop" it leaves some of it out.
+
+    Raises:
+      ValueError: As `input_size`.
+    """
+    _check_fit(photo_size, size, fit)
+    height, width = photo_size
+    if fit in ("stretch", "aspect"):
+        return Box(0.0, 0.0, float(width), float(height))
+    pick = min if fit == "crop" else max
+    scale = pick(height / size[0], width / size[1])
+    h, w = scale * size[0], scale * size[1]
+    return Box((width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2)
+
+
+def restore(
+    maps: np.ndarray, photo_size: tuple[int, int], size: tuple[int, int] | None = None, fit: str = "stretch"
+) -> np.ndarray:
+    """Lay maps of the network's input back onto the photo's own pixels.
+
+    out[y, x] = the map, bilinear, at ((y + 1/2 - top) h / H_box - 1/2, (x + 1/2 - left) w / W_box - 1/2)
+
+    where the box is `seen(photo_size, size, fit)`. With `fit="stretch"` this is `jaxcam.maps.resize`.
+
+    Args:
+      maps: `[..., h, w]`, of any resolution.
+      photo_size: (height, width) of the photo, or of a smaller copy of it to draw on.
+      size: (height, width) of the network's input; its aspect ratio decides what "crop" and "pad" see.
+        None: square.
+      fit: The `fit` that `prepare` was given.
+
+    Returns:
+      `[..., height, width]` float32; NaN where the network saw nothing of the photo ("crop").
+
+    Raises:
+      ValueError: `maps` has fewer than two axes, or as `input_size`.
+    """
+    maps = np.asarray(maps, np.float32)
+    if maps.ndim < 2 or 0 in maps.shape[-2:]:
+        raise ValueError(f"maps must be [..., h, w] with h, w > 0, got shape {maps.shape}")
+    box = seen(photo_size, size or (1, 1), fit)
+    rows = _sampling(photo_size[0], box.top, box.bottom, maps.shape[-2])
+    columns = _sampling(photo_size[1], box.left, box.right, maps.shape[-1])
+    with np.errstate(invalid="ignore"):  # maps with NaN are drawn as such
+        return (rows @ maps @ columns.T).astype(np.float32)
+
+
+class _BadPhoto(Exception):
+    """What is wrong with a photo, to be completed by its name."""
+
+
+def _decode(path: str | os.PathLike, background: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _to_rgb(_upright(image), background)
+    except (UnidentifiedImageError, FileNotFoundError, PermissionError, _BadPhoto):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _BadPhoto("is too large: more than 178 million pixels") from error
+    except MemoryError as error:
+        raise _BadPhoto("is too large for this machine's memory") from error
+    except Exception as error:  # Pillow's decoders raise many types on broken files
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise _BadPhoto(f"cannot be decoded, it is truncated or damaged: {reason}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF data: show the photo as it lies in the file
+        return image
+
+
+def _to_rgb(image: Image.Image, background: int) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _deep_grey(np.asarray(image), image.mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (background,) * 3 + (255,)), image)
+    return np.array(image.convert("RGB"))
+
+
+def _deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _BadPhoto("has values that are not finite (NaN or infinity)")
+    black, white = 0.0, 65535.0
+    if mode in ("I", "F"):
+        low, high = values.min(), values.max()
+        whites = [w for w in ((1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)) if high <= w]
+        black, white = (0.0, whites[0]) if low >= 0 and whites else (low, high)
+    grey = 255 * (values - black) / max(white - black, np.finfo(np.float64).tiny)
+    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _padded(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
+    """The photo on a grey canvas that holds the box, and the box in the canvas's coordinates."""
+    left, top = -int(np.floor(min(box.left, 0))), -int(np.floor(min(box.top, 0)))
+    canvas = Image.new("RGB", (image.width + 2 * left, image.height + 2 * top), _GREY)
+    canvas.paste(image, (left, top))
+    return canvas, Box(box.left + left, box.top + top, box.right + left, box.bottom + top)
+
+
+def _sampling(pixels: int, low: float, high: float, cells: int) -> np.ndarray:
+    """`[pixels, cells]` bilinear weights of the cells that span low..high; NaN rows outside."""
+    centres = np.arange(pixels) + 0.5
+    u = np.clip((centres - low) * cells / (high - low) - 0.5, 0, cells - 1)
+    weights = np.maximum(1 - np.abs(u[:, None] - np.arange(cells)), 0)
+    weights[(centres < low) | (centres > high)] = np.nan
+    return weights
+
+
+def _check_photo(photo: np.ndarray) -> None:
+    shape, dtype = getattr(photo, "shape", None), getattr(photo, "dtype", type(photo).__name__)
+    if shape is None or len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"photo must be a uint8 array [H, W, 3], got {dtype} of shape {shape}")
+
+
+def _check_fit(photo_size: tuple[int, int], size: tuple[int, int], fit: str) -> None:
+    for name, value in (("photo_size", photo_size), ("size", size)):
+        if len(value) != 2 or any(int(n) != n or n < 1 for n in value):
+            raise ValueError(f"{name} must be (height, width) in whole pixels, got {tuple(value)}")
+    if fit not in FITS:
+        raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")

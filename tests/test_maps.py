@@ -1,0 +1,226 @@
+"""maps: against literal float64 NumPy references, and the laws that they keep."""
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+
+from jaxcam import maps
+
+
+def _tent(t):
+    return np.maximum(1 - np.abs(t), 0)
+
+
+def _cubic(t, a=-0.75):
+    t = np.abs(t)
+    near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+def _resize_reference(image, size, kernel, reach):
+    """One pixel at a time: half-pixel centres, clamped at the border (align_corners=False)."""
+    (h, w), (H, W) = image.shape, size
+    out = np.zeros(size)
+    for y in range(H):
+        for x in range(W):
+            v, u = (y + 0.5) * h / H - 0.5, (x + 0.5) * w / W - 0.5
+            if reach == 1:  # bilinear clamps the coordinate, bicubic only the index
+                v, u = max(v, 0), max(u, 0)
+            for i in range(int(np.floor(v)) - reach + 1, int(np.floor(v)) + reach + 1):
+                for j in range(int(np.floor(u)) - reach + 1, int(np.floor(u)) + reach + 1):
+                    value = image[min(max(i, 0), h - 1), min(max(j, 0), w - 1)]
+                    out[y, x] += kernel(v - i) * kernel(u - j) * value
+    return out
+
+
+@pytest.mark.parametrize("size", [(14, 15), (7, 5), (3, 2), (1, 1), (20, 3)])
+def test_resize_equals_the_literal_sum(rng, size):
+    low = rng.normal(size=(7, 5))
+    for method, kernel, reach in (("bilinear", _tent, 1), ("bicubic", _cubic, 2)):
+        expected = _resize_reference(low, size, kernel, reach)
+        np.testing.assert_allclose(maps.resize(low, size, method), expected, atol=5e-6)
+
+
+def test_resize_nearest_repeats_cells():
+    low = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(maps.resize(low, (4, 9), "nearest"), np.kron(low, np.ones((2, 3))))
+
+
+def test_resize_keeps_leading_axes_constants_and_the_mean_of_whole_multiples(rng):
+    low = rng.normal(size=(2, 3, 4, 4)).astype(np.float32)
+    big = maps.resize(low, (8, 12))
+    assert big.shape == (2, 3, 8, 12) and big.dtype == jnp.float32
+    np.testing.assert_allclose(big[1, 2], maps.resize(low[1, 2], (8, 12)), atol=1e-6)
+    np.testing.assert_allclose(big.mean((-2, -1)), low.mean((-2, -1)), atol=1e-5)
+    np.testing.assert_allclose(maps.resize(np.full((3, 3), 0.3), (7, 8)), 0.3, rtol=1e-6)
+
+
+def test_resize_of_half_precision_is_float32():
+    assert maps.resize(jnp.ones((2, 2), jnp.bfloat16), (4, 4)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: maps.resize(np.ones(3), (4, 4)), r"maps must be \[\.\.\., h, w\].*got shape \(3,\)"),
+        (lambda: maps.resize(np.ones((0, 3)), (4, 4)), r"got shape \(0, 3\)"),
+        (lambda: maps.resize(np.ones((3, 3)), 4), r"size must be \(height, width\).*got 4"),
+        (lambda: maps.resize(np.ones((3, 3)), (4, 0)), r"size must be .*got \(4, 0\)"),
+        (lambda: maps.resize(np.ones((3, 3)), (4.5, 4)), r"size must be .*got \(4\.5, 4\)"),
+        (lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"), r"one of bilinear, bicubic.*got 'cubic'"),
+        (lambda: maps.normalize(np.ones((3, 3)), "minmax"), r"one of min_max, positive, max, signed, got 'minmax'"),
+        (lambda: maps.normalize(np.ones(3)), r"maps must be"),
+        (lambda: maps.threshold(np.ones(3)), r"maps must be"),
+        (lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5), r"fraction must be in \[0, 1\), got 1\.5"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+NORMALIZE_REFERENCES = {
+    "min_max": lambda m: (m - m.min()) / (m.max() - m.min()),
+    "positive": lambda m: (np.maximum(m, 0) - max(m.min(), 0)) / (m.max() - max(m.min(), 0)),
+    "max": lambda m: np.maximum(m, 0) / m.max(),
+    "signed": lambda m: m / np.abs(m).max(),
+}
+
+
+@pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
+def test_normalize_equals_the_formula_map_by_map(rng, method):
+    raw = rng.normal(size=(2, 3, 5, 4)) * 1e-4
+    out = np.asarray(maps.normalize(raw, method))
+    for index in np.ndindex(2, 3):
+        np.testing.assert_allclose(out[index], NORMALIZE_REFERENCES[method](raw[index]), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(maps.normalize, static_argnums=1)(raw, method), out, atol=1e-6)
+    np.testing.assert_allclose(maps.normalize(1e3 * raw, method), out, atol=1e-5)  # the scale cancels
+
+
+@pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
+def test_normalize_gives_zero_for_maps_that_say_nothing(method):
+    nothing = {"min_max": 0.1, "positive": 0.1, "max": -0.1, "signed": 0.0}[method]
+    flat = jnp.full((1, 3, 3), nothing, jnp.float32)
+    np.testing.assert_array_equal(maps.normalize(flat, method), 0.0)
+    gradient = jax.grad(lambda m: maps.normalize(m, method)[0, 1, 1])(flat)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_normalize_positive_drops_negative_evidence_and_a_common_offset():
+    np.testing.assert_allclose(maps.normalize([[-8.0, 0.0, 1.0, 2.0]], "positive"), [[0, 0, 0.5, 1]])
+    np.testing.assert_allclose(maps.normalize([[6.0, 7.0, 8.0]], "positive"), [[0, 0.5, 1]])
+    np.testing.assert_array_equal(maps.normalize([[-3.0, -2.0, -1.0]], "positive"), 0.0)
+
+
+@pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
+def test_normalize_does_not_hide_nan_and_keeps_it_to_its_map(rng, method):
+    raw = rng.normal(size=(2, 4, 4)).astype(np.float32)
+    raw[0, 1, 2] = np.nan
+    out = np.asarray(maps.normalize(raw, method))
+    assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
+    assert np.isnan(np.asarray(maps.resize(raw, (8, 8)))[0]).all()
+
+
+@pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
+def test_normalize_gradient_equals_finite_differences(rng, method):
+    raw, weights, step = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), 1e-6
+
+    def loss(m):
+        return (weights * NORMALIZE_REFERENCES[method](m)).sum()
+
+    expected = np.array([(loss(raw + step * e) - loss(raw - step * e)) / (2 * step) for e in _units(raw.shape)])
+    gradient = jax.grad(lambda m: (weights * maps.normalize(m, method)).sum())(jnp.asarray(raw))
+    np.testing.assert_allclose(gradient.ravel(), expected, atol=1e-4)
+
+
+def _units(shape):
+    return np.eye(int(np.prod(shape))).reshape(-1, *shape)
+
+
+@pytest.mark.parametrize("k", [0.0, 1.0, 2.0])
+def test_threshold_is_mean_plus_k_population_deviations(rng, k):
+    raw = rng.gamma(1.0, size=(3, 6, 5))
+    expected = np.stack([m > m.mean() + k * np.sqrt(((m - m.mean()) ** 2).mean()) for m in raw])
+    got = maps.threshold(raw, k)
+    assert got.dtype == jnp.bool_ and 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(maps.threshold(5 * raw - 2, k), expected)  # affine maps change nothing
+    spike = np.array([[0.0, 0.0, 0.0, 1.0]])  # mean 1/4, deviation sqrt(3)/4 = 0.433, of a sample 1/2
+    assert maps.threshold(spike, 1.7).any() and not maps.threshold(spike, 1.75).any()
+
+
+def test_threshold_of_max_is_cams_rule(rng):
+    raw = rng.normal(size=(3, 6, 5))
+    expected = np.stack([m > 0.2 * m.max() for m in raw])
+    np.testing.assert_array_equal(maps.threshold_of_max(raw), expected)
+    assert maps.threshold_of_max(raw, 0.9).sum() < expected.sum()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7, np.nan])
+def test_thresholds_are_empty_for_constant_maps(value):
+    flat = np.full((1, 7, 7), value)
+    assert not maps.threshold(flat, 0.0).any()
+    assert not maps.threshold_of_max(-np.abs(flat)).any()
+
+
+def test_overlay_blends_the_colormap(rng):
+    images, heat = rng.random((2, 4, 5, 3)), rng.random((2, 4, 5))
+    colours = matplotlib.colormaps["viridis"](heat)[..., :3]
+    got = maps.overlay(images, heat, "viridis", alpha=0.3)
+    np.testing.assert_allclose(got, 0.7 * images + 0.3 * colours, atol=1e-6)
+    np.testing.assert_allclose(maps.overlay(images[0], heat[0], "viridis", alpha=0.3), got[0])
+    np.testing.assert_allclose(maps.overlay(images, heat, alpha=0.0), images, atol=1e-7)
+    varied = maps.overlay(images, heat, "viridis", alpha=heat)
+    np.testing.assert_allclose(varied, images + heat[..., None] * (colours - images), atol=1e-6)
+
+
+def test_overlay_of_signed_maps_has_its_neutral_colour_at_zero():
+    image = np.zeros((1, 3, 3))
+    got = maps.overlay(image, np.array([[-1.0, 0.0, 1.0]]), alpha=1.0, signed=True)
+    np.testing.assert_allclose(got[0], matplotlib.colormaps["coolwarm"]([0.0, 0.5, 1.0])[:, :3], atol=1e-6)
+
+
+def test_overlay_shows_nan_as_dark_grey_not_as_cold():
+    image, heat = np.full((1, 2, 3), [0.9, 0.6, 0.3]), np.array([[0.0, np.nan]])
+    got = maps.overlay(image, heat)
+    np.testing.assert_allclose(got[0, 1], 0.4 * 0.6, atol=1e-6)
+    assert not np.allclose(got[0, 0], got[0, 1])
+
+
+ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: maps.overlay(ONES, np.zeros((1, 3, 2))), r"got \(1, 2, 2, 3\) and \(1, 3, 2\)"),
+        (lambda: maps.overlay(255 * ONES, ZEROS), r"images must lie in \[0, 1\] \(divide.*got 255 to 255"),
+        (lambda: maps.overlay(ONES, ZEROS - 0.5), r"heatmaps must lie in \[0, 1\].*got -0\.5 to -0\.5"),
+        (lambda: maps.overlay(ONES, ZEROS - 2, signed=True), r"heatmaps must lie in \[-1, 1\]"),
+        (lambda: maps.overlay(ONES, ZEROS, alpha=2), r"alpha must lie in \[0, 1\].*got 2 to 2"),
+        (lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)), r"alpha must be a number or .*got shape \(2,\)"),
+        (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap 'infrno' is not one of"),
+        (lambda: maps.figure(ONES[0], ZEROS), r"images must be \[B, H, W, 3\].*got \(2, 2, 3\)"),
+        (lambda: maps.figure(ONES, {"x": ZEROS[0]}), r"heatmaps 'x' must be \[1, h, w\], got shape \(2, 2\)"),
+        (lambda: maps.figure(ONES, ZEROS, ["a", "b"]), r"titles must be one for each of the 1 images, got 2"),
+    ],
+)
+def test_bad_pictures_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_figure_draws_every_heatmap_without_pyplot(rng, tmp_path):
+    images, heat = rng.random((2, 8, 12, 3)), rng.random((2, 2, 3))
+    before = matplotlib.get_backend(auto_select=False)
+    made = maps.figure(images, {"grad_cam": heat, "cost $5": 1 - heat}, ["a cat", "$a$"])
+    made.savefig(tmp_path / "figure.png")
+    assert matplotlib.get_backend(auto_select=False) == before
+    axes = np.array(made.axes).reshape(2, 3)
+    assert [a.get_title() for a in axes[0]] == ["", "grad_cam", "cost $5"]
+    assert [a.get_ylabel() for a in axes[:, 0]] == ["a cat", "$a$"]
+    np.testing.assert_allclose(axes[1, 0].images[0].get_array(), images[1], atol=1e-6)
+    expected = maps.overlay(images, np.asarray(maps.resize(heat, (8, 12))))
+    np.testing.assert_allclose(axes[1, 1].images[0].get_array(), expected[1], atol=1e-6)
