@@ -32,16 +32,16 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
     OpenCV's; "nearest" equals "nearest-exact". Bicubic overshoots: clip after it.
 
     Args:
-      maps: `[..., h, w]`.
-      size: (H, W) in pixels.
-      method: "bilinear", "bicubic" or "nearest".
+        maps: `[..., h, w]`.
+        size: (H, W) in pixels.
+        method: "bilinear", "bicubic" or "nearest".
 
     Returns:
-      `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with "nearest").
+        `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with "nearest").
 
     Raises:
-      ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers, or `method`
-        is unknown.
+        ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers, or `method`
+            is unknown.
     """
     maps = _as_maps(maps)
     if np.shape(size) != (2,) or any(int(n) != n or n < 1 for n in size):
@@ -65,15 +65,15 @@ def normalize(maps: jax.Array, method: str = "min_max") -> jax.Array:
     =========  ==========================================  =======  ========================================
 
     Args:
-      maps: `[..., h, w]`.
-      method: "min_max", "positive", "max" or "signed".
+        maps: `[..., h, w]`.
+        method: "min_max", "positive", "max" or "signed".
 
     Returns:
-      `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without positive evidence)
-      the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
+        `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without positive evidence)
+        the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
 
     Raises:
-      ValueError: `maps` has fewer than two axes or no cells, or `method` is unknown.
+        ValueError: `maps` has fewer than two axes or no cells, or `method` is unknown.
     """
     maps = _as_maps(maps)
     if method not in _NORMALIZE:
@@ -87,17 +87,17 @@ def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
     mask = L > mean L + k std L, with the population's standard deviation.
 
     Args:
-      maps: `[..., h, w]`.
-      k: How many standard deviations.
+        maps: `[..., h, w]`.
+        k: How many standard deviations.
 
     Returns:
-      `[..., h, w]` bool. Nothing exceeds the threshold in a constant map or in one that holds a NaN.
+        `[..., h, w]` bool. Nothing exceeds the threshold in a constant map or in one that holds a NaN.
 
     Raises:
-      ValueError: `maps` has fewer than two axes or no cells.
+        ValueError: `maps` has fewer than two axes or no cells.
 
     References:
-      Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+        Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
     """
     maps = _as_maps(maps)
     # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded mean.
@@ -112,17 +112,17 @@ def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
     mask = L > fraction * max L, which is empty unless max L > 0
 
     Args:
-      maps: `[..., h, w]`.
-      fraction: Of the maximum, in [0, 1); 0.2 is the rule by which CAM draws its boxes.
+        maps: `[..., h, w]`.
+        fraction: Of the maximum, in [0, 1); 0.2 is the rule by which CAM draws its boxes.
 
     Returns:
-      `[..., h, w]` bool; empty for a map without a positive value or with a NaN.
+        `[..., h, w]` bool; empty for a map without a positive value or with a NaN.
 
     Raises:
-      ValueError: `maps` has fewer than two axes or no cells, or `fraction` is outside [0, 1).
+        ValueError: `maps` has fewer than two axes or no cells, or `fraction` is outside [0, 1).
 
     References:
-      Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3.2.
+        Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3.2.
     """
     maps = _as_maps(maps)
     if not 0 <= fraction < 1:
@@ -143,18 +143,18 @@ def overlay(
     out = (1 - alpha) image + alpha colormap(heatmap)
 
     Args:
-      images: `[B, H, W, 3]` (or one `[H, W, 3]`), in [0, 1].
-      heatmaps: `[B, H, W]` (or one `[H, W]`), in [0, 1]; in [-1, 1] if `signed`. NaN pixels show the image in
-        dark grey: nothing is known there.
-      colormap: A name from `matplotlib.colormaps`. None: "inferno", or "coolwarm" if `signed`.
-      alpha: Opacity of the colours, in [0, 1]: a number, or one for each pixel, shaped as `heatmaps`.
-      signed: Whether 0 is the middle of the colour scale instead of its lower end.
+        images: `[B, H, W, 3]` (or one `[H, W, 3]`), in [0, 1].
+        heatmaps: `[B, H, W]` (or one `[H, W]`), in [0, 1]; in [-1, 1] if `signed`. NaN pixels show the image in
+            dark grey: nothing is known there.
+        colormap: A name from `matplotlib.colormaps`. None: "inferno", or "coolwarm" if `signed`.
+        alpha: Opacity of the colours, in [0, 1]: a number, or one for each pixel, shaped as `heatmaps`.
+        signed: Whether 0 is the middle of the colour scale instead of its lower end.
 
     Returns:
-      `[B, H, W, 3]` (or `[H, W, 3]`) float32 in [0, 1].
+        `[B, H, W, 3]` (or `[H, W, 3]`) float32 in [0, 1].
 
     Raises:
-      ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such colormap.
+        ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such colormap.
     """
     images, heatmaps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
     _check_overlay(images, heatmaps, alpha, signed)
@@ -180,20 +180,20 @@ def figure(
     """A grid of pictures: a row for each image, which comes first and then under each of its heatmaps.
 
     Args:
-      images: `[B, H, W, 3]` in [0, 1].
-      heatmaps: `[B, h, w]` normalised maps of any resolution, or several of them by name.
-      titles: One for each image, to its left.
-      colormap: As in `overlay`.
-      alpha: As in `overlay`.
-      signed: As in `overlay`.
-      panel: Width of a picture, in inches.
+        images: `[B, H, W, 3]` in [0, 1].
+        heatmaps: `[B, h, w]` normalised maps of any resolution, or several of them by name.
+        titles: One for each image, to its left.
+        colormap: As in `overlay`.
+        alpha: As in `overlay`.
+        signed: As in `overlay`.
+        panel: Width of a picture, in inches.
 
     Returns:
-      A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows it, and
-      `.savefig(path)` saves it.
+        A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows it, and
+        `.savefig(path)` saves it.
 
     Raises:
-      ValueError: As `overlay`, or the number of titles or maps is not that of the images.
+        ValueError: As `overlay`, or the number of titles or maps is not that of the images.
     """
     from matplotlib.figure import Figure
 

@@ -49,18 +49,18 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
     stretched from their minimum to their maximum.
 
     Args:
-      path: The file.
-      background: Grey level 0..255 behind transparent pixels.
+        path: The file.
+        background: Grey level 0..255 behind transparent pixels.
 
     Returns:
-      `[H, W, 3]` uint8.
+        `[H, W, 3]` uint8.
 
     Raises:
-      FileNotFoundError: There is no such file.
-      IsADirectoryError: `path` is a folder.
-      PermissionError: The file may not be read.
-      ValueError: The file is empty, truncated, no image, or an image that is too large or has values that
-        are not finite. Every message names the file.
+        FileNotFoundError: There is no such file.
+        IsADirectoryError: `path` is a folder.
+        PermissionError: The file may not be read.
+        ValueError: The file is empty, truncated, no image, or an image that is too large or has values that
+            are not finite. Every message names the file.
     """
     name = repr(os.fspath(path))
     if os.path.isdir(path):
@@ -85,15 +85,15 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
     """Resize a photo to a network's input, antialiased (Lanczos).
 
     Args:
-      photo: `[H, W, 3]` uint8.
-      size: (height, width) of the network's input, in pixels.
-      fit: One of `FITS`, see the module's table.
+        photo: `[H, W, 3]` uint8.
+        size: (height, width) of the network's input, in pixels.
+        fit: One of `FITS`, see the module's table.
 
     Returns:
-      `[height, width, 3]` uint8; with `fit="aspect"` the size is `input_size(photo.shape[:2], size, fit)`.
+        `[height, width, 3]` uint8; with `fit="aspect"` the size is `input_size(photo.shape[:2], size, fit)`.
 
     Raises:
-      ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
+        ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
     """
     _check_photo(photo)
     height, width = input_size(photo.shape[:2], size, fit)
@@ -111,15 +111,15 @@ def input_size(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "s
     (8 for inputs under 128), at most twice as long, so that many photos share a few compiled programs.
 
     Args:
-      photo_size: (height, width) of the photo.
-      size: (height, width) of the network's input.
-      fit: One of `FITS`.
+        photo_size: (height, width) of the photo.
+        size: (height, width) of the network's input.
+        fit: One of `FITS`.
 
     Returns:
-      (height, width) in pixels.
+        (height, width) in pixels.
 
     Raises:
-      ValueError: `photo_size` or `size` is not two positive whole numbers, or `fit` is unknown.
+        ValueError: `photo_size` or `size` is not two positive whole numbers, or `fit` is unknown.
     """
     _check_fit(photo_size, size, fit)
     if fit != "aspect":
@@ -138,15 +138,15 @@ def seen(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch
     """The rectangle of the photo that the network's input shows, in the photo's pixels.
 
     Args:
-      photo_size: (height, width) of the photo.
-      size: (height, width) of the network's input.
-      fit: One of `FITS`.
+        photo_size: (height, width) of the photo.
+        size: (height, width) of the network's input.
+        fit: One of `FITS`.
 
     Returns:
-      A `Box`; with "pad" it reaches beyond the photo, with "crop" it leaves some of it out.
+        A `Box`; with "pad" it reaches beyond the photo, with "crop" it leaves some of it out.
 
     Raises:
-      ValueError: As `input_size`.
+        ValueError: As `input_size`.
     """
     _check_fit(photo_size, size, fit)
     height, width = photo_size
@@ -168,17 +168,17 @@ def restore(
     where the box is `seen(photo_size, size, fit)`. With `fit="stretch"` this is `jaxcam.maps.resize`.
 
     Args:
-      maps: `[..., h, w]`, of any resolution.
-      photo_size: (height, width) of the photo, or of a smaller copy of it to draw on.
-      size: (height, width) of the network's input; its aspect ratio decides what "crop" and "pad" see.
-        None: square.
-      fit: The `fit` that `prepare` was given.
+        maps: `[..., h, w]`, of any resolution.
+        photo_size: (height, width) of the photo, or of a smaller copy of it to draw on.
+        size: (height, width) of the network's input; its aspect ratio decides what "crop" and "pad" see.
+            None: square.
+        fit: The `fit` that `prepare` was given.
 
     Returns:
-      `[..., height, width]` float32; NaN where the network saw nothing of the photo ("crop").
+        `[..., height, width]` float32; NaN where the network saw nothing of the photo ("crop").
 
     Raises:
-      ValueError: `maps` has fewer than two axes, or as `input_size`.
+        ValueError: `maps` has fewer than two axes, or as `input_size`.
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:

@@ -77,11 +77,11 @@ def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a co
     beside them; the longer of methods and layers runs across.
 
     Args:
-      explanation: What to show.
-      style: How to colour the maps.
+        explanation: What to show.
+        style: How to colour the maps.
 
     Returns:
-      A `matplotlib.figure.Figure`, to be saved at `DPI`.
+        A `matplotlib.figure.Figure`, to be saved at `DPI`.
     """
     from matplotlib.figure import Figure
 
@@ -104,7 +104,7 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
     """Draw an explanation and write it as a PNG file, whole or not at all.
 
     Raises:
-      OSError: The file cannot be written; the message names it.
+        OSError: The file cannot be written; the message names it.
     """
     with atomically(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks is drawn as boxes
@@ -115,7 +115,7 @@ def save_maps(path: Path, explained: Mapping[str, np.ndarray], logits: np.ndarra
     """Write raw maps, `[h, w]` by "METHOD/LAYER", with `logits` `[N]` and the `target` class, as an `.npz` file.
 
     Raises:
-      OSError: The file cannot be written; the message names it.
+        OSError: The file cannot be written; the message names it.
     """
     with atomically(path) as file:
         np.savez_compressed(file, **explained, logits=logits, target=np.int32(target))
@@ -127,7 +127,7 @@ def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
     Photos that share a stem get different names, told apart by -2, -3, ...
 
     Raises:
-      ValueError: `out` is one file for several photos, a file of another type, or the photo itself.
+        ValueError: `out` is one file for several photos, a file of another type, or the photo itself.
     """
     path = Path(out)
     if path.is_dir() or path.suffix.lower() not in _FILES:
@@ -147,7 +147,7 @@ def atomically(path: Path) -> Iterator[Any]:
     """A binary file that becomes `path` when the block ends, or nothing at all if it fails.
 
     Raises:
-      OSError: The file cannot be written; the message names it.
+        OSError: The file cannot be written; the message names it.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -46,9 +46,9 @@ def trace(function: Callable, *args: Any) -> Program:
     return Program(closed, shapes)
 
 
-def bind(eqn: JaxprEqn, values: Sequence) -> list:
-    """Applies an equation's own primitive to `values`, whatever they are by now."""
-    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
+    """Applies an equation's own primitive to `values`, whatever they are by now, with some parameters overridden."""
+    out = eqn.primitive.bind(*values, **{**eqn.primitive.get_bind_params(eqn.params), **overrides})
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
