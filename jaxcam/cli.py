@@ -135,7 +135,7 @@ def find_class(classes: Sequence[str], wanted: str) -> int:
     """Index of the class that a user means: its name, one of its names ("tabby, tabby cat"), or its index.
 
     Raises:
-      UsageError: There is no such class (the nearest are named), or several have this name.
+        UsageError: There is no such class (the nearest are named), or several have this name.
     """
     names = [{_plain(part) for part in (name, *name.split(","))} for name in classes]
     found = [index for index, synonyms in enumerate(names) if _plain(wanted) in synonyms]
@@ -154,10 +154,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-      argv: Arguments; None takes those of the process.
+        argv: Arguments; None takes those of the process.
 
     Returns:
-      0: all went well; 1: some photos failed, the others are done; 2: the command cannot be carried out as given.
+        0: all went well; 1: some photos failed, the others are done; 2: the command cannot be carried out as given.
     """
     arguments = _parser().parse_args(argv)
     try:

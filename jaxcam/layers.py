@@ -78,7 +78,7 @@ def layers(forward: Forward, images: Any) -> Layers:
         `{name: ShapeDtypeStruct}` in execution order. `.default` names the layer that `layer=None` explains.
 
     Raises:
-        TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`; what `forward` raises when traced, as it is.
+        TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`. What `forward` raises passes through.
     """
     return _layers(find(trace.trace(forward, images)))
 
