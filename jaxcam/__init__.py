@@ -1,6 +1,8 @@
 """Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
 
+from jaxcam import fostering as fostering
 from jaxcam import maps as maps
+from jaxcam import metrics as metrics
 from jaxcam import targets as targets
 from jaxcam._version import __version__ as __version__
 from jaxcam.adapters import linen as linen
@@ -20,3 +22,12 @@ from jaxcam.layers import layers as layers
 from jaxcam.layers import split as split
 from jaxcam.layers import tag as tag
 from jaxcam.layers import tap as tap
+
+
+def __getattr__(name: str):
+    # flax takes as long to import as all the rest; explaining a model of one's own does without it.
+    if name == "models":
+        import importlib
+
+        return importlib.import_module("jaxcam.models")
+    raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")

@@ -1,0 +1,241 @@
+"""How much does a map mark, and how plainly? Entropy, area, dispersion, ADCC, and the selectivity of its weights.
+
+The first three are the measures of `jaxcam.fostering` with NaN where they have no answer: a map without a positive
+value is no distribution, and counting its 0 would reward methods that mark nothing.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam import fostering, maps
+from jaxcam.layers import Forward, check_images
+from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
+from jaxcam.metrics.faithfulness import confidences, drop, mask_images, one_target
+from jaxcam.targets import Targets
+
+
+class Adcc(NamedTuple):
+    """ADCC and what it is made of, `[B]` each, in [0, 1]."""
+
+    adcc: jax.Array
+    coherency: jax.Array
+    complexity: jax.Array
+    average_drop: jax.Array  # a fraction here, not percent
+
+
+def entropy(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """`jaxcam.fostering.cam_entropy` of saliency `[B, h, w]` of any size: `[B]` in nats, 0 to ln(h w). Low is sharp.
+
+    Args:
+        saliency: `[B, h, w]`; negative values count as 0. A map at the layer's resolution is what the paper measures.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`; NaN where saliency has no positive value or is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: saliency or mask have the wrong shape.
+    """
+    return _measured(fostering.cam_entropy, saliency, mask)
+
+
+def area(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """`jaxcam.fostering.cam_area` of saliency `[B, h, w]`: `[B]` in cells squared. Low is concentrated.
+
+    Args:
+        saliency: as in `entropy`.
+        mask: as in `entropy`.
+
+    Returns:
+        `[B]`; NaN as in `entropy`.
+
+    Raises:
+        ValueError: as `entropy`.
+    """
+    return _measured(fostering.cam_area, saliency, mask)
+
+
+def dispersion(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """`jaxcam.fostering.cam_dispersion` of saliency `[B, h, w]`: `[B]`, 0 to h w - 1. High is decided.
+
+    Args:
+        saliency: as in `entropy`.
+        mask: as in `entropy`.
+
+    Returns:
+        `[B]`; NaN as in `entropy`.
+
+    Raises:
+        ValueError: as `entropy`.
+    """
+    return _measured(fostering.cam_dispersion, saliency, mask)
+
+
+def complexity(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """ADCC's complexity: the mean of the saliency, min-max scaled to [0, 1]. Low is good.
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]; 0 for constant saliency. NaN where saliency is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: saliency or mask have the wrong shape.
+
+    References:
+        Poppi et al., Revisiting the evaluation of class activation mapping, CVPR Workshops 2021.
+    """
+    saliency = checked(saliency)
+    return only(maps.normalize(saliency).mean((1, 2)), finite(saliency), mask)
+
+
+def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """ADCC's coherency: (1 + Pearson's correlation) / 2 of a map and the map of the image masked by it. High is good.
+
+    Args:
+        saliency: `[B, H, W]`, the map of the image.
+        again: `[B, H, W]`, the map of the masked image, for the same class.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]; 0 where either map is constant. NaN where either is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: shapes are wrong or differ.
+
+    References:
+        Poppi et al. 2021; constant maps as in github.com/aimagelab/ADCC.
+    """
+    saliency, again = checked_pair(saliency, again)
+    return only(jnp.nan_to_num((1 + pearson(saliency, again)) / 2), finite(saliency), finite(again), mask)
+
+
+def harmonic(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -> jax.Array:
+    """ADCC = 3 / (1 / Coh + 1 / (1 - Com) + 1 / (1 - AD)) (Poppi et al. 2021).
+
+    Args:
+        coherency: Coh `[B]`, in [0, 1].
+        complexity: Com `[B]`, in [0, 1].
+        average_drop: AD `[B]`, a fraction, in [0, 1].
+
+    Returns:
+        `[B]` in [0, 1]: 0, the limit, where Coh is 0, Com 1 or AD 1. NaN where any of them is.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    parts = jnp.stack([coherency, 1 - complexity, 1 - average_drop])
+    none = (parts <= 0).any(0) & ~jnp.isnan(parts).any(0)
+    return jnp.where(none, 0, 3 / (1 / jnp.where(parts <= 0, 1, parts)).sum(0))
+
+
+def adcc(
+    forward: Forward,
+    images: jax.Array,
+    explain: Callable,
+    targets: Targets = None,
+    *,
+    mask: jax.Array | None = None,
+) -> Adcc:
+    """Average DCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop. High is good.
+
+    Maps are resized to the image and min-max scaled; the masked image is the image times its map. Costs two forward
+    passes and two explanations.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        explain: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam` or a `functools.partial`.
+        targets: None (arg-max of the unmasked images, for both maps), an int, `[B]` ints, or a function as in
+            `confidence`.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `Adcc`. adcc is 0 where coherency is 0, complexity 1 or average drop 1. NaN where the map is not finite, or
+        `mask` is False.
+
+    Raises:
+        ValueError: bad images or targets; `explain` returns no `[B, h, w]`.
+
+    References:
+        Poppi et al., Revisiting the evaluation of class activation mapping, CVPR Workshops 2021.
+    """
+    check_images(images)
+    chosen = one_target(forward(images), targets)
+    first = _saliency(explain(forward, images, chosen), images)
+    again = _saliency(explain(forward, mask_images(images, first), chosen), images)
+    lost = drop(*confidences(forward, images, first, chosen)) / 100
+    known = finite(first)
+    parts = (coherency(first, again), complexity(first), lost)
+    return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))
+
+
+def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """How concentrated the channel weights are: the Gini coefficient of |alpha|.
+
+    G = sum_k (2 k - c - 1) |alpha|_(k) / (c sum_k |alpha|_k), |alpha|_(1) <= ... <= |alpha|_(c).
+
+    Args:
+        weights: alpha `[B, c]`.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`: 0 if all weigh the same, 1 - 1 / c if one channel weighs alone. NaN where all weights are 0 or one is not
+        finite, or `mask` is False.
+
+    Raises:
+        ValueError: weights or mask have the wrong shape.
+
+    References:
+        Lee et al., Relevance-CAM, CVPR 2021, figure 4, shows what this measures; Hurley and Rickard, Comparing measures
+        of sparsity, 2009, on the choice.
+    """
+    size = _sizes(weights)
+    channels = size.shape[1]
+    factors = 2 * jnp.arange(1, channels + 1) - channels - 1
+    return only((factors * jnp.sort(size, 1)).sum(1) / channels, finite(size), mask)
+
+
+def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) -> jax.Array:
+    """The share of sum |alpha| that the k largest channel weights have; Relevance-CAM's figure 4 shows three.
+
+    Args:
+        weights: alpha `[B, c]`.
+        k: how many, 1 to c.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`, from k / c to 1. NaN as in `selectivity`.
+
+    Raises:
+        ValueError: weights or mask have the wrong shape; k out of range.
+    """
+    size = _sizes(weights)
+    if not 1 <= k <= size.shape[1]:
+        raise ValueError(f"k: got {k}, expected 1 to {size.shape[1]}, the number of channels")
+    return only(jnp.sort(size, 1)[:, -k:].sum(1), finite(size), mask)
+
+
+def _measured(measure: Callable, saliency: jax.Array, mask: jax.Array | None) -> jax.Array:
+    saliency = checked(saliency)
+    return only(measure(saliency), finite(saliency), (saliency > 0).any((1, 2)), mask)
+
+
+def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
+    if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
+        raise ValueError(f"explain: returned shape {jnp.shape(raw)}, expected maps [{images.shape[0]}, h, w]")
+    return maps.normalize(maps.resize(raw, images.shape[1:3]))
+
+
+def _sizes(weights: jax.Array) -> jax.Array:
+    """|alpha| / sum |alpha|; NaN where all are 0."""
+    weights = jnp.asarray(weights)
+    if weights.ndim != 2 or not weights.shape[1]:
+        raise ValueError(f"weights: got shape {weights.shape}, expected [B, c]")
+    size = jnp.abs(weights.astype(jnp.promote_types(weights.dtype, jnp.float32)))
+    return size / size.sum(1, keepdims=True)

@@ -1,0 +1,259 @@
+"""Does the model keep its confidence on what the map shows? Average drop, average increase, win rate."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam.layers import Forward, check_images
+from jaxcam.maps import normalize
+from jaxcam.metrics._common import checked, finite, only
+from jaxcam.targets import Targets, resolve, scores
+
+
+class Confidences(NamedTuple):
+    """Y on the images and O on the masked images, `[B]` each."""
+
+    full: jax.Array
+    masked: jax.Array
+
+
+def confidence(forward: Forward, images: jax.Array, targets: Targets = None) -> jax.Array:
+    """Y_b = softmax(forward(images)_b)[c_b], the class probability.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`.
+        targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken as it is.
+
+    Returns:
+        `[B]` float32.
+
+    Raises:
+        ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per image.
+    """
+    check_images(images)
+    logits = forward(images)
+    return probability(logits, one_target(logits, targets))
+
+
+def confidences(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    targets: Targets = None,
+    *,
+    top: float | None = None,
+    strict: bool = True,
+    mask: jax.Array | None = None,
+) -> Confidences:
+    """Y on the images, O on the images masked by their saliency; two forward passes.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        saliency: `[B, H, W]`, any real numbers.
+        targets: as in `confidence`; None takes the arg-max of the unmasked images.
+        top: as in `mask_images`.
+        strict: as in `mask_images`.
+        mask: `[B]`, False for examples to leave out (padding).
+
+    Returns:
+        `Confidences(full, masked)`, `[B]` each, in [0, 1]. NaN where saliency is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
+    """
+    check_images(images)
+    saliency = checked(saliency, images)
+    logits = forward(images)
+    chosen = one_target(logits, targets)
+    masked = forward(mask_images(images, saliency, top=top, strict=strict))
+    known = finite(saliency)
+    return Confidences(*(only(probability(z, chosen), known, mask) for z in (logits, masked)))
+
+
+def mask_images(images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True) -> jax.Array:
+    """Images times a mask made of their saliency; what is masked goes to 0, the mean colour of normalised images.
+
+    Args:
+        images: `[B, H, W, C]`.
+        saliency: `[B, H, W]`, any real numbers.
+        top: None: the soft mask, saliency min-max scaled to [0, 1] (0 for constant saliency). A fraction in (0, 1]: the
+            binary mask of that share of pixels, the most salient ones.
+        strict: of the binary mask: True keeps what lies above the value at the fraction's end, as the re-evaluation of
+            Relevance-CAM did, so that ties there are all muted and a map with many zeros keeps fewer pixels. False
+            keeps exactly the fraction; among ties the last in raster order come first, as in `deletion`.
+
+    Returns:
+        `[B, H, W, C]` in the images' dtype; NaN where saliency is not finite.
+
+    Raises:
+        ValueError: saliency is not of the images' size; `top` outside (0, 1].
+    """
+    saliency = checked(saliency, images)
+    weights = normalize(saliency) if top is None else _top_mask(saliency, top, strict)
+    return images * only(weights, finite(saliency))[..., None].astype(images.dtype)
+
+
+def drop(full: jax.Array, masked: jax.Array) -> jax.Array:
+    """100 max(0, Y - O) / Y of two confidences.
+
+    Args:
+        full: Y `[B]`, on the image.
+        masked: O `[B]`, on the masked image.
+
+    Returns:
+        `[B]` in percent; 0 where Y is 0, for then there is nothing to lose; NaN where either is.
+
+    Raises:
+        TypeError: the shapes do not fit each other.
+    """
+    lost = jnp.maximum(full - masked, 0)
+    return 100 * jnp.where(full == 0, lost, lost / jnp.where(full == 0, 1, full))
+
+
+def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.Array:
+    """100 [Y < O] of two confidences.
+
+    Args:
+        full: Y `[B]`, on the image.
+        masked: O `[B]`, on the masked image.
+        ties: whether Y = O counts as an increase.
+
+    Returns:
+        `[B]`, 0 or 100; NaN where either is.
+
+    Raises:
+        TypeError: the shapes do not fit each other.
+    """
+    won = full <= masked if ties else full < masked
+    return jnp.where(jnp.isnan(full + masked), jnp.nan, 100.0 * won)
+
+
+def average_drop(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    targets: Targets = None,
+    *,
+    top: float | None = None,
+    strict: bool = True,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Average Drop, before the average: 100 max(0, Y - O) / Y. Lower is better.
+
+    Args:
+        forward: as in `confidences`, and so are all others.
+        images: `[B, H, W, C]`.
+        saliency: `[B, H, W]`.
+        targets: None (arg-max), an int, `[B]` ints or a function.
+        top: None for the soft mask (Grad-CAM++, ADCC); 0.5 for the binary one (Score-CAM, Relevance-CAM).
+        strict: as in `mask_images`.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in percent; 0 where Y is 0. NaN where saliency is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: as `confidences`.
+
+    References:
+        Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020, section 4.2.
+    """
+    return drop(*confidences(forward, images, saliency, targets, top=top, strict=strict, mask=mask))
+
+
+def average_increase(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    targets: Targets = None,
+    *,
+    top: float | None = None,
+    strict: bool = True,
+    ties: bool = False,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Average Increase, before the average: 100 [Y < O]. Higher is better.
+
+    Args:
+        forward: as in `confidences`, and so are all others.
+        images: `[B, H, W, C]`.
+        saliency: `[B, H, W]`.
+        targets: None (arg-max), an int, `[B]` ints or a function.
+        top: as in `average_drop`.
+        strict: as in `mask_images`.
+        ties: whether Y = O counts as an increase, as in the re-evaluation of Relevance-CAM.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`, 0 or 100. NaN where saliency is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: as `confidences`.
+
+    References:
+        Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
+    """
+    both = confidences(forward, images, saliency, targets, top=top, strict=strict, mask=mask)
+    return increase(*both, ties=ties)
+
+
+def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
+    """Win %, before the average: 100 where the drop is smaller than the rival's, 50 where they are equal.
+
+    So that the win rates of two methods add up to 100.
+
+    Args:
+        drops: `[B]`, a method's `average_drop`.
+        rival_drops: `[B]`, another's on the same images.
+
+    Returns:
+        `[B]` in percent; NaN where either is NaN.
+
+    Raises:
+        ValueError: the two differ in shape.
+
+    References:
+        Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
+    """
+    drops, rival_drops = jnp.asarray(drops), jnp.asarray(rival_drops)
+    if drops.shape != rival_drops.shape:
+        raise ValueError(f"rival_drops: got shape {rival_drops.shape}, expected {drops.shape}, as drops")
+    won = 100.0 * (drops < rival_drops) + 50.0 * (drops == rival_drops)
+    return jnp.where(jnp.isnan(drops + rival_drops), jnp.nan, won)
+
+
+def ranks(saliency: jax.Array) -> jax.Array:
+    """Each pixel's place, 0 first, by descending saliency; among equals the last in raster order first."""
+    flat = saliency.reshape(saliency.shape[0], -1)
+    ascending = jnp.argsort(flat, axis=1, stable=True)
+    return (flat.shape[1] - 1 - jnp.argsort(ascending, axis=1)).reshape(saliency.shape)
+
+
+def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
+    if not 0 < top <= 1:
+        raise ValueError(f"top: got {top}, expected a fraction in (0, 1], or None for the soft mask")
+    count = max(round(top * math.prod(saliency.shape[1:])), 1)
+    if not strict:
+        return (ranks(saliency) < count).astype(saliency.dtype)
+    flat = saliency.reshape(saliency.shape[0], -1)
+    threshold = jnp.sort(flat, axis=1)[:, -count]
+    return (saliency > threshold[:, None, None]).astype(saliency.dtype)
+
+
+def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:
+    """Classes `[B]`, or the target function; a ValueError for several classes per image."""
+    chosen = resolve(logits, targets)
+    if not callable(chosen) and chosen.ndim != 1:
+        raise ValueError(f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]")
+    return chosen
+
+
+def probability(logits: jax.Array, chosen: jax.Array | Callable) -> jax.Array:
+    """Class probabilities `[B]` of logits `[B, N]`; a function gets the logits, in float32 as well."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return scores(logits if callable(chosen) else jax.nn.softmax(logits), chosen)

@@ -1,0 +1,224 @@
+"""The insertion and deletion games: does the confidence follow the pixels in the order that the map gives them?
+
+They are written for `jax.jit`: `jax.jit(functools.partial(deletion, forward))(images, saliency, targets)`. Called
+without it, the loop over steps is compiled anew in every call.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam.layers import Forward, check_images
+from jaxcam.metrics._common import checked, finite, only
+from jaxcam.metrics.faithfulness import one_target, probability, ranks
+from jaxcam.targets import Targets
+
+RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
+_BLUR_SIDE, _BLUR_SIGMA = 11, 5.0
+
+
+def deletion(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    targets: Targets = None,
+    *,
+    step: int | float = 1 / RISE_STEPS,
+    baseline: float | str | jax.Array = 0.0,
+    chunk: int = 8,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """The deletion game: the confidence as the most salient pixels are taken away, step by step. Low is good.
+
+    Costs n + 1 forward passes. Pixels are ordered by descending saliency, among equals the last in raster order first
+    (NumPy's argsort, reversed, as in RISE).
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        saliency: `[B, H, W]`, any real numbers; only their order matters.
+        targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits -> confidence `[B]`.
+        step: pixels a step (an int), or their share of the image (a float, rounded up to whole pixels). RISE's batch
+            evaluation is 1 / 28, its single image 1 / 224; Score-CAM's is 0.01.
+        baseline: what a deleted pixel becomes: a number or an array that fits the images (0 is the mean colour of
+            normalised images), or "blur" for `blur(images)`.
+        chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        The curve `[B, n + 1]` from the unchanged to the wholly deleted image, n = ceil(H W / step). NaN where saliency
+        is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: bad images or targets; saliency, mask or baseline that do not fit; `step` or `chunk` out of range.
+
+    References:
+        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
+    """
+    check_images(images)
+    return _play(forward, images, _baseline(images, baseline), saliency, targets, step, chunk, mask, insert=False)
+
+
+def insertion(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    targets: Targets = None,
+    *,
+    step: int | float = 1 / RISE_STEPS,
+    baseline: float | str | jax.Array = "blur",
+    chunk: int = 8,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """The insertion game: the confidence as the most salient pixels come to a blurred image. High is good.
+
+    Args:
+        forward: as in `deletion`, and so are all others.
+        images: `[B, H, W, C]`.
+        saliency: `[B, H, W]`.
+        targets: None (arg-max of the unchanged images), an int, `[B]` ints or a function.
+        step: as in `deletion`.
+        baseline: the image to begin with: "blur" for `blur(images)`, a number or an array that fits the images.
+        chunk: as in `deletion`.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        The curve `[B, n + 1]` from the baseline to the unchanged image, as in `deletion`.
+
+    Raises:
+        ValueError: as `deletion`.
+
+    References:
+        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
+    """
+    check_images(images)
+    return _play(forward, images, _baseline(images, baseline), saliency, targets, step, chunk, mask, insert=True)
+
+
+def auc(curve: jax.Array) -> jax.Array:
+    """Area under a curve over [0, 1] by trapezoids: (sum - first / 2 - last / 2) / n.
+
+    Args:
+        curve: `[..., n + 1]`, as `deletion` and `insertion` return it.
+
+    Returns:
+        `[...]`, in the curve's unit.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    curve = jnp.asarray(curve)
+    if curve.ndim == 0 or curve.shape[-1] < 2:
+        raise ValueError(f"curve: got shape {curve.shape}, expected [..., n + 1] with n of at least 1")
+    return (curve.sum(-1) - (curve[..., 0] + curve[..., -1]) / 2) / (curve.shape[-1] - 1)
+
+
+def blur(images: jax.Array) -> jax.Array:
+    """RISE's blur: an 11 x 11 kernel over the images with zeros around them.
+
+    The kernel is a Gaussian of sigma 5 whose tails are folded back at the edges of the 11 x 11 window (SciPy's reflect
+    boundary, in the authors' code), which makes it nearly a box: centre 0.008833, corner 0.007737.
+
+    Args:
+        images: `[B, H, W, C]`.
+
+    Returns:
+        `[B, H, W, C]` in the images' dtype.
+
+    Raises:
+        ValueError: images are not `[B, H, W, C]`.
+
+    References:
+        Petsiuk et al., RISE, BMVC 2018; github.com/eclique/RISE, evaluation.py.
+    """
+    check_images(images)
+    taps, out = blur_taps(), images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    for axis in (1, 2):
+        out = _filter(out, taps, axis)
+    return out.astype(images.dtype)
+
+
+def blur_taps() -> np.ndarray:
+    """The blur's kernel along one axis, `[11]` float64; the kernel is its outer product with itself."""
+    middle, reach = _BLUR_SIDE // 2, int(4 * _BLUR_SIGMA)
+    offsets = np.arange(-reach, reach + 1)
+    gauss = np.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)
+    place = (middle + offsets) % (2 * _BLUR_SIDE)
+    place = np.minimum(place, 2 * _BLUR_SIDE - 1 - place)  # ... 1 0 | 0 1 ... 10 | 10 9 ...
+    return np.bincount(place, gauss / gauss.sum(), _BLUR_SIDE)
+
+
+def _filter(x: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:
+    """Correlates one axis with symmetric `taps`, zeros outside: a sum of shifts, which XLA makes one pass over x."""
+    size, reach = x.shape[axis], len(taps) // 2
+    padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(x.ndim)])
+    shifted = (jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(len(taps)))
+    return sum(float(tap) * part for tap, part in zip(taps, shifted, strict=True))
+
+
+def _play(
+    forward: Forward,
+    images: jax.Array,
+    other: jax.Array,
+    saliency: jax.Array,
+    targets: Targets,
+    step: int | float,
+    chunk: int,
+    mask: jax.Array | None,
+    *,
+    insert: bool,
+) -> jax.Array:
+    """The curve from `images` to `other`, or back; the end that is `images` also finds the class."""
+    if chunk < 1:
+        raise ValueError(f"chunk: got {chunk}, expected at least 1")
+    saliency, pixels = checked(saliency, images), math.prod(images.shape[1:3])
+    size = _step_pixels(step, pixels)
+    logits, order = forward(images), ranks(saliency)
+    chosen = one_target(logits, targets)
+    start, end = (other, images) if insert else (images, other)
+
+    def evaluate(numbers: jax.Array) -> jax.Array:
+        changed = (order < size * numbers[:, None, None, None])[..., None]
+        mixed = jnp.where(changed, end, start).reshape(-1, *images.shape[1:])
+        points = forward(mixed).reshape(len(numbers), images.shape[0], -1)
+        return jax.vmap(lambda z: probability(z, chosen))(points)
+
+    steps = -(-pixels // size)
+    rest = _in_chunks(evaluate, jnp.arange(steps) + (not insert), chunk).T
+    whole = probability(logits, chosen)[:, None]
+    curve = jnp.concatenate([rest, whole] if insert else [whole, rest], axis=1)
+    return only(curve, finite(saliency), mask)
+
+
+def _in_chunks(evaluate: Callable, numbers: jax.Array, chunk: int) -> jax.Array:
+    """`evaluate(numbers [k]) -> [k, B]` over all numbers, in one loop of equal chunks, none larger than `chunk`."""
+    count = len(numbers)
+    loops = -(-count // chunk)
+    each = -(-count // loops)  # balanced: 28 steps in chunks of at most 8 are 4 times 7, not 4 times 8
+    padded = jnp.pad(numbers, (0, loops * each - count), mode="edge")
+    values = jax.lax.map(evaluate, padded.reshape(loops, each))
+    return values.reshape(loops * each, -1)[:count]
+
+
+def _step_pixels(step: int | float, pixels: int) -> int:
+    """Whole pixels a step."""
+    if isinstance(step, float) and 0 < step <= 1:
+        return math.ceil(round(step * pixels, 6))  # 0.07 * 100 is 7.000000000000001
+    if isinstance(step, int | np.integer) and 1 <= step <= pixels:
+        return int(step)
+    raise ValueError(f"step: got {step!r}, expected pixels, 1 to {pixels}, or their share as a float in (0, 1]")
+
+
+def _baseline(images: jax.Array, baseline: float | str | jax.Array) -> jax.Array:
+    if isinstance(baseline, str):
+        if baseline != "blur":
+            raise ValueError(f"baseline: got {baseline!r}, expected 'blur', a number or an array")
+        return blur(images)
+    values = jnp.asarray(baseline, images.dtype)
+    try:
+        return jnp.broadcast_to(values, images.shape)
+    except ValueError:
+        raise ValueError(f"baseline: got shape {values.shape}, expected to fit images {images.shape}") from None

@@ -1,0 +1,342 @@
+"""Does the map lie on the object? Masks against boxes, the pointing game, energy in the box, boxes made of maps.
+
+Boxes are `[B, K, 4]`: up to K boxes per image as (xmin, ymin, xmax, ymax) in pixels, the last row and column included,
+as in PASCAL VOC and ImageNet annotations. Where an image has fewer, `boxes_mask` `[B, K]` is False; a box with xmax <
+xmin is empty too. Several boxes of an image count as their union. What is asked of an image without any box has no
+answer, and is NaN; a map that marks nothing has failed, and scores 0.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam import maps
+from jaxcam.metrics._common import checked, finite, only
+
+
+def box_mask(boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | None = None) -> jax.Array:
+    """The union of an image's filled boxes: pixel (y, x) is in it if xmin <= x <= xmax and ymin <= y <= ymax.
+
+    Args:
+        boxes: `[B, K, 4]` or `[B, 4]`: xmin, ymin, xmax, ymax in pixels, inclusive.
+        size: (H, W) of the images.
+        boxes_mask: `[B, K]`, False for what is no box; None: all are.
+
+    Returns:
+        `[B, H, W]` bool.
+
+    Raises:
+        ValueError: boxes or boxes_mask have another shape.
+    """
+    boxes, valid = _checked_boxes(boxes, boxes_mask)
+    filled = _distances(boxes, size) <= 0
+    return (filled & valid[:, :, None, None]).any(1)
+
+
+def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+    """Boxes of an image after it is stretched from size `old` to size `new`, (H, W) each.
+
+    A box's edges xmin and xmax + 1 are scaled and rounded: it then covers the pixels whose centres lie in it, and never
+    fewer than one row and column.
+
+    Args:
+        boxes: `[..., 4]`.
+        old: (H, W) that the boxes belong to; or two arrays `[...]`.
+        new: (H, W) wanted.
+
+    Returns:
+        `[..., 4]` float32, whole pixels.
+
+    Raises:
+        ValueError: the last axis of `boxes` is not 4.
+    """
+    boxes = jnp.asarray(boxes, jnp.float32)
+    if boxes.ndim < 1 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes: got shape {boxes.shape}, expected [..., 4] (xmin, ymin, xmax, ymax)")
+    scale = jnp.stack([jnp.asarray(new[i], jnp.float32) / jnp.asarray(old[i]) for i in (1, 0)], -1)
+    nearest = lambda edge: jnp.floor(edge + 0.5)  # a centre on an edge goes to the box before it, at either end
+    low, high = nearest(boxes[..., :2] * scale), nearest((boxes[..., 2:] + 1) * scale) - 1
+    return jnp.concatenate([low, jnp.maximum(high, low)], -1)
+
+
+def mask_iou(
+    saliency: jax.Array,
+    boxes: jax.Array,
+    *,
+    k: float = 1.0,
+    boxes_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Relevance-CAM's localisation score: IoU of the pixels with L > mean L + k std L and of the filled boxes.
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        boxes: `[B, K, 4]` or `[B, 4]`, see the module.
+        k: how many standard deviations above the mean.
+        boxes_mask: `[B, K]`, False for what is no box.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]: 0 for constant saliency, whose mask is empty. NaN where saliency is not finite, there is no
+        box, or `mask` is False.
+
+    Raises:
+        ValueError: saliency, boxes or masks have the wrong shape.
+
+    References:
+        Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+    """
+    return _overlap(maps.threshold(checked(saliency), k), saliency, boxes, boxes_mask, mask)
+
+
+def loc(
+    saliency: jax.Array,
+    boxes: jax.Array,
+    *,
+    delta: float = 0.25,
+    boxes_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Grad-CAM++'s Loc: internal pixels / (box area + external pixels), of the pixels with L > delta.
+
+    L is min-max scaled to [0, 1] per image. The denominator is the union, so Loc is an IoU.
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        boxes: `[B, K, 4]` or `[B, 4]`, see the module.
+        delta: threshold in [0, 1); the paper reports 0, 0.25 and 0.5.
+        boxes_mask: `[B, K]`, False for what is no box.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]: 0 for constant saliency. NaN as in `mask_iou`.
+
+    Raises:
+        ValueError: as `mask_iou`, or `delta` outside [0, 1).
+
+    References:
+        Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 26.
+    """
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta: got {delta}, expected a threshold in [0, 1)")
+    return _overlap(maps.normalize(checked(saliency)) > delta, saliency, boxes, boxes_mask, mask)
+
+
+def pointing_game(
+    saliency: jax.Array,
+    boxes: jax.Array,
+    *,
+    tolerance: float = 0.0,
+    boxes_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """The pointing game: 1 if the most salient pixel lies in a box, else 0.
+
+    Where several pixels share the maximum, the value is the share of them that hits: what choosing one at random is
+    expected to give. So a constant map scores the boxes' share of the image, which is chance.
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        boxes: `[B, K, 4]` or `[B, 4]`, see the module.
+        tolerance: a pixel at most this far (in pixels) from a box hits too; 15 at about 224 px in the original game.
+        boxes_mask: `[B, K]`, False for what is no box.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]. NaN where saliency is not finite, there is no box, or `mask` is False.
+
+    Raises:
+        ValueError: saliency, boxes or masks have the wrong shape; a negative tolerance.
+
+    References:
+        Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018.
+    """
+    if tolerance < 0:
+        raise ValueError(f"tolerance: got {tolerance}, expected pixels, 0 or more")
+    saliency = checked(saliency)
+    boxes, valid = _checked_boxes(boxes, boxes_mask, len(saliency))
+    near = (_distances(boxes, saliency.shape[1:]) <= tolerance**2) & valid[:, :, None, None]
+    top = saliency == saliency.max((1, 2), keepdims=True)
+    hits = (top & near.any(1)).sum((1, 2)) / jnp.maximum(top.sum((1, 2)), 1)
+    return only(hits, finite(saliency), valid.any(1), mask)
+
+
+def energy_in_box(
+    saliency: jax.Array,
+    boxes: jax.Array,
+    *,
+    boxes_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """The energy-based pointing game: sum of ReLU(L) inside the boxes / sum of ReLU(L).
+
+    Negative saliency carries no energy. A min-max scaled map gives another value than a raw one: Score-CAM's own
+    protocol takes maps that are rectified and then scaled to [0, 1].
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        boxes: `[B, K, 4]` or `[B, 4]`, see the module.
+        boxes_mask: `[B, K]`, False for what is no box.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in [0, 1]: the boxes' share of the image for a constant positive map, 0 for one without a positive value.
+        NaN where saliency is not finite, there is no box, or `mask` is False.
+
+    Raises:
+        ValueError: saliency, boxes or masks have the wrong shape.
+
+    References:
+        Wang et al., Score-CAM, CVPR Workshops 2020.
+    """
+    energy = jax.nn.relu(checked(saliency))
+    boxes, valid = _checked_boxes(boxes, boxes_mask, len(energy))
+    inside = box_mask(boxes, energy.shape[1:], valid)
+    # In units of the maximum, so that the sum neither overflows nor vanishes.
+    highest = energy.max((1, 2), keepdims=True)
+    energy = energy / jnp.where(highest == 0, 1, highest)
+    total = energy.sum((1, 2))
+    share = jnp.where(inside, energy, 0).sum((1, 2)) / jnp.where(total == 0, 1, total)
+    return only(share, finite(saliency), inside.any((1, 2)), mask)
+
+
+def box_from_map(saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array | None = None) -> jax.Array:
+    """CAM's box: around the largest connected component of the pixels with L > fraction * max L.
+
+    Components are 8-connected; of equally large ones the one that comes last in raster order is taken.
+
+    Args:
+        saliency: `[B, H, W]`, any real numbers.
+        fraction: of the maximum, in [0, 1).
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B, 4]` float32: xmin, ymin, xmax, ymax in pixels, inclusive. NaN where saliency is not finite or has no
+        positive value, or `mask` is False.
+
+    Raises:
+        ValueError: saliency or mask have the wrong shape; `fraction` outside [0, 1).
+
+    References:
+        Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
+    """
+    saliency = checked(saliency)
+    marked = maps.threshold_of_max(saliency, fraction)
+    largest = _largest(components(marked))
+    edges = []
+    for axis in (1, 2):  # columns first: x
+        line = largest.any(axis)
+        edges.append((jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)))
+    (left, right), (top, bottom) = edges
+    box = jnp.stack([left, top, right, bottom], 1).astype(jnp.float32)
+    return only(box, finite(saliency), marked.any((1, 2)), mask)
+
+
+def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = None) -> jax.Array:
+    """IoU of one predicted box with the nearest of an image's boxes; CAM counts a hit from 0.5 on.
+
+    Args:
+        box: `[B, 4]`, as `box_from_map` returns it.
+        boxes: `[B, K, 4]` or `[B, 4]`, see the module.
+        boxes_mask: `[B, K]`, False for what is no box.
+
+    Returns:
+        `[B]` in [0, 1]; 0 where `box` is NaN since the map marked nothing; NaN where there is no box.
+
+    Raises:
+        ValueError: the shapes are wrong.
+
+    References:
+        Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015.
+    """
+    boxes, valid = _checked_boxes(boxes, boxes_mask)
+    box = jnp.asarray(box, jnp.float32)
+    if box.shape != (boxes.shape[0], 4):
+        raise ValueError(f"box: got shape {box.shape}, expected [{boxes.shape[0]}, 4]")
+    low = jnp.maximum(box[:, None, :2], boxes[..., :2])
+    high = jnp.minimum(box[:, None, 2:], boxes[..., 2:])
+    common = jnp.maximum(high - low + 1, 0).prod(-1)
+    union = _areas(box)[:, None] + _areas(boxes) - common
+    iou = jnp.nan_to_num(jnp.where(valid, common / union, 0))
+    return only(iou.max(1), valid.any(1))
+
+
+def components(marked: jax.Array) -> jax.Array:
+    """Labels of the 8-connected components of `[B, H, W]` bool: int32, 0 outside, each component its own number.
+
+    A component's number is the raster index of its last pixel, plus 1. It spreads along whole rows and columns at once
+    and one step diagonally, until nothing changes: a few rounds for a blob, more only for a maze.
+    """
+    index = jnp.arange(1, marked[0].size + 1, dtype=jnp.int32).reshape(marked.shape[1:])
+    labels = jnp.where(marked, index, 0)
+
+    def spread(state: tuple) -> tuple:
+        old, _ = state
+        new = jnp.where(marked, _largest_neighbour(old), 0)
+        for axis in (1, 2):
+            new = _run_maximum(_run_maximum(new, axis), axis, reverse=True)
+        return new, (new != old).any()
+
+    return jax.lax.while_loop(lambda state: state[1], spread, (labels, marked.any()))[0]
+
+
+def _largest_neighbour(labels: jax.Array) -> jax.Array:
+    return jax.lax.reduce_window(labels, jnp.iinfo(jnp.int32).min, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+
+
+def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Array:
+    """Running maximum along an axis that starts anew after each 0."""
+
+    def combine(before: tuple, here: tuple) -> tuple:
+        return jnp.where(here[1], here[0], jnp.maximum(before[0], here[0])), before[1] | here[1]
+
+    return jax.lax.associative_scan(combine, (labels, labels == 0), reverse=reverse, axis=axis)[0]
+
+
+def _largest(labels: jax.Array) -> jax.Array:
+    """The pixels of each image's largest component, `[B, H, W]` bool."""
+    flat = labels.reshape(labels.shape[0], -1)
+    count = jax.vmap(lambda one: jnp.zeros(flat.shape[1] + 1, jnp.int32).at[one].add(1))(flat).at[:, 0].set(0)
+    # The last of the equally large ones.
+    best = count.shape[1] - 1 - jnp.argmax(count[:, ::-1], axis=1)
+    return (labels == best[:, None, None]) & (labels > 0)
+
+
+def _overlap(
+    marked: jax.Array, saliency: jax.Array, boxes: jax.Array, boxes_mask: jax.Array | None, mask: jax.Array | None
+) -> jax.Array:
+    """IoU of a pixel mask and the filled boxes."""
+    boxes, valid = _checked_boxes(boxes, boxes_mask, len(marked))
+    inside = box_mask(boxes, marked.shape[1:], valid)
+    union = (marked | inside).sum((1, 2))
+    iou = (marked & inside).sum((1, 2)) / jnp.maximum(union, 1)
+    return only(iou, finite(saliency), inside.any((1, 2)), mask)
+
+
+def _checked_boxes(
+    boxes: jax.Array, boxes_mask: jax.Array | None, batch: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes, that is, not masked, not empty and without a NaN."""
+    boxes = jnp.asarray(boxes, jnp.float32)
+    boxes = boxes[:, None] if boxes.ndim == 2 else boxes
+    if boxes.ndim != 3 or boxes.shape[-1] != 4 or (batch is not None and boxes.shape[0] != batch):
+        raise ValueError(f"boxes: got shape {boxes.shape}, expected [{batch or 'B'}, K, 4] (xmin, ymin, xmax, ymax)")
+    valid = (boxes[..., 2:] >= boxes[..., :2]).all(-1)
+    if boxes_mask is None:
+        return boxes, valid
+    boxes_mask = jnp.asarray(boxes_mask, bool)
+    if boxes_mask.shape != boxes.shape[:2]:
+        raise ValueError(f"boxes_mask: got shape {boxes_mask.shape}, expected {boxes.shape[:2]}")
+    return boxes, valid & boxes_mask
+
+
+def _distances(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Squared distance of every pixel to every box, 0 inside: `[B, K, H, W]`."""
+    y, x = jnp.arange(size[0])[:, None], jnp.arange(size[1])
+    left, top, right, bottom = (boxes[..., i, None, None] for i in range(4))
+    across = jnp.maximum(jnp.maximum(left - x, x - right), 0)
+    along = jnp.maximum(jnp.maximum(top - y, y - bottom), 0)
+    return across**2 + along**2
+
+
+def _areas(boxes: jax.Array) -> jax.Array:
+    return jnp.maximum(boxes[..., 2:] - boxes[..., :2] + 1, 0).prod(-1)

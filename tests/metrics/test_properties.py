@@ -1,0 +1,130 @@
+"""What holds for every metric: jit = eager, an example's value is its own, NaN for what is unknown or left out."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcam import metrics
+
+BATCH, SIZE = 3, (16, 18)
+WEIGHTS = np.random.default_rng(5).normal(size=(SIZE[0] * SIZE[1] * 2, 3)).astype(np.float32) * 0.2
+TARGETS = np.array([2, 0, 1])
+BOXES = np.array([[2, 3, 9, 8], [0, 0, 4, 4], [5, 5, 17, 15]], np.float32)
+
+
+def forward(images):
+    return images.reshape(len(images), -1) @ WEIGHTS
+
+
+def of_model(metric, **options):
+    return lambda images, saliency, targets, boxes, mask: metric(
+        forward, images, saliency, targets, mask=mask, **options
+    )
+
+
+def of_maps(metric):
+    return lambda images, saliency, targets, boxes, mask: metric(saliency, mask=mask)
+
+
+def of_boxes(metric):
+    return lambda images, saliency, targets, boxes, mask: metric(saliency, boxes, mask=mask)
+
+
+def of_pairs(metric, **options):
+    return lambda images, saliency, targets, boxes, mask: metric(saliency, images[..., 0], mask=mask, **options)
+
+
+METRICS = {
+    "average_drop": of_model(metrics.average_drop),
+    "average_drop top": of_model(metrics.average_drop, top=0.5),
+    "average_increase": of_model(metrics.average_increase),
+    "average_increase ties": of_model(metrics.average_increase, top=0.5, strict=False, ties=True),
+    "confidences": of_model(metrics.confidences),
+    "deletion": of_model(metrics.deletion, step=60),
+    "insertion": of_model(metrics.insertion, step=60),
+    "adcc": lambda images, saliency, targets, boxes, mask: metrics.adcc(
+        forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask
+    ),
+    "selectivity": lambda images, saliency, targets, boxes, mask: metrics.selectivity(saliency[:, 0], mask=mask),
+    "top_share": lambda images, saliency, targets, boxes, mask: metrics.top_share(saliency[:, 0], mask=mask),
+    "sim": lambda images, saliency, targets, boxes, mask: metrics.sim(saliency[:, 0], images[:, 0, :, 0], mask=mask),
+    "class_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.class_sensitivity(
+        saliency, images[..., 0], boxes, boxes + jnp.array([1, 1, 2, 2]), mask=mask
+    ),
+    "hog_similarity": of_pairs(metrics.hog_similarity, cell=5),
+    "similarity": of_pairs(metrics.similarity, cell=5),
+} | {
+    name: of(getattr(metrics, name))
+    for of, names in {
+        of_maps: ("entropy", "area", "dispersion", "complexity", "box_from_map"),
+        of_boxes: ("mask_iou", "loc", "pointing_game", "energy_in_box"),
+        of_pairs: ("coherency", "spearman", "ssim"),
+    }.items()
+    for name in names
+}
+# Functions without saliency of their own, tested where they are defined.
+OTHERS = {"auc", "blur", "box_iou", "box_mask", "cascade", "confidence", "drop", "harmonic", "hog", "increase"}
+OTHERS |= {"mask_images", "resize_boxes", "shuffled", "win_rate"}
+
+
+@pytest.fixture
+def arguments(rng):
+    images, saliency = (rng.normal(size=(BATCH, *SIZE, *c)).astype(np.float32) for c in ((2,), ()))
+    return images, saliency, TARGETS, BOXES, np.ones(BATCH, bool)
+
+
+def leaves(value):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metric(name, arguments):
+    images, saliency, targets, boxes, everyone = arguments
+    jitted = jax.jit(METRICS[name])
+    values = leaves(jitted(*arguments))
+
+    for compiled, eager in zip(values, leaves(METRICS[name](*arguments)), strict=True):
+        assert compiled.shape[0] == BATCH
+        assert compiled.dtype == np.float32
+        assert np.isfinite(compiled).all()
+        np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-5)
+
+    # An example's value is its own: the others may be anything, unknown or left out.
+    others = saliency.copy()
+    others[0, 3, 3], others[2, 1, 0] = np.nan, np.inf
+    others[:, 0, 5] = np.where([True, False, True], others[:, 3, 3] + others[:, 1, 0], others[:, 0, 5])
+    shuffled_images = images[[2, 1, 0]]
+    for alone, value in zip(leaves(jitted(shuffled_images, others, targets, boxes, everyone)), values, strict=True):
+        np.testing.assert_allclose(alone[1], value[1], rtol=1e-4, atol=1e-5)
+        assert np.isnan(alone[[0, 2]]).all()
+    for left, value in zip(leaves(jitted(images, saliency, targets, boxes, TARGETS != 1)), values, strict=True):
+        np.testing.assert_array_equal(left[:2], value[:2])
+        assert np.isnan(left[2]).all()
+
+
+def test_every_public_metric_is_in_the_table():
+    public = {name for name, value in vars(metrics).items() if inspect.isfunction(value)}
+    assert public == {name.split()[0] for name in METRICS} | OTHERS
+
+
+@pytest.mark.parametrize("name", [n for n, v in vars(metrics).items() if inspect.isfunction(v)])
+def test_public_functions_document_themselves(name):
+    doc = inspect.getdoc(getattr(metrics, name))
+    assert ("Returns" in doc) or ("Yields" in doc)
+    assert "Raises" in doc
+
+
+def test_metrics_under_pmap(arguments):
+    """Two examples a device, padded to a full batch: the same values."""
+    images, saliency, targets, _, _ = (np.concatenate([a, a[:1]]) for a in arguments)
+    mask = np.array([True, True, True, False])
+    split = lambda a: a.reshape(2, 2, *a.shape[1:])
+    game = partial(metrics.deletion, forward, step=60)
+    mapped = jax.pmap(lambda x, s, t, m: game(x, s, t, mask=m), devices=jax.devices()[:2])
+    values = np.asarray(mapped(*map(split, (images, saliency, targets, mask)))).reshape(4, -1)
+    np.testing.assert_allclose(values[:3], game(images[:3], saliency[:3], targets[:3]), rtol=1e-5)
+    assert np.isnan(values[3]).all()
