@@ -15,8 +15,13 @@ from jaxcam.explainers.gradient import grad_cam_plus_plus as grad_cam_plus_plus
 from jaxcam.explainers.gradient import hires_cam as hires_cam
 from jaxcam.explainers.gradient import layer_cam as layer_cam
 from jaxcam.explainers.gradient import xgrad_cam as xgrad_cam
+from jaxcam.explainers.lime import lime as lime
+from jaxcam.explainers.lime import lime_surrogate as lime_surrogate
+from jaxcam.explainers.lime import quickshift as quickshift
+from jaxcam.explainers.mask import mask as mask
 from jaxcam.explainers.perturbation import ablation_cam as ablation_cam
 from jaxcam.explainers.perturbation import score_cam as score_cam
+from jaxcam.explainers.rise import rise as rise
 from jaxcam.layers import activations_and_gradients as activations_and_gradients
 from jaxcam.layers import layers as layers
 from jaxcam.layers import split as split
