@@ -1,6 +1,7 @@
 """Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
 
 from jaxcam import fostering as fostering
+from jaxcam import lrp as lrp
 from jaxcam import maps as maps
 from jaxcam import metrics as metrics
 from jaxcam import targets as targets
@@ -21,6 +22,7 @@ from jaxcam.explainers.lime import quickshift as quickshift
 from jaxcam.explainers.mask import mask as mask
 from jaxcam.explainers.perturbation import ablation_cam as ablation_cam
 from jaxcam.explainers.perturbation import score_cam as score_cam
+from jaxcam.explainers.relevance import relevance_cam as relevance_cam
 from jaxcam.explainers.rise import rise as rise
 from jaxcam.layers import activations_and_gradients as activations_and_gradients
 from jaxcam.layers import layers as layers

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jaxcam
+from jaxcam.explainers import relevance
 
 
 class Method(NamedTuple):
@@ -25,7 +26,12 @@ METHODS = {
     "cam": Method("CAM", jaxcam.cam, "weights of a pooled linear head; last layer only, signed"),
     "eigen_cam": Method("Eigen-CAM", jaxcam.eigen_cam, "first principal component; the same for every class"),
     "eigen_grad_cam": Method("Eigen-Grad-CAM", jaxcam.eigen_grad_cam, "the same of activation times gradient"),
+    "relevance_cam": Method(
+        "Relevance-CAM", jaxcam.relevance_cam, "channels weighted by relevance; for any layer; signed"
+    ),
     "score_cam": Method("Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow"),
     "ablation_cam": Method("Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"),
+    "lrp": Method("LRP", relevance.lrp, "relevance of each pixel for the class; signed", layered=False),
+    "clrp": Method("CLRP", relevance.clrp, "the same, against all other classes; signed", layered=False),
 }
 WHOLE = "whole network"  # stands for the layer of a method that takes none

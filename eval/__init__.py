@@ -1,0 +1,1 @@
+"""The papers' protocols, run as `python -m eval.NAME`."""

@@ -1,0 +1,135 @@
+"""What explanations cost, as multiples of a forward pass measured in the same process.
+
+    python -m eval.speed --model resnet50 --image-size 224 --batch 1 --methods relevance_cam/layer4 lrp
+
+FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every method runs once, so
+that a busy machine slows all of them alike.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import tyro
+
+from jaxcam import linen, lrp, models
+from jaxcam.explainers import gradient, relevance
+
+
+class Method(NamedTuple):
+    """`explain(forward, images)`, and the row it is compared to."""
+
+    explain: Callable
+    base: str = "forward"
+
+
+class Cost(NamedTuple):
+    """What one call takes: operations, seconds, and seconds to compile."""
+
+    flops: float
+    seconds: float
+    compile_seconds: float
+
+
+def _gradient(forward: Callable, images: jax.Array) -> jax.Array:
+    return jax.grad(lambda x: forward(x).max(-1).sum())(images)
+
+
+def _at(explainer: Callable, layer: Any, **options: Any) -> Callable:
+    return lambda forward, images: explainer(forward, images, layer=layer, **options)
+
+
+_STAGES = ("layer4", "layer3", "layer2", "layer1")
+
+METHODS: dict[str, Method] = {
+    "forward": Method(lambda forward, images: forward(images)),
+    "gradient": Method(_gradient),
+    **{f"grad_cam/{stage}": Method(_at(gradient.grad_cam, stage)) for stage in _STAGES},
+    **{f"relevance_cam/{stage}": Method(_at(relevance.relevance_cam, stage)) for stage in _STAGES},
+    "relevance_cam/all": Method(_at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"),
+    **{name: Method(_at(relevance.lrp, None, composite=name)) for name in lrp.COMPOSITES},
+    "clrp": Method(_at(relevance.clrp, None), base="z_plus"),
+}
+
+
+def measure(
+    names: list[str], model: str = "resnet50", image_size: int = 224, batch: int = 1, rounds: int = 7
+) -> dict[str, Cost]:
+    """Costs of `names`, compiled one by one and timed in turn.
+
+    Args:
+        names: keys of `METHODS`.
+        model: a name of `jaxcam.models`, with random weights.
+        image_size: height and width, pixels.
+        batch: images per call.
+        rounds: timed calls of each.
+
+    Returns:
+        Costs by name.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"methods: got {', '.join(unknown)}, expected any of {', '.join(METHODS)}")
+    network = models.create(model)
+    images = jax.random.normal(jax.random.key(0), (batch, image_size, image_size, 3))
+    # Parameters are arguments: as constants XLA would fold what only depends on them.
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+    compiled, seconds = {}, {}
+    for name in names:
+        run = jax.jit(lambda v, x, m=METHODS[name]: m.explain(linen(network, v, train=False), x))
+        start = time.perf_counter()
+        compiled[name] = run.lower(variables, images).compile()
+        seconds[name] = time.perf_counter() - start
+        jax.block_until_ready(compiled[name](variables, images))
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, function in compiled.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function(variables, images))
+            times[name].append(time.perf_counter() - start)
+    flops = {name: function.cost_analysis()["flops"] for name, function in compiled.items()}
+    return {name: Cost(flops[name], statistics.median(times[name]), seconds[name]) for name in names}
+
+
+def table(costs: dict[str, Cost]) -> str:
+    """The costs as a Markdown table, as multiples of each method's base."""
+    lines = ["| method | compared to | FLOPs | time | ms | compile s |", "|---|---|---|---|---|---|"]
+    for name, cost in costs.items():
+        base = costs[METHODS[name].base]
+        flops, seconds = cost.flops / base.flops, cost.seconds / base.seconds
+        milliseconds = f"{1e3 * cost.seconds:.1f} | {cost.compile_seconds:.1f}"
+        lines.append(f"| {name} | {METHODS[name].base} | x{flops:.2f} | x{seconds:.2f} | {milliseconds} |")
+    return "\n".join(lines)
+
+
+def main(
+    model: str = "resnet50",
+    image_size: int = 224,
+    batch: int = 1,
+    rounds: int = 7,
+    methods: tuple[str, ...] = tuple(METHODS),
+) -> None:
+    """Prints what explanations cost.
+
+    Args:
+        model: a name of `jaxcam.models`.
+        image_size: height and width, pixels.
+        batch: images per call.
+        rounds: timed calls of each method.
+        methods: what to measure; what these are compared to is measured too.
+    """
+    names = list(dict.fromkeys(["forward", *[n for m in methods for n in (_base(m), m)]]))
+    print(f"{model}, {image_size} x {image_size} pixels, batch {batch}, {jax.devices()[0].device_kind}\n")
+    print(table(measure(names, model, image_size, batch, rounds)))
+
+
+def _base(name: str) -> str:
+    return METHODS[name].base if name in METHODS else name
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,18 @@
+"""Layer-wise relevance propagation: rules, composites, and the program transformation that applies them."""
+
+from jaxcam.lrp import rules as rules
+from jaxcam.lrp.composites import COMPOSITES as COMPOSITES
+from jaxcam.lrp.composites import Composite as Composite
+from jaxcam.lrp.composites import Place as Place
+from jaxcam.lrp.composites import epsilon as epsilon
+from jaxcam.lrp.composites import epsilon_alpha2_beta1 as epsilon_alpha2_beta1
+from jaxcam.lrp.composites import epsilon_gamma_box as epsilon_gamma_box
+from jaxcam.lrp.composites import epsilon_plus_flat as epsilon_plus_flat
+from jaxcam.lrp.composites import z_plus as z_plus
+from jaxcam.lrp.propagation import Conservation as Conservation
+from jaxcam.lrp.propagation import Relevance as Relevance
+from jaxcam.lrp.propagation import conservation as conservation
+from jaxcam.lrp.propagation import initial as initial
+from jaxcam.lrp.propagation import propagate as propagate
+from jaxcam.lrp.propagation import relevance as relevance
+from jaxcam.lrp.transform import transform as transform

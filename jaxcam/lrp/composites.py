@@ -1,0 +1,145 @@
+"""Composites: which rule goes where, and what happens to biases and to products of activations.
+
+A composite maps keys to rules; of the keys that match a linear layer the first one wins. A key is
+
+* the layer's primitive: `"conv_general_dilated"` or `"dot_general"`;
+* a position: `"first"` (no linear layer between it and the pixels; several may be) or `"last"` (the last one in
+  execution order), or an int, counted in execution order from 0 or, negative, from the end;
+* the name of a layer of the model, with `*`, `?` and `[...]` as in a shell: it stands for the linear layers whose
+  result is next tagged with that name; `"*"` is every one.
+
+A product with a matrix that is made of the program's own numbers and no parameters (`jax.image.resize`, an average) is
+no linear layer but pooling, and takes no rule.
+
+References:
+    Anders et al., Software for dataset-wide XAI: from local explanations to global insights with Zennit, 2021, whose
+    composites bear the same names; Montavon et al., Layer-wise relevance propagation: an overview, 2019.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from jaxcam.lrp import rules
+from jaxcam.lrp.rules import Rule
+
+CONV, DENSE = "conv_general_dilated", "dot_general"
+_BIAS, _PRODUCT = ("pass", "absorb"), ("signal", "half")
+
+
+class Place(NamedTuple):
+    """Where a linear layer stands: its primitive, its index among `count` of them, and the layer it sits in."""
+
+    primitive: str
+    index: int
+    count: int
+    first: bool
+    layer: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """A mapping from keys to rules (first match wins), and two choices that are not about linear layers.
+
+    Args:
+        rules: keys, as this module's page says, to `jaxcam.lrp.rules`.
+        bias: "pass" (an added or subtracted parameter, a bias or the mean of a batch norm, gives its share of the
+            relevance to the activation: relevance is conserved) or "absorb" (it keeps its share, as in LRP-epsilon
+            with bias; a batch norm then acts as if folded into the layer below it). A literal number in the code is no
+            bias and always passes.
+        product: what a product of two activations does. "signal": all relevance to the signal, none to the gate, the
+            gate being the factor of bounded range (sigmoid, tanh, hard sigmoid, 1 + sigmoid); where neither is one, an
+            error; where both are, half and half. "half": always half and half.
+
+    Raises:
+        ValueError: a choice or a key that does not exist, or a value that is no rule.
+    """
+
+    rules: Mapping[str | int, Rule]
+    bias: str = "pass"
+    product: str = "signal"
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        for name, value, allowed in (("bias", self.bias, _BIAS), ("product", self.product, _PRODUCT)):
+            if value not in allowed:
+                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+        for key, rule in self.rules.items():
+            if not isinstance(rule, Rule):
+                raise ValueError(f"composite: got {rule!r} for {key!r}, expected a rule of jaxcam.lrp.rules")
+            if not isinstance(key, str | int) or isinstance(key, bool):
+                raise ValueError(f"composite: got the key {key!r}, expected a string or an int")
+
+    def rule(self, place: Place) -> Rule | None:
+        """The rule of the first key that matches, or None."""
+        return next((rule for key, rule in self.rules.items() if _matches(key, place)), None)
+
+
+def _matches(key: str | int, place: Place) -> bool:
+    if isinstance(key, int):
+        return place.index == (key if key >= 0 else place.count + key)
+    if key in ("first", "last"):
+        return place.first if key == "first" else place.index == place.count - 1
+    return key == place.primitive or fnmatchcase(place.layer or "", key)
+
+
+def z_plus(*, bias: str = "pass", product: str = "signal") -> Composite:
+    """z+ (alpha1-beta0) everywhere, down to the pixels: the rule of Relevance-CAM."""
+    return Composite({"*": rules.z_plus}, bias, product)
+
+
+def epsilon(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
+    """LRP-epsilon everywhere; epsilon 0 is LRP-0, which with bias "absorb" is gradient times input for ReLU nets."""
+    return Composite({"*": rules.epsilon(epsilon)}, bias, product)
+
+
+def epsilon_plus_flat(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
+    """Flat at the pixels, z+ for convolutions, epsilon for dense layers."""
+    return Composite({"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}, bias, product)
+
+
+def epsilon_gamma_box(
+    low: Any = None,
+    high: Any = None,
+    gamma: float = 0.25,
+    epsilon: float = 1e-6,
+    *,
+    bias: str = "pass",
+    product: str = "signal",
+) -> Composite:
+    """Pixels: z^B within `low` and `high` (None: each image's own); convolutions: gamma; dense layers: epsilon."""
+    mapping = {"first": rules.z_box(low, high), CONV: rules.gamma(gamma), DENSE: rules.epsilon(epsilon)}
+    return Composite(mapping, bias, product)
+
+
+def epsilon_alpha2_beta1(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
+    """alpha2-beta1 for convolutions, epsilon for dense layers."""
+    return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, bias, product)
+
+
+COMPOSITES: dict[str, Callable[..., Composite]] = {
+    f.__name__: f for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1)
+}
+
+
+def resolve(composite: str | Composite | Mapping | Rule) -> Composite:
+    """A composite from its name, a mapping, one rule for all, or itself.
+
+    Raises:
+        ValueError: an unknown name, or something else.
+    """
+    if isinstance(composite, Composite):
+        return composite
+    if isinstance(composite, Rule):
+        return Composite({"*": composite})
+    if isinstance(composite, Mapping):
+        return Composite(composite)
+    if isinstance(composite, str) and composite in COMPOSITES:
+        return COMPOSITES[composite]()
+    close = difflib.get_close_matches(str(composite), COMPOSITES, n=2, cutoff=0.3) or list(COMPOSITES)
+    raise ValueError(
+        f"composite: got {composite!r}, expected a Composite, a mapping, a rule or one of {', '.join(COMPOSITES)}"
+        f" (nearest: {', '.join(close)})"
+    )

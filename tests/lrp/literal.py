@@ -1,0 +1,73 @@
+"""The LRP rules as the papers print them: sums over i and j in float64 NumPy, one image at a time.
+
+A linear layer is its matrix: x `[I]`, w `[I, J]`, R at its outputs `[J]` -> R at its inputs `[I]`.
+"""
+
+import numpy as np
+
+plus = lambda a: np.maximum(a, 0)
+minus = lambda a: np.minimum(a, 0)
+
+
+def conv_matrix(shape, kernel, stride=1, padding=0, dilation=1, groups=1):
+    """The matrix of a convolution of `[h, w, c]` with `[kh, kw, c / groups, o]`; also its output's shape."""
+    h, w, c = shape
+    kh, kw, per_group, o = kernel.shape
+    oh = (h + 2 * padding - dilation * (kh - 1) - 1) // stride + 1
+    ow = (w + 2 * padding - dilation * (kw - 1) - 1) // stride + 1
+    matrix = np.zeros((h, w, c, oh, ow, o))
+    for i, j, a, b in np.ndindex(oh, ow, kh, kw):
+        y, x = i * stride + a * dilation - padding, j * stride + b * dilation - padding
+        if 0 <= y < h and 0 <= x < w:
+            for out in range(o):
+                group = out // (o // groups)
+                channels = slice(group * per_group, (group + 1) * per_group)
+                matrix[y, x, channels, i, j, out] += kernel[a, b, :, out]
+    return matrix.reshape(h * w * c, -1), (oh, ow, o)
+
+
+def proportional(p, R, eps=0.0):
+    """R_i = sum_j p_ij / (sum_i p_ij + eps sign) R_j, a column that sums to 0 giving nothing."""
+    out = np.zeros(p.shape[0])
+    for j in range(p.shape[1]):
+        z = p[:, j].sum()
+        if z != 0:
+            out += p[:, j] / (z + eps * np.sign(z)) * R[j]
+    return out
+
+
+def lrp_0(x, w, R):
+    return proportional(x[:, None] * w, R)
+
+
+def epsilon(x, w, R, eps):
+    return proportional(x[:, None] * w, R, eps)
+
+
+def z_plus(x, w, R):
+    return proportional(plus(x[:, None] * w), R)
+
+
+def alpha_beta(x, w, R, alpha, beta):
+    p = x[:, None] * w
+    return alpha * proportional(plus(p), R) - beta * proportional(minus(p), R)
+
+
+def gamma(x, w, R, g):
+    p = x[:, None] * w
+    y = p.sum(0)
+    more = np.where(y > 0, plus(p), minus(p))
+    return proportional(p + g * more, R)
+
+
+def flat(x, w, R):
+    """Over the receptive field: `w` is the matrix of a kernel without zeros."""
+    return proportional((w != 0).astype(float), R)
+
+
+def w_square(x, w, R):
+    return proportional(w**2, R)
+
+
+def z_box(x, w, R, low, high):
+    return proportional(x[:, None] * w - low * plus(w) - high * minus(w), R)

@@ -1,0 +1,98 @@
+"""Which layer takes which rule."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxcam
+from jaxcam import lrp, trace
+from jaxcam.lrp import plan, rules
+from tests import nets
+
+
+@pytest.fixture(scope="module")
+def places():
+    """Conv conv dense, as the plan sees them."""
+    model, variables, images = nets.tiny()
+    program = trace.trace(jaxcam.linen(model, variables), images)
+    return list(plan.make(program, lrp.z_plus(), {plan.PIXELS}).places.values())
+
+
+def names(composite, places):
+    return [getattr(composite.rule(place), "name", None) for place in places]
+
+
+def test_places(places):
+    assert [p.layer for p in places] == ["conv1", "conv2", "head"]
+    assert [p.first for p in places] == [True, False, False]
+    assert [(p.index, p.count) for p in places] == [(0, 3), (1, 3), (2, 3)]
+    assert [p.primitive for p in places] == ["conv_general_dilated"] * 2 + ["dot_general"]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "expected"),
+    [
+        ({"*": rules.flat}, ["flat"] * 3),
+        ({"first": rules.flat, "last": rules.lrp_0, "*": rules.z_plus}, ["flat", "z_plus", "lrp_0"]),
+        ({0: rules.flat, -1: rules.lrp_0, 1: rules.w_square}, ["flat", "w_square", "lrp_0"]),
+        ({"conv[2-9]": rules.flat, "conv*": rules.z_plus}, ["z_plus", "flat", None]),
+        ({"dot_general": rules.lrp_0, "*": rules.z_plus}, ["z_plus", "z_plus", "lrp_0"]),
+        ({"*": rules.z_plus, "dot_general": rules.lrp_0}, ["z_plus"] * 3),  # first match wins
+    ],
+)
+def test_keys(places, mapping, expected):
+    assert names(lrp.Composite(mapping), places) == expected
+
+
+def test_ready_made(places):
+    expected = {
+        "z_plus": ["z_plus"] * 3,
+        "epsilon": ["epsilon"] * 3,
+        "epsilon_plus_flat": ["flat", "z_plus", "epsilon"],
+        "epsilon_gamma_box": ["z_box", "gamma", "epsilon"],
+        "epsilon_alpha2_beta1": ["alpha_beta", "alpha_beta", "epsilon"],
+    }
+    assert {name: names(make(), places) for name, make in lrp.COMPOSITES.items()} == expected
+
+
+def test_every_branch_at_the_pixels_is_first():
+    a, b, head = jnp.ones((3, 2)), jnp.ones((3, 4)), jnp.ones((6, 2))
+    forward = lambda x: jnp.concatenate([x[:, 0, 0] @ a, (x[:, 0, 0] @ b)], -1) @ head
+    program = trace.trace(forward, jnp.ones((1, 1, 1, 3)))
+    places = plan.make(program, lrp.z_plus(), {plan.PIXELS}).places.values()
+    assert [p.first for p in places] == [True, True, False]
+
+
+def test_positions_count_from_the_pixels_whatever_layer_is_explained():
+    model, variables, images = nets.tiny()
+    mapping = {0: rules.flat, 1: rules.lrp_0, 2: rules.z_plus}
+    by_position = lrp.relevance(jaxcam.linen(model, variables), images, composite=mapping, layer="stem")
+    by_name = lrp.relevance(
+        jaxcam.linen(model, variables), images, composite={"conv2": rules.lrp_0, "*": rules.z_plus}, layer="stem"
+    )
+    assert jnp.array_equal(by_position, by_name)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lrp.Composite({"*": rules.z_plus}, bias="drop"), "bias: got 'drop', expected one of 'pass', 'absorb'"),
+        (lambda: lrp.Composite({"*": rules.z_plus}, product="x"), "product: got 'x', expected one of 'signal', 'half'"),
+        (lambda: lrp.Composite({"*": "z_plus"}), r"composite: got 'z_plus' for '\*', expected a rule"),
+        (lambda: lrp.Composite({1.5: rules.flat}), "composite: got the key 1.5, expected a string or an int"),
+        (lambda: lrp.transform(lambda x: x, "zplus"), r"composite: got 'zplus', expected .*nearest: z_plus"),
+    ],
+)
+def test_bad_composites(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_layer_without_a_rule_is_named():
+    model, variables, images = nets.tiny()
+    with pytest.raises(
+        ValueError, match="composite: no rule for dot_general number 2 in layer 'head'; its keys are 'conv"
+    ):
+        jax.eval_shape(
+            lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite={"conv*": rules.z_plus}), images
+        )
