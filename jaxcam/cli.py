@@ -300,7 +300,7 @@ def _usage(prefix: str) -> Iterator[None]:
 
 
 def _label(layer: str, network: Network) -> str:
-    return layer if layer == WHOLE else "{}\n{} × {}".format(layer, *network.layers[layer].shape[1:3])
+    return "" if layer == WHOLE else "{}\n{} × {}".format(layer, *network.layers[layer].shape[1:3])
 
 
 def _image(size: tuple[int, int]) -> jax.ShapeDtypeStruct:

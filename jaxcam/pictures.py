@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
     """What a picture shows. `maps` are raw, by the labels of (method, layer), in the order of rows and columns.
 
     A label may have two lines. A map that is missing leaves its place empty; None stands for a method that does not
-    apply to the layer.
+    apply to the layer. The layer "" stands for the pixels: such a map takes the first layer's place.
     """
 
     name: str  # of the photo
@@ -85,18 +85,23 @@ def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a co
     """
     from matplotlib.figure import Figure
 
-    rows, columns, across = _grid(list(explanation.maps))
-    layout = _one_row if len(rows) == 1 else _block
-    page, photo, bars, panels = layout(_aspect(explanation.photo), len(rows), len(columns))
+    methods, layers, across = _grid(list(explanation.maps))
+    rows, columns = (len(methods), len(layers)) if across == "layers" else (len(layers), len(methods))
+    layout = _one_row if rows == 1 else _block
+    page, photo, bars, panels = layout(_aspect(explanation.photo), rows, columns)
     figure = Figure(figsize=page, dpi=DPI, facecolor="white")
     _draw_header(figure, page, explanation, style)
     _draw_image(figure, page, photo, _to_panel(explanation.photo, photo))
     _draw_bars(figure, page, bars, explanation)
     for (row, column), place in panels.items():
-        key = (rows[row], columns[column]) if across == "layers" else (columns[column], rows[row])
+        method, layer = (row, column) if across == "layers" else (column, row)
+        key = (methods[method], layers[layer])
+        if layer == 0 and key not in explanation.maps:
+            key = (methods[method], "")
         if key in explanation.maps:
             _draw_map(figure, page, place, explanation, key, style)
-    _draw_labels(figure, page, panels, rows, columns, across)
+    methods = [f"{m} (pixels)" if layers != [""] and (m, "") in explanation.maps else m for m in methods]
+    _draw_labels(figure, page, panels, *((methods, layers) if across == "layers" else (layers, methods)), across)
     return figure
 
 
@@ -184,8 +189,8 @@ def _unused(stem: str, taken: set[str]) -> str:
 
 def _grid(keys: list[tuple[str, str]]) -> tuple[list[str], list[str], str]:
     methods = list(dict.fromkeys(method for method, _ in keys))
-    layers = list(dict.fromkeys(layer for _, layer in keys))
-    return (methods, layers, "layers") if len(layers) >= len(methods) else (layers, methods, "methods")
+    layers = list(dict.fromkeys(layer for _, layer in keys if layer)) or [""]
+    return methods, layers, "layers" if len(layers) >= len(methods) else "methods"
 
 
 def _aspect(photo: np.ndarray) -> float:
@@ -245,12 +250,14 @@ def _ends(style: Style) -> tuple[str, str]:
 
 def _draw_labels(figure, page, panels: dict, rows: list[str], columns: list[str], across: str) -> None:
     """Columns above the first row; rows to the left of the first column, or before the column if there is one row."""
+    longest = max(len(column) for column in columns)
+    points = float(np.clip(72 * panels[0, 0].width / (0.58 * longest), 6, 8.5)) if len(rows) > 1 else 8.5
     for (row, column), place in panels.items():
         if row == 0:
             parts = [columns[column]] if len(rows) > 1 else [rows[0], columns[column]]
             parts = parts[::-1] if across == "methods" else parts  # the method first
-            label = ",  ".join(part.replace("\n", "  ") for part in parts)
-            _write(figure, page, place.left, place.top - 0.08, _elided(label, place.width, 8.5), size=8.5)
+            label = ",  ".join(part.replace("\n", "  ") for part in parts if part)
+            _write(figure, page, place.left, place.top - 0.08, _elided(label, place.width, points), size=points)
         if column == 0 and len(rows) > 1:
             label = "\n".join(_elided(line, place.height, 8) for line in rows[row].split("\n"))
             style = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center", "linespacing": 1.3}

@@ -240,9 +240,28 @@ def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
     count = max(round(top * math.prod(saliency.shape[1:])), 1)
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)
-    flat = saliency.reshape(saliency.shape[0], -1)
-    threshold = jnp.sort(flat, axis=1)[:, -count]
+    threshold = kth_largest(saliency.reshape(saliency.shape[0], -1), count)
     return (saliency > threshold[:, None, None]).astype(saliency.dtype)
+
+
+def kth_largest(values: jax.Array, k: int) -> jax.Array:
+    """The k-th largest of each row, `[B, n]` -> `[B]`, exactly.
+
+    Found bit by bit, highest first: the largest number that at least k values reach. 32 counts, where a sort on the CPU
+    costs a tenth of a small network's forward pass.
+    """
+    if values.dtype != jnp.float32:
+        return jnp.sort(values, axis=1)[:, -k]
+    sign = jnp.uint32(1 << 31)
+    bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
+    keys = jnp.where(bits >= sign, ~bits, bits | sign)  # unsigned integers in the order of the floats
+
+    def refine(i: jax.Array, found: jax.Array) -> jax.Array:
+        higher = found | (sign >> i.astype(jnp.uint32))
+        return jnp.where((keys >= higher[:, None]).sum(1) >= k, higher, found)
+
+    found = jax.lax.fori_loop(0, 32, refine, jnp.zeros(len(values), jnp.uint32))
+    return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
 def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:

@@ -1,5 +1,6 @@
 """Entropy, area, dispersion, ADCC, selectivity."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_adcc_equals_its_literal_form(rng):
     weights = 0.2 * rng.normal(size=(8 * 6 * 3, 4))
     forward = lambda x: x.reshape(len(x), -1) @ jnp.asarray(weights, x.dtype)
     images = jnp.asarray(rng.normal(size=(4, 8, 6, 3)), jnp.float32)
-    values = metrics.adcc(forward, images, explain)
+    values = jax.jit(lambda x: metrics.adcc(forward, x, explain))(images)
     logits = np.float64(images).reshape(4, -1) @ weights
     targets = logits.argmax(1)
     for i, target in enumerate(targets):
@@ -54,9 +55,9 @@ def upsample(small):
 def test_adcc_of_a_perfect_map_is_nearly_one_and_of_a_constant_one_is_zero():
     images = jnp.zeros((1, 20, 20, 1)).at[0, 3, 3].set(5.0)
     forward = lambda x: jnp.concatenate([x[:, 3, 3], 0 * x[:, 3, 3]], 1)  # only one pixel matters
-    perfect = metrics.adcc(forward, images, lambda f, x, t: x[..., 0])
+    perfect = jax.jit(lambda i: metrics.adcc(forward, i, lambda f, x, t: x[..., 0]))(images)
     np.testing.assert_allclose(perfect, [[3 / (2 + 1 / (1 - 1 / 400))], [1], [1 / 400], [0]], rtol=1e-5)
-    constant = metrics.adcc(forward, images, lambda f, x, t: jnp.ones((1, 5, 5)))
+    constant = jax.jit(lambda i: metrics.adcc(forward, i, lambda f, x, t: jnp.ones((1, 5, 5))))(images)
     assert constant.adcc == constant.coherency == constant.complexity == 0
     np.testing.assert_allclose(constant.average_drop, 1 - 0.5 / (1 / (1 + np.exp(-5))), rtol=1e-5)
 

@@ -124,7 +124,7 @@ def test_baseline_may_be_a_colour_or_an_image(rng):
 
 def test_curve_does_not_depend_on_the_chunk(rng):
     images, saliency = jnp.ones((2, 8, 8, 1)), rng.normal(size=(2, 8, 8))
-    curves = [metrics.insertion(share, images, saliency, MEAN, step=5, chunk=c) for c in (1, 4, 5, 99)]
+    curves = [metrics.insertion(share, images, saliency, MEAN, step=5, chunk=c) for c in (4, 1, 99)]
     for curve in curves[1:]:
         np.testing.assert_allclose(curve, curves[0], rtol=1e-6)
 

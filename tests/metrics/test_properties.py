@@ -66,6 +66,8 @@ METRICS = {
     }.items()
     for name in names
 }
+# Run without jit too: one of each kind of program; the literal tests run the others so.
+EAGER = {"average_drop top", "deletion", "box_from_map", "mask_iou", "spearman", "adcc"}
 # Functions without saliency of their own, tested where they are defined.
 OTHERS = {"auc", "blur", "box_iou", "box_mask", "cascade", "confidence", "drop", "harmonic", "hog", "increase"}
 OTHERS |= {"mask_images", "resize_boxes", "shuffled", "win_rate"}
@@ -87,11 +89,13 @@ def test_metric(name, arguments):
     jitted = jax.jit(METRICS[name])
     values = leaves(jitted(*arguments))
 
-    for compiled, eager in zip(values, leaves(METRICS[name](*arguments)), strict=True):
-        assert compiled.shape[0] == BATCH
-        assert compiled.dtype == np.float32
-        assert np.isfinite(compiled).all()
-        np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-5)
+    for value in values:
+        assert value.shape[0] == BATCH
+        assert value.dtype == np.float32
+        assert np.isfinite(value).all()
+    if name in EAGER:
+        for value, eager in zip(values, leaves(METRICS[name](*arguments)), strict=True):
+            np.testing.assert_allclose(value, eager, rtol=1e-4, atol=1e-5)
 
     # An example's value is its own: the others may be anything, unknown or left out.
     others = saliency.copy()
