@@ -1,0 +1,31 @@
+"""A data set to maps on disk: `values.npz` holds raw maps `METHOD/LAYER/maps` `[N, h, w]` beside ids, labels, targets.
+
+python -m eval.explain --model tiny20 --data photos/ --methods grad_cam --layers layer4 --output runs/maps
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import tyro
+
+from eval.common import Protocol, Settings, run
+
+
+def measure(forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array) -> dict[str, jax.Array]:
+    """The maps as they are."""
+    del forward, batch
+    return {"maps": raw}
+
+
+PROTOCOL = Protocol("explain", measure, raw=True)
+
+
+def main(settings: Settings) -> None:
+    """Raw maps of photos."""
+    record = run(settings, PROTOCOL)
+    found = [f"{method}/{layer}" for method, by_layer in record["results"].items() for layer in by_layer]
+    print(f"{record['photos']} photos: {', '.join(found)} -> {settings.output / 'values.npz'}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,80 @@
+"""The one table of methods that all protocols share: the library's, published variants of them, and controls.
+
+A method is `(forward, images, targets, *, layer) -> maps`, layer a list of names, maps a dict by name. Controls know
+nothing of the model: what they score is what any number here has to be compared with.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import jaxcam
+from jaxcam.methods import METHODS as LIBRARY
+from jaxcam.methods import WHOLE
+
+
+class Method(NamedTuple):
+    """A row of the table."""
+
+    function: Callable
+    layered: bool = True  # False: explains the network as a whole, and takes no layer
+    jit: bool = True  # False: works on the host, and compiles its own parts
+
+
+def noise(forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]) -> dict[str, jax.Array]:
+    """Uniform noise at the layer's resolution, drawn anew for every image, from the image alone."""
+    del targets
+    seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
+    draw = lambda size: jax.vmap(lambda key: jax.random.uniform(key, size))(keys)
+    return {name: draw(size) for name, size in _sizes(forward, images, layer).items()}
+
+
+def centre(forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]) -> dict[str, jax.Array]:
+    """A Gaussian in the middle of the image, its standard deviation a quarter of the side: photographers aim."""
+    del targets
+
+    def bump(cells: int) -> jax.Array:
+        position = (jnp.arange(cells) + 0.5) / cells - 0.5
+        return jnp.exp(-0.5 * (position / 0.25) ** 2)
+
+    gauss = {name: bump(h)[:, None] * bump(w) for name, (h, w) in _sizes(forward, images, layer).items()}
+    return {name: jnp.broadcast_to(one, (len(images), *one.shape)) for name, one in gauss.items()}
+
+
+def _sizes(forward: Callable, images: jax.Array, layer: Sequence[str]) -> dict[str, tuple[int, int]]:
+    shapes = jaxcam.layers(forward, images)
+    return {name: shapes[name].shape[1:3] for name in layer}
+
+
+METHODS: Mapping[str, Method] = {
+    **{name: Method(row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
+    "grad_cam_channel": Method(partial(jaxcam.grad_cam, relu="channel")),
+    "grad_cam_plus_plus_rcam": Method(partial(jaxcam.grad_cam_plus_plus, variant="rcam")),
+    "noise": Method(noise),
+    "centre": Method(centre),
+}
+
+
+def find(names: Sequence[str]) -> dict[str, Method]:
+    """Rows by name, in the order asked.
+
+    Raises:
+        ValueError: no name at all, or an unknown one.
+    """
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise ValueError(f"methods: got {', '.join(unknown) or 'none'}, expected any of {', '.join(METHODS)}")
+    return {name: METHODS[name] for name in names}
+
+
+def explain(
+    method: Method, forward: Callable, images: jax.Array, targets: jax.Array, layers: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Raw maps by layer; under `WHOLE` for a method that takes no layer."""
+    if not method.layered:
+        return {WHOLE: method.function(forward, images, targets)}
+    return method.function(forward, images, targets, layer=list(layers))

@@ -1,0 +1,81 @@
+"""Trained networks for the protocols, each as a plain function of its parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxcam
+from eval import nets
+from eval.data import SHARED
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Args:
+        params: its parameters, any pytree.
+        apply: `(params, normalised images [B, H, W, 3]) -> logits [B, N]`.
+        preprocess: RGB in [0, 1] -> normalised images.
+        size: height and width of its input.
+        layers: what to explain unless asked otherwise.
+    """
+
+    params: Any
+    apply: Callable[[Any, jax.Array], jax.Array]
+    preprocess: Callable[[jax.Array], jax.Array]
+    size: int
+    layers: tuple[str, ...]
+
+    def prepare(self, images: jax.Array) -> jax.Array:
+        """uint8 photos -> normalised images."""
+        return self.preprocess(images.astype(jnp.float32) / 255)
+
+
+def load(name: str, root: Path = SHARED) -> Network:
+    """A network by name.
+
+    Args:
+        name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what `jaxcam.models.load` takes:
+            "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors` file.
+        root: folder of the trained nets.
+
+    Raises:
+        FileNotFoundError: its file is not there.
+        ValueError: an unknown name.
+    """
+    return OURS[name](root) if name in OURS else _library(name)
+
+
+def _squeezenet(root: Path) -> Network:
+    params = nets.load_squeezenet(root / "squeezenet_imagenet.npz")
+    return Network(params, nets.squeezenet, nets.squeezenet_preprocess, 224, ("fire4", "fire8", "fire9"))
+
+
+def _cifar(root: Path, depth: int) -> Network:
+    params = nets.load_cifar_resnet(root / f"cifar10_resnet{depth}.safetensors")
+    return Network(params, nets.cifar_resnet, nets.imagenet_normalize, 32, ("layer1", "layer2", "layer3"))
+
+
+OURS: dict[str, Callable[[Path], Network]] = {
+    "squeezenet": _squeezenet,
+    "cifar10_resnet20": partial(_cifar, depth=20),
+    "cifar10_resnet56": partial(_cifar, depth=56),
+}
+
+
+def _library(name: str) -> Network:
+    from jaxcam import models
+    from jaxcam.cli import stages
+
+    about = models.describe(name)
+    model, variables = models.load(name)
+    apply = lambda params, images: jaxcam.linen(model, params)(images)
+    size = about.preprocess.size
+    shapes = jaxcam.layers(partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    return Network(variables, apply, about.preprocess, size, stages(shapes))

@@ -1,0 +1,49 @@
+"""A tiny network and a handful of synthetic photos in place of the trained nets and the real ones."""
+
+import zipfile
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxcam
+from eval import models
+from tests import nets
+
+SIZE, PHOTOS = 16, 6
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """The network "tiny": layers stem [16, 16] and top [8, 8], five classes."""
+    model, variables, _ = nets.tiny(size=SIZE)
+    apply = lambda params, images: jaxcam.linen(model, params)(images)
+    made = models.Network(variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top"))
+    monkeypatch.setitem(models.OURS, "tiny", lambda root: made)
+    return made
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of `PHOTOS` photos of 20 x 24 pixels in two classes, and a root with them as tiny20.zip, with boxes."""
+    rng, root = np.random.default_rng(3), tmp_path / "shared"
+    root.mkdir()
+    rows = ["split,wnid,file,xmin,ymin,xmax,ymax"]
+    with zipfile.ZipFile(root / "tiny20.zip", "w") as archive:
+        for i in range(PHOTOS):
+            wnid = ("n1", "n2")[i % 2]
+            path = tmp_path / "photos" / wnid / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+            archive.write(path, f"tiny20/val/{wnid}/{i}.png")
+            rows.append(f"val,{wnid},{i}.png,{i},0,{i + 11},9")
+        archive.writestr("tiny20/boxes.csv", "\n".join([*rows, "train,n1,no.png,0,0,1,1"]))
+        archive.writestr("tiny20/classes.csv", "index,wnid,name\n2,n1,one\n4,n2,two\n")
+    return tmp_path / "photos", root
+
+
+def forward(network):
+    """The network as a function of uint8 photos, without devices."""
+    return partial(network.apply, network.params), lambda images: network.prepare(jnp.asarray(images))

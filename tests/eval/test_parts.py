@@ -1,0 +1,113 @@
+"""What the protocols are made of: photos, trained nets, controls, intervals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import data, methods, models, nets, record
+from tests import nets as test_nets
+from tests.eval.conftest import forward
+
+
+def test_photos_are_drawn_by_seed_with_their_labels_and_boxes(photos):
+    folder, root = photos
+    some = data.load("tiny20", 16, 3, 7, root)
+    everything = data.load("tiny20", 16, 99, 7, root)
+    assert some.ids == everything.ids[:3]
+    assert everything.images.shape == (6, 16, 16, 3)
+    assert sorted(everything.ids) == ["n1/0.png", "n1/2.png", "n1/4.png", "n2/1.png", "n2/3.png", "n2/5.png"]
+    for name, image, label, boxes in zip(
+        everything.ids, everything.images, everything.labels, everything.boxes, strict=True
+    ):
+        number = int(name[3])
+        assert label == (2, 4)[number % 2]
+        # 24 x 20 pixels -> 16 x 16: edges number, number + 12 and 0, 10 scaled by 2 / 3 and 4 / 5, rounded
+        edges = np.floor(np.array([number * 2 / 3, 0, (number + 12) * 2 / 3, 8]) + 0.5)
+        np.testing.assert_array_equal(boxes, [edges - [0, 0, 1, 1]])
+        photo = Image.open(folder / name).resize((16, 16), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(image, np.asarray(photo))
+    assert data.load("tiny20", 16, 6, 8, root).ids != everything.ids
+
+
+def test_a_folder_of_photos_has_its_subfolders_as_classes(photos):
+    plain = data.load(str(photos[0]), 16, 6, 0)
+    assert plain.boxes is None
+    assert [label == int(name[1]) - 1 for name, label in zip(plain.ids, plain.labels, strict=True)] == [True] * 6
+    assert set(data.load(str(photos[0] / "n1"), 16, 6, 0).labels) == {data.UNKNOWN}
+
+
+@pytest.mark.parametrize(("name", "classes"), [("imagenet100", 100), ("cifar10_test1000", 10)])
+def test_shared_sets(shared, name, classes):
+    found = data.load(name, 32, 40, 0, shared / "data")
+    assert found.images.shape == (40, 32, 32, 3)
+    assert found.labels.min() >= 0
+    assert len(set(found.labels)) == 40 if classes == 100 else set(found.labels) == set(range(10))
+
+
+def test_photos_are_resized_as_the_reference_was(shared):
+    reference = np.load(shared / "reference/games_squeezenet.npz")
+    found = data.load("imagenet100", 224, 100, 0, shared / "data")
+    for name, image in zip(reference["names"], reference["images"], strict=True):
+        index = found.ids.index(str(name))
+        np.testing.assert_array_equal(found.images[index], image)
+        assert f"/{found.labels[index]:03d}_" in str(name)
+
+
+def test_cifar_resnet_is_the_published_one(shared):
+    reference = np.load(shared / "reference/cams_cifar10_resnet20.npz")
+    network = models.load("cifar10_resnet20", shared / "data")
+    model, prepare = forward(network)
+    logits = jax.jit(model)(prepare(reference["images"]))
+    np.testing.assert_allclose(logits, reference["logits"], rtol=1e-3, atol=1e-3)
+    deep = nets.load_cifar_resnet(shared / "data/cifar10_resnet56.safetensors")
+    twin = test_nets.CifarResNet(blocks=9)
+    images = prepare(reference["images"][:2])
+    expected = jax.jit(twin.apply)(test_nets.load_cifar(shared, 56), images)
+    np.testing.assert_allclose(jax.jit(nets.cifar_resnet)(deep, images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_bundled_network_classifies_its_photos(shared):
+    network = models.load("tiny20")
+    photos = data.load("tiny20", network.size, 60, 0, shared / "data")
+    model, prepare = forward(network)
+    assert (np.argmax(jax.jit(model)(prepare(photos.images)), 1) == photos.labels).mean() > 0.5
+    assert network.layers == ("layer1", "layer2", "layer3", "layer4")
+
+
+def test_controls_know_nothing_of_the_model(network):
+    model, _ = forward(network)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
+    noise = methods.noise(model, images, None, layer=["stem", "top"])
+    assert noise["stem"].shape == (3, 16, 16)
+    assert not np.allclose(noise["top"][0], noise["top"][1])
+    np.testing.assert_array_equal(methods.noise(model, images[1:], None, layer=["top"])["top"], noise["top"][1:])
+    centre = methods.centre(model, images, None, layer=["top"])["top"]
+    np.testing.assert_allclose(centre, centre[:, ::-1, ::-1], rtol=1e-5)
+    assert centre[0, 3, 3] > centre[0, 0, 3] > centre[0, 0, 0]
+
+
+def test_interval_covers_as_the_normal_one_does(rng):
+    values = rng.normal(size=400)
+    low, high = record.interval(values, 0)
+    error = 1.96 * values.std() / 20
+    np.testing.assert_allclose([low, high], [values.mean() - error, values.mean() + error], atol=0.02)
+    assert record.interval(values, 0) == (low, high)
+    assert record.interval(np.full(5, 3.0), 0) == pytest.approx((3, 3))
+
+
+def test_summary_counts_what_is_undefined():
+    found = record.summary(np.array([1.0, np.nan, 3.0]), 0)
+    assert (found["mean"], found["n"], found["undefined"]) == (2, 2, 1)
+    assert record.summary(np.array([np.nan]), 0) == {"mean": None, "low": None, "high": None, "n": 0, "undefined": 1}
+    curves = record.summary(np.array([[1.0, 2], [3, 4], [np.nan, 0]]), 0)
+    assert curves == {"mean": [2, 3], "n": 2, "undefined": 1}
+
+
+def test_methods_are_found_by_name():
+    assert list(methods.find(["cam", "relevance_cam"])) == ["cam", "relevance_cam"]
+    with pytest.raises(ValueError, match="methods: got none, expected any of"):
+        methods.find([])
+    with pytest.raises(ValueError, match="methods: got a, b, expected any of relevance_cam, grad_cam"):
+        methods.find(["a", "cam", "b"])

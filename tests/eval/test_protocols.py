@@ -1,0 +1,146 @@
+"""Every protocol on a tiny network: values equal a plain loop's, records hold what was run, stopped runs go on."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+import tyro
+
+import jaxcam
+from eval import common, data, explain, faithfulness, games, interpretability, localization
+from eval.common import Settings
+from eval.games import GameSettings
+from jaxcam import maps, metrics
+from tests.eval.conftest import PHOTOS, SIZE, forward
+
+
+def settings(photos, tmp_path, kind=Settings, **fields):
+    defaults = {"output": tmp_path / "run", "model": "tiny", "data": "tiny20", "batch": 1, "root": photos[1]}
+    return kind(**defaults | {"methods": ("grad_cam",), "layers": ("top",)} | fields)
+
+
+def directly(network, chosen, layer="top"):
+    """(photos, forward, images, Grad-CAM, resized) without devices or batches."""
+    found = data.load(chosen.data, SIZE, chosen.n, chosen.seed, chosen.root)
+    model, prepare = forward(network)
+    images = prepare(found.images)
+    raw = jaxcam.grad_cam(model, images, layer=layer)
+    return found, model, images, raw, maps.resize(raw, (SIZE, SIZE))
+
+
+def values_of(record, chosen):
+    assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(json.dumps(record))
+    with np.load(chosen.output / "values.npz") as stored:
+        return dict(stored)
+
+
+def test_faithfulness(network, photos, tmp_path):
+    """Six photos on four devices: the padded two do not count. CAM applies at the last layer only, and says why."""
+    chosen = settings(photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5)
+    record = common.run(chosen, faithfulness.PROTOCOL)
+    values = values_of(record, chosen)
+    found, model, images, _, saliency = directly(network, chosen)
+    expected = metrics.average_drop(model, images, saliency)
+    assert tuple(values["ids"]) == found.ids
+    np.testing.assert_allclose(values["grad_cam/top/drop_soft"], expected, rtol=1e-4, atol=1e-3)
+    half = metrics.average_increase(model, images, saliency, top=0.5)
+    np.testing.assert_array_equal(values["grad_cam/top/increase_half"], half)
+    result = record["results"]["grad_cam"]["top"]["drop_soft"]
+    assert result["mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert result["low"] <= result["mean"] <= result["high"]
+    assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (PHOTOS, 0, PHOTOS, 5)
+    assert list(record["results"]["cam"]) == ["top"]
+    assert "a global average pool" in record["skipped"]["cam/stem"]
+    wins = record["win_rate"]["top"]
+    assert wins["grad_cam"]["noise"] + wins["noise"]["grad_cam"] == pytest.approx(100)
+    assert {"jax", "jaxcam", "numpy", "python"} <= set(record["versions"])
+    assert "eval.faithfulness" in record["command"]
+    assert "| grad_cam | top |" in faithfulness.table(record, faithfulness.COLUMNS)
+
+
+def test_localization_counts_correct_photos_only(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path)
+    found, model, images, _, saliency = directly(network, chosen)
+    predicted = np.argmax(model(images), 1)
+    assert 0 < (predicted == found.labels).sum() < PHOTOS
+    correct = np.flatnonzero(predicted == found.labels)
+    record = common.run(chosen, localization.PROTOCOL)
+    values = values_of(record, chosen)
+    assert record["photos"] == len(correct)
+    assert record["accuracy"] == pytest.approx(len(correct) / PHOTOS)
+    expected = metrics.energy_in_box(saliency, found.boxes)[correct]
+    np.testing.assert_allclose(values["grad_cam/top/energy_in_box"], expected, rtol=1e-5)
+
+
+def test_localization_needs_boxes(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path, data=str(photos[0]))
+    with pytest.raises(ValueError, match="has no boxes, which localization needs"):
+        common.run(chosen, localization.PROTOCOL)
+
+
+def test_games(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path, GameSettings)
+    record = common.run(chosen, games.protocol(chosen))
+    values = values_of(record, chosen)
+    _, model, images, _, saliency = directly(network, chosen)
+    curve = metrics.insertion(model, images, saliency)
+    np.testing.assert_allclose(values["grad_cam/top/insertion_curve"], curve, rtol=1e-4, atol=1e-5)
+    results = record["results"]["grad_cam"]["top"]
+    assert results["insertion"]["mean"] == pytest.approx(float(metrics.auc(curve).mean()), rel=1e-4)
+    np.testing.assert_allclose(results["insertion_curve"]["mean"], curve.mean(0), rtol=1e-4)
+    assert record["settings"]["variant"] == "rise"
+
+
+def test_interpretability_and_explain_take_raw_maps(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path, data=str(photos[0]), target="label", layers=())
+    record = common.run(chosen, interpretability.PROTOCOL)
+    values = values_of(record, chosen)
+    other = dataclasses.replace(chosen, output=tmp_path / "maps")
+    stored = values_of(common.run(other, explain.PROTOCOL), other)
+    found, model, images, _, _ = directly(network, chosen)
+    raw = jaxcam.grad_cam(model, images, found.labels, layer="stem")
+    np.testing.assert_allclose(stored["grad_cam/stem/maps"], raw, rtol=1e-4, atol=1e-6)
+    assert stored["grad_cam/top/maps"].shape == (PHOTOS, 8, 8)
+    np.testing.assert_allclose(values["grad_cam/stem/entropy"], metrics.entropy(raw), rtol=1e-4)
+    np.testing.assert_array_equal(values["targets"], found.labels)
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monkeypatch):
+    chosen = settings(photos, tmp_path, methods=("noise", "centre"))
+    first = common.run(chosen, explain.PROTOCOL)
+    (tmp_path / "run/parts/centre.npz").unlink()
+    (tmp_path / "run/explain.json").unlink()
+    done, explain_one = [], common._explain
+    monkeypatch.setattr(common, "_explain", lambda method, *a: done.append(method) or explain_one(method, *a))
+    again = common.run(chosen, explain.PROTOCOL)
+    assert len(done) == 1
+    assert again["results"] == first["results"]
+    with pytest.raises(ValueError, match="holds another run: seed 0 there, 1 here"):
+        common.run(dataclasses.replace(chosen, seed=1), explain.PROTOCOL)
+
+
+def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
+    folders = ["--output", str(tmp_path / "run"), "--root", str(photos[1])]
+    words = ["--model", "tiny", "--methods", "noise", "--layers", "top", "-n", "3", "--seed", "2", *folders]
+    monkeypatch.setattr(sys, "argv", ["interpretability.py", *words])
+    interpretability.main(tyro.cli(Settings, args=words))
+    assert "| noise | top |" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run/interpretability.json").read_text())
+    assert record["photos"] == 3
+    assert record["command"].startswith("python -m eval.interpretability --model tiny --methods noise")
+
+
+def test_bad_input_is_named(network, photos, tmp_path):
+    run = lambda **fields: common.run(settings(photos, tmp_path, **fields), explain.PROTOCOL)
+    with pytest.raises(ValueError, match="methods: got grad_cm, expected any of relevance_cam"):
+        run(methods=("grad_cm",))
+    with pytest.raises(ValueError, match=r"layers: got 'layer9', expected any of .*stem"):
+        run(layers=("layer9",))
+    with pytest.raises(ValueError, match="n: got 0, expected at least 1"):
+        run(output=tmp_path / "none", n=0)
+    with pytest.raises(FileNotFoundError, match="expected one of tiny20, imagenet100, cifar10_test1000, or a folder"):
+        run(output=tmp_path / "other", data=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="has photos without a class"):
+        run(output=tmp_path / "third", data=str(photos[0] / "n1"), target="label")
