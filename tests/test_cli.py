@@ -11,7 +11,7 @@ from PIL import Image
 
 import jaxcam
 from jaxcam import cli, models, photos, pictures
-from jaxcam.methods import METHODS, Method
+from jaxcam.methods import METHODS, WHOLE, Method
 
 CLASSES = ["tabby, tabby cat", "golden retriever", "espresso", "crane", "crane", "cost $5"]
 OPTIONS = {
@@ -158,7 +158,8 @@ def test_compare_shows_all_methods_by_all_stages(run, photo, tmp_path):
     code, _, errors = run("compare", photo(), "--save-maps")
     assert (code, errors) == (0, "")
     keys = {key for key in np.load(tmp_path / "cat_compare.npz") if "/" in key}
-    every = {f"{method}/layer{n}" for method in METHODS for n in (1, 2, 3)}
+    every = {f"{method}/layer{n}" for method, row in METHODS.items() if row.layered for n in (1, 2, 3)}
+    every |= {f"{method}/{WHOLE}" for method, row in METHODS.items() if not row.layered}
     assert keys == every - {"cam/layer1", "cam/layer2"}  # CAM is defined at the last layer alone
 
 

@@ -134,7 +134,7 @@ def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
 
 def test_bad_input_is_named(network, photos, tmp_path):
     run = lambda **fields: common.run(settings(photos, tmp_path, **fields), explain.PROTOCOL)
-    with pytest.raises(ValueError, match="methods: got grad_cm, expected any of relevance_cam"):
+    with pytest.raises(ValueError, match="methods: got grad_cm, expected any of grad_cam"):
         run(methods=("grad_cm",))
     with pytest.raises(ValueError, match=r"layers: got 'layer9', expected any of .*stem"):
         run(layers=("layer9",))
