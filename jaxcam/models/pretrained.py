@@ -19,7 +19,8 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 
 from jaxcam.models.convert import (
     check_fit,
@@ -337,7 +338,8 @@ def _write(path: Path, state: Mapping[str, np.ndarray], metadata: Mapping[str, s
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(dict(state), part, metadata=dict(metadata))
+        # save_file would make a file that only its owner can read.
+        part.write_bytes(to_bytes(dict(state), metadata=dict(metadata)))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -106,14 +106,21 @@ def test_interrupted_save_leaves_the_old_file_and_no_other(tmp_path, variables, 
     models.save(path, "resnet_compact", OPTIONS, variables)
     before = path.read_bytes()
 
-    def full_disk(state, filename, metadata):
-        Path(filename).write_bytes(b"half")
+    def full_disk(self, data):
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(pretrained, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space left"):
         models.save(path, "resnet_compact", OPTIONS, variables)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path, variables):
+    models.save(tmp_path / "net.safetensors", "resnet_compact", OPTIONS, variables)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_save_refuses_what_load_could_not_use(tmp_path, variables):
