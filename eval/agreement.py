@@ -1,0 +1,90 @@
+"""Do two networks name the same classes in the same order? Sim 1 ... Sim 5, Table 1 of the distillation paper.
+
+python -m eval.agreement --model cifar10_resnet56 --student cifar10_resnet20 --data cifar10_test1000 --output runs/sim
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from eval import common, models
+from eval import data as datasets
+from eval.common import Protocol
+from eval.parallel import in_batches, over_devices, replicate
+from eval.record import save_npz, table, write_json
+from jaxcam import metrics
+
+PROTOCOL = Protocol("agreement", lambda *_: {})
+LAYER = "logits"
+
+
+@dataclasses.dataclass(frozen=True)
+class AgreementSettings:
+    """Which networks to compare.
+
+    Args:
+        output: folder of the run.
+        model: the teacher, as for the other protocols.
+        student: the other network.
+        data: tiny20, imagenet100, cifar10_test1000, or a folder or zip of photos.
+        top: up to which N.
+        n: photos, drawn by seed.
+        seed: of the draw and of the bootstrap.
+        batch: photos a device at a time.
+        root: folder of the named data sets and nets.
+    """
+
+    output: Path
+    model: str = "cifar10_resnet56"
+    student: str = "cifar10_resnet20"
+    data: str = "cifar10_test1000"
+    top: int = 5
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    seed: int = 0
+    batch: int = 64
+    root: Path = datasets.SHARED
+
+
+def predict(name: str, settings: AgreementSettings) -> tuple[datasets.Photos, np.ndarray]:
+    """The photos at a network's input size, and its logits `[N, classes]`."""
+    network = models.load(name, settings.root)
+    photos = datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root)
+    function = over_devices(lambda params, part: network.apply(params, network.prepare(part["image"])))
+    params, images = replicate(network.params), {"image": photos.images}
+    return photos, in_batches(function, params, images, settings.batch, f"predict {name}")
+
+
+def run(settings: AgreementSettings) -> dict[str, Any]:
+    """Carries the protocol out; returns its record, which has the values as `STUDENT/logits/sim_N`.
+
+    Raises:
+        FileNotFoundError: no such data or model.
+        ValueError: `top` out of range; networks of different numbers of classes; a folder that holds another run.
+    """
+    start = time.time()
+    common._claim(settings, PROTOCOL)
+    photos, teacher = predict(settings.model, settings)
+    _, student = predict(settings.student, settings)
+    found = np.asarray(metrics.sim(teacher, student, settings.top))
+    values = {f"{settings.student}/{LAYER}/sim_{n + 1}": found[:, n] for n in range(settings.top)}
+    hits = {"teacher": teacher.argmax(1) == photos.labels, "student": student.argmax(1) == photos.labels}
+    info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": teacher.argmax(1)}
+    info |= {"student_predicted": student.argmax(1), "accuracy": np.array(hits["teacher"].mean())}
+    save_npz(settings.output / "values.npz", info | values)
+    record = common._record(settings, PROTOCOL, values, {}, time.time() - start, info)
+    record["student_accuracy"] = float(hits["student"].mean())
+    write_json(settings.output / "agreement.json", record)
+    return record
+
+
+def main(settings: AgreementSettings) -> None:
+    """Sim 1 ... Sim N."""
+    print(table(run(settings), [f"sim_{n + 1}" for n in range(settings.top)]))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(AgreementSettings, description=__doc__))

@@ -1,0 +1,144 @@
+"""Sanity check and class sensitivity on a tiny network: values equal a plain loop's."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tyro
+
+import jaxcam
+from eval import class_sensitivity, data, sanity, variants
+from eval.class_sensitivity import ClassSettings
+from eval.sanity import SanitySettings
+from jaxcam import maps, metrics
+from tests.eval.conftest import PHOTOS, SIZE
+from tests.eval.test_protocols import directly, settings, values_of
+
+
+def explained(network, params, images, targets, layer="top"):
+    raw = jaxcam.grad_cam(lambda x: network.apply(params, x), images, targets, layer=layer)
+    return maps.resize(raw, (SIZE, SIZE))
+
+
+def test_sanity(network, photos, tmp_path):
+    """From the logits down, each step explained for the trained network's class; noise does not notice."""
+    chosen = settings(photos, tmp_path, SanitySettings, methods=("grad_cam", "noise", "cam"), layers=("stem", "top"))
+    record = sanity.run(chosen)
+    values = values_of(record, chosen)
+    found, model, images, _, saliency = directly(network, chosen)
+    order = list(sanity.groups(network))
+    targets = np.argmax(model(images), 1)
+    fresh = metrics.shuffled(network.params, jax.random.key(0))
+    steps = dict(metrics.cascade(network.params, [f"params.{name}" for name in order], fresh))
+    assert len(order) >= 3
+    for name in order:
+        again = explained(network, steps[f"params.{name}"], images, targets)
+        expected = metrics.spearman(saliency, again, absolute=True)
+        np.testing.assert_allclose(values[f"grad_cam/top/{name}/spearman_abs"], expected, atol=2e-3)
+        ssim = metrics.ssim(saliency, again)
+        np.testing.assert_allclose(values[f"grad_cam/top/{name}/ssim"], ssim, atol=2e-3)
+        np.testing.assert_allclose(values[f"noise/top/{name}/spearman"], 1, atol=1e-5)
+    last = record["results"]["grad_cam"]["top"][f"{order[-1]}/spearman"]
+    assert last["mean"] < 0.9
+    assert list(record["results"]["cam"]) == ["top"]
+    assert "cam/stem" in record["skipped"]
+    assert record["photos"] == PHOTOS == len(found.ids)
+    assert record["settings"]["protocol"] == "sanity"
+
+
+def test_independent_replaces_one_group_only(network, photos, tmp_path):
+    order = list(sanity.groups(network))
+    chosen = settings(photos, tmp_path, SanitySettings, independent=True, groups=(order[1],))
+    (variant,) = sanity.randomised(network, chosen)
+    same = jax.tree.map(np.array_equal, variant.params, network.params)
+    changed = [jax.tree_util.keystr(p, simple=True, separator=".") for p, v in jax.tree.leaves_with_path(same) if not v]
+    assert variant.name == order[1]
+    assert changed
+    assert set(changed) <= set(sanity.groups(network)[order[1]])
+
+
+def test_groups_go_from_the_logits_down_and_leave_statistics(network, shared):
+    from eval import models
+
+    assert next(iter(sanity.groups(network))) == "head"
+    cifar = sanity.groups(models.load("cifar10_resnet20", shared / "data"))
+    assert list(cifar) == ["linear", "layer3", "layer2", "layer1", "bn1", "conv1"]
+    assert not [path for members in cifar.values() for path in members if "running" in path]
+    squeezenet = models.load("squeezenet", shared / "data")
+    assert list(sanity.groups(squeezenet)) == ["conv_final", *(f"fire{i}" for i in range(9, 1, -1)), "conv1"]
+    with pytest.raises(ValueError, match=r"groups: got 'fire1', expected .* such as conv_final, fire9"):
+        sanity.chosen_groups(squeezenet, ("fire1",))
+    assert len(sanity.chosen_groups(squeezenet, ("fire9/conv1x1_1",))["fire9/conv1x1_1"]) == 2
+
+
+def test_command_line_takes_the_short_n(tmp_path):
+    assert tyro.cli(SanitySettings, args=["-n", "5", "--output", str(tmp_path)]).n == 5
+    assert tyro.cli(SanitySettings, args=["--output", str(tmp_path)]).n == 200
+
+
+def test_classes_that_score_highest(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path, ClassSettings, methods=("grad_cam", "centre"))
+    values = values_of(class_sensitivity.run(chosen), chosen)
+    found, model, images, _, first = directly(network, chosen)
+    runner_up = np.argsort(-np.asarray(model(images)), 1)[:, 1]
+    second = explained(network, network.params, images, runner_up)
+    correlation = [np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(values["grad_cam/top/correlation"], correlation, atol=1e-3)
+    energy = metrics.energy_in_box(second, found.boxes)
+    np.testing.assert_allclose(values["grad_cam/top/energy_second"], energy, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(values["centre/top/correlation"], 1, atol=1e-5)
+
+
+def test_two_photos_side_by_side(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path, ClassSettings, pairs=True)
+    record = class_sensitivity.run(chosen)
+    values = values_of(record, chosen)
+    found = data.load("tiny20", SIZE, 1000, 0, photos[1])
+    pairs, second = class_sensitivity.side_by_side(found)
+    assert record["settings"]["target"] == "label"
+    for i in range(PHOTOS):
+        left, right = pairs.ids[i].split(" ")
+        j = found.ids.index(right)
+        assert left == found.ids[i]
+        assert found.labels[i] != found.labels[j] == second["second_target"][i]
+        halves = [np.round((x[:, ::2].astype(float) + x[:, 1::2]) / 2) for x in (found.images[i], found.images[j])]
+        np.testing.assert_array_equal(pairs.images[i], np.concatenate(halves, 1))
+        low, high = np.floor(found.boxes[j, 0, 0] / 2 + 0.5), np.floor((found.boxes[j, 0, 2] + 1) / 2 + 0.5) - 1
+        np.testing.assert_array_equal(second["second_boxes"][i, 0, [0, 2]], np.array([low, max(low, high)]) + SIZE // 2)
+        np.testing.assert_array_equal(second["second_boxes"][i, 0, [1, 3]], found.boxes[j, 0, [1, 3]])
+    images = network.prepare(jax.numpy.asarray(pairs.images))
+    maps_of = lambda targets: explained(network, network.params, images, targets)
+    first, other = maps_of(found.labels), maps_of(second["second_target"])
+    own = metrics.energy_in_box(first, pairs.boxes) + metrics.energy_in_box(other, second["second_boxes"])
+    np.testing.assert_allclose(values["grad_cam/top/own"], own / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_photos_without_boxes_own_their_half(network, photos):
+    found = data.load(str(photos[0]), SIZE, 6, 0)
+    pairs, second = class_sensitivity.side_by_side(found)
+    np.testing.assert_array_equal(pairs.boxes[3], [[0, 0, SIZE // 2 - 1, SIZE - 1]])
+    np.testing.assert_array_equal(second["second_boxes"][3], [[SIZE // 2, 0, SIZE - 1, SIZE - 1]])
+
+
+def test_pairs_need_two_classes(network, photos, tmp_path):
+    run = lambda **fields: class_sensitivity.run(settings(photos, tmp_path, ClassSettings, pairs=True, **fields))
+    with pytest.raises(ValueError, match="has photos without a class, which --pairs needs"):
+        run(data=str(photos[0] / "n1"))
+    with pytest.raises(ValueError, match="got 1 photos of one class, expected two classes"):
+        run(n=1)
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monkeypatch):
+    chosen = settings(photos, tmp_path, ClassSettings, methods=("noise", "centre"))
+    first = class_sensitivity.run(chosen)
+    (tmp_path / "run/parts/centre.npz").unlink()
+    done, compared = [], variants._compared
+    monkeypatch.setattr(variants, "_compared", lambda *a: done.append(a) or compared(*a))
+    again = class_sensitivity.run(chosen)
+    assert len(done) == 1
+    assert again["results"] == first["results"]
+    with pytest.raises(
+        ValueError, match="holds another run: target 'predicted' there, 'label' here, pairs False there"
+    ):
+        class_sensitivity.run(dataclasses.replace(chosen, pairs=True))
