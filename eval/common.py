@@ -200,13 +200,6 @@ def _usable(
     return tuple(layer for layer in layers if layer not in why), why
 
 
-def jaxcam_layers(network: models.Network, images: jax.ShapeDtypeStruct) -> dict:
-    """The network's layers by name."""
-    from jaxcam import layers
-
-    return layers(partial(network.apply, network.params), images)
-
-
 def _explain(method: methods.Method, layers: Sequence[str], network: models.Network, protocol: Protocol) -> Callable:
     """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones."""
 

@@ -65,9 +65,12 @@ def test_trained_cifar_resnets(shared, depth):
     assert compared
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("resnet18", "float32"), ("resnet50", "float64"), ("vgg16_bn", "float32")])
+@pytest.mark.parametrize(("name", "dtype"), [("resnet18", "float64"), ("resnet50", "float64"), ("vgg16_bn", "float32")])
 def test_torchvision_networks(shared, name, dtype):
-    """Random weights: what is specific to a class is 1e-5 of the relevance at resnet50's layer2, hence float64 there.
+    """Random weights: what is specific to a class nearly cancels in depth, 1e-5 of the relevance at resnet50's layer2.
+
+    Hence float64 for the residual nets: in float32 the contrastive map of resnet18's layer2 is 4e-5 to 1.5e-4 off the
+    reference, by how XLA orders its sums, and resnet50's 5e-4.
 
     In VGG the official convolution puts 2 b into the denominator, so that its sums leak 0.5 % at features.23; ours do
     not, and there that leak is as large as the contrast between classes: contrastive weights can be compared above it
