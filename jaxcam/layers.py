@@ -39,6 +39,12 @@ class Layers(dict):
         """The last activation with spatial extent."""
         return next((name for name, aval in reversed(self.items()) if _spatial(aval)), None)
 
+    def __str__(self) -> str:
+        """A line per layer: its name, its shape, and whether it is the default."""
+        width = max(map(len, self), default=0)
+        mark = {self.default: "  (default)"}
+        return "\n".join(f"{name:{width}}  {list(aval.shape)}{mark.get(name, '')}" for name, aval in self.items())
+
 
 class Split(NamedTuple):
     """A forward pass cut at one layer: `head(activations)` gives the logits without running the trunk again."""

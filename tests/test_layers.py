@@ -45,6 +45,7 @@ def test_layers_lists_every_submodule_in_execution_order(nested):
     assert found["remat"].shape == (2, 5, 5, 3)
     assert found["head"].shape == (2, 2)
     assert found.default == "plain_jit"
+    assert str(found).splitlines()[-2:] == ["plain_jit      [2, 5, 5, 3]  (default)", "head           [2, 2]"]
 
 
 def test_layers_evaluates_nothing(nested):
