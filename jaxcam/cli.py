@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   jaxcam demo                                    the cat and the coffee, into jaxcam-demo/
   jaxcam explain cat.jpg                         where the network sees what it predicts
   jaxcam explain *.jpg -o out --save-maps        many photos, raw maps beside the pictures
-  jaxcam explain cat.jpg --target "coffee mug"   where it would see another class
+  jaxcam explain cat.jpg --target espresso       where it would see another class
   jaxcam explain cat.jpg --method grad_cam layer_cam --layer layer2 layer4
   jaxcam compare cat.jpg                         all methods by all stages
   jaxcam layers --model resnet50.tv_in1k         what can be explained

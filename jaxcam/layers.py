@@ -153,11 +153,13 @@ def activations_and_gradients(
         logits, aux = outputs if has_aux else (outputs, None)
         return logits, (acts, aux)
 
-    zeros = {s.name: jnp.zeros(s.aval.shape, s.aval.dtype) for s in sites}
+    zeros = {s.name: zeros_like(s.aval, images) for s in sites}
     logits, pull, (acts, aux) = jax.vjp(tapped, zeros, has_aux=True)
     grads = _pull_scores(pull, logits, targets)
     if layer is None or isinstance(layer, str):
         acts, grads = acts[sites[0].name], grads[sites[0].name]
+    else:  # in the order asked: a dict comes sorted out of vjp
+        acts, grads = ({s.name: found[s.name] for s in sites} for found in (acts, grads))
     return (logits, acts, grads, aux) if has_aux else (logits, acts, grads)
 
 
@@ -274,6 +276,21 @@ def run(program: trace.Program, images: jax.Array, sites: Sequence[Site], deltas
 
     outputs = trace.evaluate(program.closed, [images], visit, opens=_opens(sites))
     return jax.tree.unflatten(jax.tree.structure(program.shapes), outputs), {s.name: found[s.name] for s in sites}
+
+
+def zeros_like(aval: jax.ShapeDtypeStruct, images: jax.Array) -> jax.Array:
+    """Zeros of a layer's shape that vary over a mesh as the images do.
+
+    Under `jax.shard_map` the gradient with respect to a value that is equal on all devices is summed over them, and a
+    plain zero is such a value. The condition is never true, and XLA folds it away.
+    """
+    never = (images != images).any() & False
+    return jnp.broadcast_to(never.astype(aval.dtype), aval.shape)
+
+
+def cast_like(values: jax.Array, images: jax.Array) -> jax.Array:
+    """Values computed in float, in the dtype of the images: rounded if that is an integer one."""
+    return (values if jnp.issubdtype(images.dtype, jnp.inexact) else jnp.round(values)).astype(images.dtype)
 
 
 def check_images(images: jax.Array) -> None:

@@ -169,6 +169,22 @@ def test_pmap_gives_what_one_device_gives():
     np.testing.assert_allclose(np.asarray(parallel).reshape(8, 8, 8), explain(images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["grad_cam", "hires_cam", "relevance_cam"])
+def test_shard_map_gives_what_one_device_gives(name):
+    """With its default check of varying values: a plain zero delta would get the gradients summed over devices."""
+    model, variables, images = nets.tiny(batch=4)
+    explain = lambda x: getattr(jaxcam, name)(jaxcam.linen(model, variables), x, 1, layer="stem")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("d",))
+    spec = jax.sharding.PartitionSpec("d")
+    sharded = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=spec, out_specs=spec))(images)
+    np.testing.assert_allclose(sharded, explain(images), rtol=1e-4, atol=1e-6)
+
+
+def test_several_layers_come_in_the_order_asked():
+    model, variables, images = nets.tiny()
+    assert list(jaxcam.grad_cam(jaxcam.linen(model, variables), images, layer=["top", "stem"])) == ["top", "stem"]
+
+
 IMAGES = jnp.ones((4, 6, 6, 3))
 
 

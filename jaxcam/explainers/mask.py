@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxcam.explainers.rise import BlackBox, black_box
+from jaxcam.layers import cast_like
 from jaxcam.targets import Targets
 
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -151,7 +152,7 @@ def perturb(
     mixed = weights[..., None] * images + (1 - weights[..., None]) * null
     if rules.noise:
         mixed = mixed + rules.noise * jax.random.normal(for_noise, mixed.shape[1:])
-    return mixed.astype(images.dtype)
+    return cast_like(mixed, images)
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:

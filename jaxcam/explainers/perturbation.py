@@ -13,7 +13,18 @@ import jax.numpy as jnp
 
 from jaxcam import trace
 from jaxcam.explainers.gradient import weighted_sum
-from jaxcam.layers import Forward, Layer, Split, check_images, check_logits, check_spatial, run, select, split
+from jaxcam.layers import (
+    Forward,
+    Layer,
+    Split,
+    cast_like,
+    check_images,
+    check_logits,
+    check_spatial,
+    run,
+    select,
+    split,
+)
 from jaxcam.targets import Targets, check, resolve, scores
 
 
@@ -161,7 +172,8 @@ def _masked_scores(
     low, high = masks.min((1, 2), keepdims=True), masks.max((1, 2), keepdims=True)
     span = high - low + rules.eps
     masks = (masks - low) / jnp.where(span == 0, 1, span)
-    masked = images[:, None] * jnp.moveaxis(masks, -1, 1)[..., None].astype(images.dtype)
+    # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
+    masked = cast_like(images[:, None] * jnp.moveaxis(masks, -1, 1)[..., None], images)
     logits = forward(masked.reshape(batch * n, *images.shape[1:])).astype(jnp.float32)
     values = logits.reshape(batch, n, -1)
     if rules.probabilities:

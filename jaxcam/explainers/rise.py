@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.layers import check_images
+from jaxcam.layers import cast_like, check_images
 from jaxcam.targets import Targets, check, concrete, resolve, scores
 
 Progress = Callable[[int, int], Any]  # (done, total) -> anything; called on the host after each chunk
@@ -182,7 +182,7 @@ def _masked(
     """The next masks `[n, H, W]` and the images times each, `[n, B, H, W, C]`."""
     part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, count)
     drawn = masks(part(grids), part(shifts), images.shape[1:3])
-    return drawn, images * drawn[:, None, :, :, None].astype(images.dtype)
+    return drawn, cast_like(images * drawn[:, None, :, :, None], images)
 
 
 @jax.jit

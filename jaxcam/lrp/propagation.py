@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import trace
-from jaxcam.layers import Forward, Layer, Site, check_images, check_logits, find, select
+from jaxcam.layers import Forward, Layer, Site, check_images, check_logits, find, select, zeros_like
 from jaxcam.lrp import plan as planning
 from jaxcam.lrp.composites import Composite, resolve
 from jaxcam.lrp.transform import run
@@ -97,7 +97,7 @@ def propagate(
     """
     program = _checked(forward, images, targets, init, has_aux)
     sources = [_pixel_site(images)] if pixels else select(program, layer)
-    seeds = {s.path: jnp.zeros(s.aval.shape, _wide(s.aval.dtype)) for s in sources}
+    seeds = {s.path: _seed(s.aval.shape, s, images) for s in sources}
     pull, (logits, found, aux) = _pullback(program, resolve(composite), images, seeds, has_aux)
     rel = _pull(pull, initial(logits, targets, init))
     return Relevance(logits, {s.name: found[s.path] for s in sources}, {s.name: rel[s.path] for s in sources}, aux)
@@ -129,7 +129,7 @@ def conservation(
     program = _checked(forward, images, targets, init, False)
     sites = [s for s in find(program) if s.loop is None and s.aval.shape[:1] == images.shape[:1]]
     # One seed per image, broadcast over the layer: its cotangent is the layer's sum.
-    flat = lambda s: jnp.zeros((images.shape[0],) + (1,) * (len(s.aval.shape) - 1), _wide(s.aval.dtype))
+    flat = lambda s: _seed((images.shape[0],) + (1,) * (len(s.aval.shape) - 1), s, images)
     seeds = {s.path: flat(s) for s in [_pixel_site(images), *sites]}
     pull, (logits, _, _) = _pullback(program, resolve(composite), images, seeds, False)
     start = initial(logits, targets, init)
@@ -190,6 +190,11 @@ def _checked(forward: Forward, images: jax.Array, targets: Targets, init: Any, h
 
 def _pixel_site(images: jax.Array) -> Site:
     return Site(_PIXELS, planning.PIXELS, jax.ShapeDtypeStruct(images.shape, images.dtype), None)
+
+
+def _seed(shape: tuple[int, ...], site: Site, images: jax.Array) -> jax.Array:
+    """Zeros for a site, in the dtype that relevance is computed in."""
+    return zeros_like(jax.ShapeDtypeStruct(shape, _wide(site.aval.dtype)), images)
 
 
 def _wide(dtype: Any) -> Any:

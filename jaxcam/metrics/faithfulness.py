@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import Forward, check_images
+from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.targets import Targets, resolve, scores
@@ -95,7 +95,7 @@ def mask_images(images: jax.Array, saliency: jax.Array, *, top: float | None = N
     """
     saliency = checked(saliency, images)
     weights = normalize(saliency) if top is None else _top_mask(saliency, top, strict)
-    return images * only(weights, finite(saliency))[..., None].astype(images.dtype)
+    return cast_like(images * only(weights, finite(saliency))[..., None], images)
 
 
 def drop(full: jax.Array, masked: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.layers import Forward, check_images
+from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.metrics.faithfulness import one_target, probability, ranks
 from jaxcam.targets import Targets
@@ -138,7 +138,7 @@ def blur(images: jax.Array) -> jax.Array:
     taps, out = blur_taps(), images.astype(jnp.promote_types(images.dtype, jnp.float32))
     for axis in (1, 2):
         out = _filter(out, taps, axis)
-    return out.astype(images.dtype)
+    return cast_like(out, images)
 
 
 def blur_taps() -> np.ndarray:

@@ -94,6 +94,15 @@ def test_paper_weights_are_a_softmax_that_a_constant_cannot_move(tiny):
     np.testing.assert_array_equal(jaxcam.score_cam(constant, images, 1, layer="a"), 0)  # official: no mask, no weight
 
 
+def test_score_cam_masks_integer_images_as_it_masks_floats(tiny):
+    forward, images = tiny
+    photos = jnp.clip(128 + 50 * images, 0, 255).astype(jnp.uint8)
+    from_photos = lambda x: forward((x.astype(jnp.float32) - 128) / 50)
+    maps = jaxcam.score_cam(from_photos, photos, 1, layer="top")
+    expected = jaxcam.score_cam(from_photos, photos.astype(jnp.float32), 1, layer="top")
+    assert relative(maps, np.asarray(expected)) < 0.05  # rounded to whole values
+
+
 @pytest.mark.parametrize("name", ["score_cam", "ablation_cam"])
 def test_one_compiled_loop_whose_memory_is_set_by_the_chunk(name):
     """The program of 64 channels holds one loop and no array of more than a few chunks of images."""
