@@ -1,15 +1,41 @@
-"""How sharp, small and decisive a class-activation map is: the measures of the CAM-fostering paper.
+"""CAM fostering: how sharp, small and decisive a class-activation map is, and the loss that makes networks have such.
 
-Each takes raw maps `[B, h, w]`, rectifies them as Grad-CAM does, M = ReLU(L), and gives one number per map. They are
-functions to differentiate through: value and gradient are finite everywhere, also at a map without a positive value,
-where both are 0. Whoever averages them leaves such maps out (`jaxcam.metrics` gives NaN for them); a map with a NaN
-gives NaN.
+The measures take raw maps `[B, h, w]`, rectify them as Grad-CAM does, M = ReLU(L), and give one number per map. They
+are functions to differentiate through: value and gradient are finite everywhere, also at a map without a positive
+value, where both are 0. Whoever averages them leaves such maps out (`jaxcam.metrics` gives NaN for them); a map with a
+NaN gives NaN.
 """
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+
+from jaxcam.explainers.gradient import grad_cam
+from jaxcam.layers import Forward
 
 _NORMS = ("sum", "softmax")
+
+
+class Fostered(NamedTuple):
+    """What `fostering_loss` saw on the way.
+
+    Args:
+        logits: `[B, N]`.
+        maps: Grad-CAM `[B, h, w]` of the class; `[B, N, h, w]`, of every class, for several classes an image.
+        classification: the classification loss, a scalar.
+        penalty: mean of the term over the maps that count, a scalar; the loss is classification + beta * penalty.
+        aux: what `forward` returned beside the logits, or None.
+    """
+
+    logits: jax.Array
+    maps: jax.Array
+    classification: jax.Array
+    penalty: jax.Array
+    aux: Any
 
 
 def cam_entropy(maps: jax.Array, norm: str = "sum") -> jax.Array:
@@ -29,8 +55,7 @@ def cam_entropy(maps: jax.Array, norm: str = "sum") -> jax.Array:
         Schoettl, Improving the interpretability of CNNs by CAM fostering, 2020 (arXiv 2009.12546), eq. of ce. The
         normalisation by the sum is the secondary literature's reading.
     """
-    if norm not in _NORMS:
-        raise ValueError(f"norm: got {norm!r}, expected one of {', '.join(map(repr, _NORMS))}")
+    _check_choice("norm", norm, _NORMS)
     maps = _checked(maps)
     p = _distribution(maps) if norm == "sum" else jax.nn.softmax(maps, axis=(1, 2))
     empty = p == 0  # not p > 0: a NaN must stay one
@@ -85,6 +110,117 @@ def cam_dispersion(maps: jax.Array) -> jax.Array:
     p = _distribution(_checked(maps))
     cells = p.shape[1] * p.shape[2]
     return jnp.square(cells * p - p.sum((1, 2), keepdims=True)).mean((1, 2))
+
+
+# What each term adds to the loss; a high dispersion is what is wanted, hence its sign.
+TERMS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "entropy": cam_entropy,
+    "entropy_softmax": partial(cam_entropy, norm="softmax"),
+    "area": cam_area,
+    "dispersion": lambda maps: -cam_dispersion(maps),
+}
+
+
+def fostering_loss(
+    forward: Forward,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    layer: str | None = None,
+    beta: float | jax.Array = 100.0,
+    term: str = "entropy",
+    explain: str = "label",
+    has_aux: bool = False,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, Fostered]:
+    """CAM-fostering loss: l = cross-entropy + beta mean_b ce(Grad-CAM_b), to be differentiated by the parameters.
+
+    The Grad-CAM is `jaxcam.grad_cam` of the same forward pass that gives the logits, and nothing of it is stopped: the
+    gradient reaches the parameters through the activations and through dY/dA, which is differentiated once more. A
+    map without a positive value has no entropy and does not count in the mean.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`, or `(logits, aux)` with `has_aux`; closes over the parameters.
+            It may run in training mode: batch statistics are computed once. A batch norm above the layer that uses
+            them joins the images, and dY/dA is then the gradient of the batch's total score.
+        images: `[B, H, W, C]`.
+        labels: `[B]` classes; `[B, N]` probabilities of the classes (smoothed, mixed), of which the largest is
+            explained; or, as booleans `[B, N]`, the classes that are present: then the loss is the sigmoid
+            cross-entropy, mean over classes, and the term's mean is over all present classes.
+        layer: of the map: a name, or None for the last layer with spatial extent.
+        beta: weight of the term, 0 or more; may be traced.
+        term: "entropy" (the paper's), "entropy_softmax", "area" (cells squared), or "dispersion" (subtracted).
+        explain: "label", or "predicted": the class of the largest logit.
+        has_aux: whether `forward` returns `(logits, aux)`.
+        axis_name: mapped axis over which the maps that count are counted, so that the mean of the devices' losses is
+            the whole batch's. Average the loss and its gradient over it as always, after differentiation.
+
+    Returns:
+        The loss, a float32 scalar, and what was seen on the way.
+
+    Raises:
+        ValueError: `labels` of another shape or type, an unknown `term` or `explain`, or as `jaxcam.grad_cam`.
+
+    References:
+        Schoettl 2020 (arXiv 2009.12546): l = l_train + beta ce. Area and dispersion are measures there, not terms.
+    """
+    _check_choice("term", term, TERMS)
+    _check_choice("explain", explain, ("label", "predicted"))
+    labels = _check_labels(labels, len(images), explain)
+
+    def seen(x: jax.Array) -> tuple[jax.Array, Any]:
+        logits, aux = forward(x) if has_aux else (forward(x), None)
+        return logits, (logits, aux)
+
+    several = labels.dtype == bool
+    classes = jnp.broadcast_to(jnp.arange(labels.shape[-1]), labels.shape) if several else _classes(labels)
+    maps, (logits, aux) = grad_cam(
+        seen, images, None if explain == "predicted" else classes, layer=layer, has_aux=True
+    )
+    classification = _classification(logits, labels)
+    flat = maps.reshape(-1, *maps.shape[-2:])
+    counts = (jax.lax.stop_gradient(flat).max((1, 2)) > 0) & (labels.reshape(-1) if several else True)
+    penalty = _mean(TERMS[term](flat), counts, axis_name)
+    return classification + beta * penalty, Fostered(logits, maps, classification, penalty, aux)
+
+
+def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    if labels.ndim == 2 and labels.shape != logits.shape:
+        raise ValueError(f"labels: got {labels.shape[1]} classes, expected {logits.shape[1]}, as there are logits")
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if labels.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    if labels.dtype == bool:
+        return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
+    return optax.softmax_cross_entropy(logits, labels).mean()
+
+
+def _classes(labels: jax.Array) -> jax.Array:
+    return labels if labels.ndim == 1 else labels.argmax(-1)
+
+
+def _mean(values: jax.Array, counts: jax.Array, axis_name: str | None) -> jax.Array:
+    """Mean of the values that count, 0 if there are none; NaN values stay NaN."""
+    number = counts.sum().astype(values.dtype)
+    number = number if axis_name is None else jax.lax.pmean(number, axis_name)
+    return jnp.where(counts | jnp.isnan(values), values, 0).sum() / jnp.where(number == 0, 1, number)
+
+
+def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
+    labels = jnp.asarray(labels)
+    expected = f"[{batch}] integers, or [{batch}, N] probabilities or booleans"
+    kind = {1: jnp.integer, 2: jnp.floating}.get(labels.ndim)
+    fits = kind is not None and len(labels) == batch
+    if not fits or not (jnp.issubdtype(labels.dtype, kind) or (labels.ndim == 2 and labels.dtype == bool)):
+        raise ValueError(f"labels: got shape {labels.shape} of {labels.dtype}, expected {expected}")
+    if labels.dtype == bool and explain == "predicted":
+        raise ValueError("explain: got 'predicted' with several classes an image, expected 'label'")
+    return labels
+
+
+def _check_choice(name: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
 def _checked(maps: jax.Array) -> jax.Array:
