@@ -12,16 +12,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 import tyro
 
-from jaxcam import linen, lrp, models
+from jaxcam import fostering, linen, lrp, models
 from jaxcam.explainers import gradient, relevance
 
 
 class Method(NamedTuple):
-    """`explain(forward, images)`, and the row it is compared to."""
+    """`run(network, variables, images)`, and the row it is compared to."""
 
-    explain: Callable
+    run: Callable
     base: str = "forward"
 
 
@@ -33,24 +35,58 @@ class Cost(NamedTuple):
     compile_seconds: float
 
 
-def _gradient(forward: Callable, images: jax.Array) -> jax.Array:
-    return jax.grad(lambda x: forward(x).max(-1).sum())(images)
+def _explained(explain: Callable) -> Callable:
+    """A row that calls `explain(forward, images)` on the network in inference mode."""
+    return lambda network, variables, images: explain(linen(network, variables, train=False), images)
 
 
 def _at(explainer: Callable, layer: Any, **options: Any) -> Callable:
-    return lambda forward, images: explainer(forward, images, layer=layer, **options)
+    return _explained(lambda forward, images: explainer(forward, images, layer=layer, **options))
+
+
+def _stepped(loss: Callable) -> Callable:
+    """A row that differentiates `loss(forward, images, labels)` by the parameters, in training mode.
+
+    As in a training step, the updated batch statistics and the loss are results too.
+    """
+
+    def run(network: Any, variables: Any, images: jax.Array) -> Any:
+        def total(params: Any) -> tuple[jax.Array, Any]:
+            apply = lambda x: network.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return loss(apply, images, jnp.zeros(len(images), int))
+
+        return jax.value_and_grad(total, has_aux=True)(variables["params"])
+
+    return run
+
+
+def _cross_entropy(forward: Callable, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
+    logits, updated = forward(images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+
+def _fostering(layer: str, term: str = "entropy") -> Callable:
+    def loss(forward: Callable, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
+        total, seen = fostering.fostering_loss(forward, images, labels, layer=layer, term=term, has_aux=True)
+        return total, seen.aux
+
+    return _stepped(loss)
 
 
 _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
 METHODS: dict[str, Method] = {
-    "forward": Method(lambda forward, images: forward(images)),
-    "gradient": Method(_gradient),
+    "forward": Method(_explained(lambda forward, images: forward(images))),
+    "gradient": Method(_explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))),
     **{f"grad_cam/{stage}": Method(_at(gradient.grad_cam, stage)) for stage in _STAGES},
     **{f"relevance_cam/{stage}": Method(_at(relevance.relevance_cam, stage)) for stage in _STAGES},
     "relevance_cam/all": Method(_at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"),
     **{name: Method(_at(relevance.lrp, None, composite=name)) for name in lrp.COMPOSITES},
     "clrp": Method(_at(relevance.clrp, None), base="z_plus"),
+    "training": Method(_stepped(_cross_entropy), base="training"),
+    **{f"fostering/{stage}": Method(_fostering(stage), base="training") for stage in _STAGES},
+    "fostering_area/layer4": Method(_fostering("layer4", "area"), base="training"),
+    "fostering_dispersion/layer4": Method(_fostering("layer4", "dispersion"), base="training"),
 }
 
 
@@ -80,7 +116,7 @@ def measure(
     variables = jax.jit(network.init)(jax.random.key(1), images)
     compiled, seconds = {}, {}
     for name in names:
-        run = jax.jit(lambda v, x, m=METHODS[name]: m.explain(linen(network, v, train=False), x))
+        run = jax.jit(lambda v, x, m=METHODS[name]: m.run(network, v, x))
         start = time.perf_counter()
         compiled[name] = run.lower(variables, images).compile()
         seconds[name] = time.perf_counter() - start
