@@ -50,6 +50,9 @@ def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
 def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """The variables of `create(name)` from a state dict in torchvision's format (or timm's of the same nets).
 
+    CBAM and ABN networks take those of their authors' code (Jongchan/attention-module,
+    machine-perception-robotics-group/attention_branch_network), which follow torchvision.
+
     Args:
         name: an architecture, say "resnet50".
         state_dict: arrays by key in PyTorch's layout. `num_batches_tracked` is ignored.
@@ -96,10 +99,14 @@ def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict under torchvision's keys and shapes: timm's undone, `num_batches_tracked` left out."""
+    """A state dict under torchvision's keys and shapes: timm's undone, `num_batches_tracked` left out.
+
+    The `module.` that PyTorch's DataParallel puts before every key is dropped.
+    """
+    prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
     state = {}
     for key, value in state_dict.items():
-        module, _, leaf = key.rpartition(".")
+        module, _, leaf = key.removeprefix(prefix).rpartition(".")
         if leaf == "num_batches_tracked":
             continue
         value = np.asarray(value)

@@ -31,7 +31,7 @@ from jaxcam.models.convert import (
     to_torchvision,
     torchvision_keys,
 )
-from jaxcam.models.registry import ARCHITECTURES, create
+from jaxcam.models.registry import ARCHITECTURES, TORCHVISION, create
 
 DEFAULT = "tiny20"
 _BUNDLED = Path(__file__).parent / "weights"
@@ -101,7 +101,7 @@ class Pretrained:
 
 _IMAGENET = Preprocess(224, resize=256)
 # name -> architecture and preprocessing; the hub repository is timm/NAME. tv2: torchvision's newer recipe.
-PUBLISHED = {f"{name}.tv_in1k": (name, _IMAGENET) for name in ARCHITECTURES if name != "resnet_compact"}
+PUBLISHED = {f"{name}.tv_in1k": (name, _IMAGENET) for name in TORCHVISION}
 PUBLISHED |= {f"resnet{n}.tv2_in1k": (f"resnet{n}", Preprocess(224, resize=232)) for n in (50, 101, 152)}
 
 
@@ -211,6 +211,8 @@ def _about(
     fields = _entry(metadata, "preprocess", path)
     preprocess = Preprocess(**fields) if fields else preprocess
     classes = _entry(metadata, "classes", path) or [f"class {index}" for index in range(count)]
+    if path is not None and len(classes) != count:  # are the names wrong, or the architecture?
+        check_fit(create(architecture, **options), state, f"{architecture} (from {path})")
     return Pretrained(architecture, options, _checked_classes(classes, count), preprocess, metadata)
 
 

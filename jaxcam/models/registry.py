@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxcam.models.abn import AttentionBranchNetwork
 from jaxcam.models.resnet import ResNet
 from jaxcam.models.vgg import VGG
 
@@ -26,19 +27,29 @@ _VGGS = {
     "vgg19": {"stage_sizes": (2, 2, 4, 4, 4)},
 }
 _VGGS |= {f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _VGGS.items()}
+_CBAM = {
+    f"cbam_{name.replace('resnet_compact', 'compact')}": {**_RESNETS[name], "attention": "cbam"}
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet_compact")
+}
+_ABN = {f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name] for name in ("resnet50", "resnet_compact")}
 ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
     **{name: (VGG, fields) for name, fields in _VGGS.items()},
+    **{name: (ResNet, fields) for name, fields in _CBAM.items()},
+    **{name: (AttentionBranchNetwork, fields) for name, fields in _ABN.items()},
 }
+TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)  # of which it has weights
 
 
 def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
     """A fresh Flax Linen classifier, called as `model.apply(variables, images, train=False) -> logits`.
 
     Args:
-        name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and vgg11_bn/...
+        name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and vgg11_bn/...,
+            cbam_resnet18/34/50/101, cbam_compact, abn_resnet50, abn_compact.
         num_classes: number of logits.
-        **options: fields of `ResNet` or `VGG` that differ from the architecture's, say `dtype="bfloat16"`.
+        **options: fields of `ResNet` (also for cbam and abn) or `VGG` that differ from the architecture's, say
+            `dtype="bfloat16"`.
 
     Returns:
         The module; `model.init(key, images)` draws its variables as torchvision does.

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam.layers import tag
+from jaxcam.models.cbam import CBAM
+from jaxcam.models.common import conv, uniform_by_fan_in
 
 
 class Stem(NamedTuple):
@@ -36,32 +38,20 @@ BLOCKS = {
     "basic": (Convolution(3, True, 1), Convolution(3, False, 1)),
     "bottleneck": (Convolution(1, False, 1), Convolution(3, True, 1), Convolution(1, False, 4)),
 }
-
-_kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-def _uniform_by_fan_in(fan_in: int):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for weight and bias of a linear layer."""
-    bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+ATTENTIONS = {"cbam": CBAM}
 
 
-def _conv(features: int, kernel: int, stride: int, **kwargs: Any) -> nn.Conv:
-    """Convolution with PyTorch's padding: (k - 1) / 2 on both sides ('SAME' pads (0, 1) at stride 2)."""
-    padding = [(kernel // 2, kernel // 2)] * 2
-    return nn.Conv(
-        features,
-        (kernel, kernel),
-        (stride, stride),
-        padding,
-        use_bias=False,
-        kernel_init=_kaiming_normal,
-        **kwargs,
-    )
+class Stage(NamedTuple):
+    """A run of blocks at one width, named `layer1`, `layer2`, ...; the first of them carries the stride."""
+
+    name: str
+    blocks: int
+    width: int
+    stride: int
 
 
 class ResidualBlock(nn.Module):
-    """y = ReLU(branch(x) + shortcut(x)), the branch being the convolutions of `BLOCKS[block]`.
+    """y = ReLU(branch(x) + shortcut(x)), the branch being the convolutions of `BLOCKS[block]`, perhaps with attention.
 
     The shortcut is a 1x1 convolution and a norm where stride or number of channels change, else x itself.
     """
@@ -72,6 +62,8 @@ class ResidualBlock(nn.Module):
     conv: Any
     norm: Any
     zero_init_residual: bool = False
+    attention: str | None = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -87,13 +79,16 @@ class ResidualBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = self.conv(y.shape[-1], 1, self.stride, name="downsample.0")(x)
             x = self.norm(name="downsample.1")(x)
+        if self.attention is not None:
+            y = ATTENTIONS[self.attention](self.conv, self.norm, dtype=self.dtype, name=self.attention)(y)
         return nn.relu(y + x)
 
 
 class ResNet(nn.Module):
     """Residual network v1.5 (He et al. 2015; the stride sits on the 3x3 convolution).
 
-    Layers tagged: `relu` (and `maxpool`) at the stem, `layer1`, `layer2`, ... after the stages.
+    Layers tagged: `relu` (and `maxpool`) at the stem, `layer1`, `layer2`, ... after the stages; with attention also
+    `layer1.0.channel_gate`, `layer1.0.spatial_gate` and `layer1.0.att` in every block (see `CBAM`).
 
     Args:
         stage_sizes: blocks per stage.
@@ -106,9 +101,10 @@ class ResNet(nn.Module):
         dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the inputs.
         axis_name: mapped axis over which batch norm averages its statistics in training; None: this device's.
         zero_init_residual: starts every block as the identity (last norm's scale 0).
+        attention: None, or "cbam" after the last norm of every block's branch, before the addition.
 
     Raises:
-        ValueError: an unknown `block` or `stem`, or sequences of different lengths.
+        ValueError: an unknown `block`, `stem` or `attention`, or sequences of different lengths.
 
     References:
         He et al., Deep residual learning for image recognition, 2015, table 1.
@@ -126,12 +122,15 @@ class ResNet(nn.Module):
     dtype: Any = None
     axis_name: str | None = None
     zero_init_residual: bool = False
+    attention: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
         for argument, value, valid in (("block", self.block, BLOCKS), ("stem", self.stem, STEMS)):
             if value not in valid:
                 raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(valid)}")
+        if self.attention is not None and self.attention not in ATTENTIONS:
+            raise ValueError(f"attention: got {self.attention!r}, expected None or one of {', '.join(ATTENTIONS)}")
         lengths = {field: len(getattr(self, field)) for field in ("stage_sizes", "widths", "strides")}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"stage_sizes, widths and strides: expected one length for all, got {lengths}")
@@ -145,7 +144,14 @@ class ResNet(nn.Module):
             images: normalised images `[B, H, W, C]`.
             train: normalise by the batch's statistics and update the averages (`mutable=["batch_stats"]`).
         """
-        norm = partial(
+        norm = self._norm(train)
+        x = self._stem(images, norm)
+        for stage in self._stages():
+            x = tag(self._stage(x, stage, norm), stage.name)
+        return self._head(x)
+
+    def _norm(self, train: bool) -> Any:
+        return partial(
             nn.BatchNorm,
             use_running_average=not train,
             momentum=0.9,
@@ -153,32 +159,35 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             axis_name=self.axis_name,
         )
-        x = self._stem(images, norm)
-        for stage, (blocks, width, stride) in enumerate(
-            zip(self.stage_sizes, self.widths, self.strides, strict=True), start=1
-        ):
-            for index in range(blocks):
-                x = ResidualBlock(
-                    self.block,
-                    width,
-                    stride if index == 0 else 1,
-                    partial(_conv, dtype=self.dtype),
-                    norm,
-                    self.zero_init_residual,
-                    name=f"layer{stage}.{index}",
-                )(x)
-            x = tag(x, f"layer{stage}")
-        return self._head(x)
+
+    def _stages(self) -> list[Stage]:
+        columns = zip(self.stage_sizes, self.widths, self.strides, strict=True)
+        return [Stage(f"layer{number}", *column) for number, column in enumerate(columns, start=1)]
+
+    def _stage(self, x: jax.Array, stage: Stage, norm: Any) -> jax.Array:
+        for index in range(stage.blocks):
+            x = ResidualBlock(
+                self.block,
+                stage.width,
+                stage.stride if index == 0 else 1,
+                partial(conv, dtype=self.dtype),
+                norm,
+                self.zero_init_residual,
+                self.attention,
+                self.dtype,
+                name=f"{stage.name}.{index}",
+            )(x)
+        return x
 
     def _stem(self, x: jax.Array, norm: Any) -> jax.Array:
         kernel, stride, pool = STEMS[self.stem]
-        x = _conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(x)
+        x = conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(x)
         x = tag(nn.relu(norm(name="bn1")(x)), "relu")
         return tag(nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), "maxpool") if pool else x
 
     def _head(self, x: jax.Array) -> jax.Array:
         dtype = None if self.dtype is None else jnp.float32  # logits are never rounded to bfloat16
-        initializer = _uniform_by_fan_in(x.shape[-1])
+        initializer = uniform_by_fan_in(x.shape[-1])
         classify = nn.Dense(
             self.num_classes,
             dtype=dtype,

@@ -152,6 +152,13 @@ def test_a_foreign_file_is_recognised_by_its_keys_and_shapes(resnet18_file):
     assert about.preprocess.mean == (0.485, 0.456, 0.406) and about.preprocess.resize == 256
 
 
+def test_another_architecture_is_not_blamed_on_the_class_names(tmp_path, variables):
+    models.save(tmp_path / "net.safetensors", "resnet_compact", OPTIONS, variables, CLASSES)
+    for ask in (models.load, models.describe):
+        with pytest.raises(ValueError, match=r"does not fit vgg11 \(from .*net.safetensors\); 22 missing: "):
+            ask(tmp_path / "net.safetensors", architecture="vgg11")
+
+
 def test_a_foreign_file_of_unknown_shape_asks_for_its_architecture(tmp_path, variables):
     path = tmp_path / "weights.safetensors"
     save_file({key: np.ascontiguousarray(v) for key, v in models.to_torchvision(variables).items()}, path)

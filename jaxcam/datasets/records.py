@@ -1,0 +1,101 @@
+"""A labelled photo, and a set of them."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+UNKNOWN = -1  # the label of a photo whose class is not known
+NO_BOXES = np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One photo.
+
+    Args:
+        image: an encoded file (JPEG, PNG...), or uint8 RGB `[H, W, 3]`.
+        label: class index, `UNKNOWN` if there is none; or multi-hot float32 `[N]`.
+        boxes: objects `[K, 4]` float32 in pixels: xmin, ymin, xmax, ymax, from 0 and inclusive.
+        id: its name in the set.
+    """
+
+    image: bytes | np.ndarray
+    label: int | np.ndarray
+    boxes: np.ndarray
+    id: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records by index and the names of their classes.
+
+    Args:
+        records: any sequence; it is read from several threads at once.
+        classes: name of each class.
+    """
+
+    records: Sequence[Record]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at an index from 0 to the length.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if not 0 <= index < len(self.records):
+            raise IndexError(f"index: got {index}, expected 0 to {len(self.records) - 1}")
+        return self.records[int(index)]
+
+
+def open_image(record: Record) -> Image.Image:
+    """The photo as a PIL image: of an encoded one only the header is read.
+
+    Raises:
+        ValueError: not a picture, or not uint8 RGB.
+    """
+    if isinstance(record.image, np.ndarray):
+        if record.image.dtype != np.uint8 or record.image.ndim != 3 or record.image.shape[2] != 3:
+            raise ValueError(
+                f"image: {record.id} is {record.image.dtype} {record.image.shape}, expected uint8 [H, W, 3]"
+            )
+        return Image.fromarray(record.image)
+    try:
+        return Image.open(io.BytesIO(record.image))
+    except OSError as error:
+        raise ValueError(f"image: {record.id} is no picture: {error}") from error
+
+
+def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarray:
+    """The pixels of a record: uint8 RGB `[H, W, 3]`.
+
+    Args:
+        record: of an encoded or decoded photo.
+        at_least: (width, height) in pixels that are enough: a JPEG is then decoded at a half, a quarter or an eighth of
+            its size, the smallest that has them, which is faster than to decode all of it. None: in full.
+
+    Raises:
+        ValueError: not a picture, or one that is cut off.
+    """
+    image = open_image(record)
+    if isinstance(record.image, np.ndarray):
+        return record.image
+    if at_least is not None:
+        image.draft("RGB", at_least)
+    try:
+        return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"image: {record.id} cannot be decoded: {error}") from error
+
+
+def multi_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:
+    """float32 `[num_classes]`: 1 for the classes that are there, 0 for the others; `UNKNOWN` is none."""
+    present = np.zeros(num_classes, np.float32)
+    present[[label for label in labels if label != UNKNOWN]] = 1.0
+    return present
