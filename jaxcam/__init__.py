@@ -8,6 +8,9 @@ from jaxcam import targets as targets
 from jaxcam._version import __version__ as __version__
 from jaxcam.adapters import linen as linen
 from jaxcam.adapters import nnx as nnx
+from jaxcam.explainers.attention import attention_grad_cam as attention_grad_cam
+from jaxcam.explainers.attention import cbam_attention as cbam_attention
+from jaxcam.explainers.attention import layerwise_grad_cam as layerwise_grad_cam
 from jaxcam.explainers.gradient import cam as cam
 from jaxcam.explainers.gradient import eigen_cam as eigen_cam
 from jaxcam.explainers.gradient import eigen_grad_cam as eigen_grad_cam

@@ -174,9 +174,7 @@ def fostering_loss(
 
     several = labels.dtype == bool
     classes = jnp.broadcast_to(jnp.arange(labels.shape[-1]), labels.shape) if several else _classes(labels)
-    maps, (logits, aux) = grad_cam(
-        seen, images, None if explain == "predicted" else classes, layer=layer, has_aux=True
-    )
+    maps, (logits, aux) = grad_cam(seen, images, None if explain == "predicted" else classes, layer=layer, has_aux=True)
     classification = _classification(logits, labels)
     flat = maps.reshape(-1, *maps.shape[-2:])
     counts = (jax.lax.stop_gradient(flat).max((1, 2)) > 0) & (labels.reshape(-1) if several else True)

@@ -7,8 +7,7 @@ directly on an equal tag is the same layer.
 """
 
 import difflib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,34 +15,11 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxcam import trace
+from jaxcam.sites import Layers, Site, find, listed
 from jaxcam.targets import Targets, check, scores
 
 Forward = Callable[[jax.Array], Any]
 Layer = str | Sequence[str] | None
-
-
-class Site(NamedTuple):
-    """A layer's place in a program."""
-
-    name: str
-    path: trace.Path
-    aval: jax.ShapeDtypeStruct
-    loop: str | None  # the primitive that hides the site (scan, while, cond ...), if any
-
-
-class Layers(dict):
-    """`{name: ShapeDtypeStruct}` in execution order; `default` is the one that `layer=None` picks (or None)."""
-
-    @property
-    def default(self) -> str | None:
-        """The last activation with spatial extent."""
-        return next((name for name, aval in reversed(self.items()) if _spatial(aval)), None)
-
-    def __str__(self) -> str:
-        """A line per layer: its name, its shape, and whether it is the default."""
-        width = max(map(len, self), default=0)
-        mark = {self.default: "  (default)"}
-        return "\n".join(f"{name:{width}}  {list(aval.shape)}{mark.get(name, '')}" for name, aval in self.items())
 
 
 class Split(NamedTuple):
@@ -81,12 +57,13 @@ def layers(forward: Forward, images: Any) -> Layers:
         images: an array or a `jax.ShapeDtypeStruct`.
 
     Returns:
-        `{name: ShapeDtypeStruct}` in execution order. `.default` names the layer that `layer=None` explains.
+        `{name: ShapeDtypeStruct}` in execution order. `.default` names the layer that `layer=None` explains: the last
+        one with spatial extent that all evidence passes through (`.cuts`).
 
     Raises:
         TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`. What `forward` raises passes through.
     """
-    return _layers(find(trace.trace(forward, images)))
+    return listed(find(trace.trace(forward, images)))
 
 
 def tap(forward: Forward, layer: Layer = None) -> Callable:
@@ -210,36 +187,6 @@ def split(forward: Forward, images: jax.Array, layer: str | None = None, *, has_
     return Split(logits, activations, head, aux)
 
 
-def find(program: trace.Program) -> list[Site]:
-    """Every tag of a program in execution order, also those that a loop hides.
-
-    The walk carries, for each variable, the name of the tag that produced it: a tag on an equal tag is skipped.
-    """
-    sites: list[Site] = []
-    count: Counter = Counter()
-
-    def add(name: str, path: trace.Path, aval: Any, loop: str | None = None) -> None:
-        count[name] += 1
-        unique = name if count[name] == 1 else f"{name}@{count[name]}"
-        sites.append(Site(unique, path, jax.ShapeDtypeStruct(aval.shape, aval.dtype), loop))
-
-    def visit(path: trace.Path, eqn: Any, origins: list) -> list:
-        if _is_tag(eqn):
-            if origins[0] != eqn.params["name"]:
-                add(eqn.params["name"], path, eqn.outvars[0].aval)
-            return [eqn.params["name"]]
-        for sub in trace.jaxprs_in_params(eqn.params):
-            for e in _tags(sub):
-                add(e.params["name"], path, e.outvars[0].aval, eqn.primitive.name)
-        return [None] * len(eqn.outvars)
-
-    opens = lambda path, eqn: trace.contains(eqn, _is_tag)
-    trace.evaluate(
-        program.closed, [None] * len(program.closed.jaxpr.invars), visit, opens=opens, lift=lambda value: None
-    )
-    return sites
-
-
 def select(program: trace.Program, layer: Layer) -> list[Site]:
     """The sites of the layers asked for, in the order asked.
 
@@ -247,18 +194,20 @@ def select(program: trace.Program, layer: Layer) -> list[Site]:
         ValueError: no layers at all, an unknown name (the closest ones are named), a layer inside a loop.
     """
     sites = {site.name: site for site in find(program)}
-    listed = _layers(list(sites.values()))
+    known = listed(list(sites.values()))
     if layer is None:
-        if listed.default is None:
+        if known.default is None:
             raise ValueError(
-                f"layer: forward has no activation with spatial extent among its {len(listed)} layers; name them "
+                f"layer: forward has no activation with spatial extent among its {len(known)} layers; name them "
                 "with jaxcam.tag, or wrap the model with jaxcam.linen(model, variables) or jaxcam.nnx(model)"
             )
-        layer = listed.default
+        layer = known.default
+    if not isinstance(layer, str | Iterable):
+        raise ValueError(f"layer: got {layer!r}, expected a name, several names or None")
     names = [layer] if isinstance(layer, str) else list(layer)
     if not names:
         raise ValueError("layer: got no names, expected at least one")
-    return [_check_site(name, sites, listed) for name in names]
+    return [_check_site(name, sites, known) for name in names]
 
 
 def run(program: trace.Program, images: jax.Array, sites: Sequence[Site], deltas: dict) -> tuple[Any, dict]:
@@ -294,9 +243,12 @@ def cast_like(values: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def check_images(images: jax.Array) -> None:
-    """Raises a ValueError unless `images` is `[B, H, W, C]` and, where its values are known, finite."""
-    if jnp.ndim(images) != 4:
-        raise ValueError(f"images: got shape {jnp.shape(images)}, expected [B, H, W, C]")
+    """Raises a ValueError unless `images` is an array `[B, H, W, C]` and, where its values are known, finite."""
+    if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+        raise ValueError(f"images: got a {type(images).__name__}, expected an array [B, H, W, C]")
+    if len(images.shape) != 4 or 0 in images.shape:
+        at_least = ", of at least one image" if 0 in images.shape else ""
+        raise ValueError(f"images: got shape {tuple(images.shape)}, expected [B, H, W, C]{at_least}")
     if not jnp.issubdtype(images.dtype, jnp.inexact):
         return
     try:
@@ -332,23 +284,6 @@ def check_spatial(activations: jax.Array, name: str = "activations") -> jax.Arra
     if activations.ndim != 4 or 0 in activations.shape:
         raise ValueError(f"{name}: got shape {tuple(activations.shape)}, expected spatial extent, [B, h, w, c]")
     return activations
-
-
-def _spatial(aval: Any) -> bool:
-    return len(aval.shape) == 4 and aval.shape[1] * aval.shape[2] > 1
-
-
-def _layers(sites: Sequence[Site]) -> Layers:
-    return Layers((site.name, site.aval) for site in sites if site.loop is None)
-
-
-def _is_tag(eqn: Any) -> bool:
-    return eqn.primitive.name == "name"
-
-
-def _tags(jaxpr: Any) -> list:
-    own = [e for e in jaxpr.eqns if _is_tag(e)]
-    return own + [t for e in jaxpr.eqns for sub in trace.jaxprs_in_params(e.params) for t in _tags(sub)]
 
 
 def _opens(sites: Sequence[Site]) -> Callable:

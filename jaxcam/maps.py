@@ -45,14 +45,14 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
     """
     maps = _as_maps(maps)
     if np.shape(size) != (2,) or any(int(n) != n or n < 1 for n in size):
-        raise ValueError(f"size must be (height, width) in whole pixels, got {size!r}")
+        raise ValueError(f"size: got {size!r}, expected (height, width) in whole pixels")
     if method not in _RESIZE:
-        raise ValueError(f"method must be one of {', '.join(_RESIZE)}, got {method!r}")
+        raise ValueError(f"method: got {method!r}, expected one of {', '.join(_RESIZE)}")
     shape = maps.shape[:-2] + tuple(int(n) for n in size)
     return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)
 
 
-def normalize(maps: jax.Array, method: str = "min_max") -> jax.Array:
+def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100) -> jax.Array:
     """Scale each map to a fixed range.
 
     =========  ==========================================  =======  ========================================
@@ -67,18 +67,23 @@ def normalize(maps: jax.Array, method: str = "min_max") -> jax.Array:
     Args:
         maps: `[..., h, w]`.
         method: "min_max", "positive", "max" or "signed".
+        percentile: values whose magnitude exceeds this percentile of the map's |L| are first cut to it, so that a few
+            outliers, as relevance at the pixels has them, do not take the whole scale; 100 cuts nothing. A map of which
+            that percentile is 0 is left as it is.
 
     Returns:
         `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without positive evidence)
         the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
 
     Raises:
-        ValueError: `maps` has fewer than two axes or no cells, or `method` is unknown.
+        ValueError: `maps` has fewer than two axes or no cells, `method` is unknown, or `percentile` is not in (0, 100].
     """
     maps = _as_maps(maps)
     if method not in _NORMALIZE:
-        raise ValueError(f"method must be one of {', '.join(_NORMALIZE)}, got {method!r}")
-    return _NORMALIZE[method](maps)
+        raise ValueError(f"method: got {method!r}, expected one of {', '.join(_NORMALIZE)}")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile: got {percentile}, expected above 0 and at most 100")
+    return _NORMALIZE[method](_without_outliers(maps, percentile) if percentile < 100 else maps)
 
 
 def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
@@ -126,7 +131,7 @@ def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
     """
     maps = _as_maps(maps)
     if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must be in [0, 1), got {fraction}")
+        raise ValueError(f"fraction: got {fraction}, expected a number in [0, 1)")
     return maps > fraction * maps.max(axis=(-2, -1), keepdims=True)
 
 
@@ -225,6 +230,11 @@ def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
 
 
+def _without_outliers(maps: jax.Array, percentile: float) -> jax.Array:
+    limit = jnp.percentile(jnp.abs(maps), percentile, axis=(-2, -1), keepdims=True)
+    return jnp.where(limit > 0, jnp.clip(maps, -limit, limit), maps)
+
+
 def _min_max(maps: jax.Array) -> jax.Array:
     low, high = maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True)
     return _divide(maps - low, high - low)
@@ -249,7 +259,7 @@ _NORMALIZE = {"min_max": _min_max, "positive": _positive, "max": _max, "signed":
 def _as_maps(maps: jax.Array) -> jax.Array:
     maps = jnp.asarray(maps)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"maps must be [..., h, w] with h, w > 0, got shape {maps.shape}")
+        raise ValueError(f"maps: got shape {maps.shape}, expected [..., h, w] with h, w > 0")
     return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
 
 
@@ -259,17 +269,17 @@ def _colormap(name: str):
     try:
         return matplotlib.colormaps[name]
     except KeyError:
-        raise ValueError(f"colormap {name!r} is not one of matplotlib.colormaps, such as inferno") from None
+        raise ValueError(f"colormap: got {name!r}, expected one of matplotlib.colormaps, such as inferno") from None
 
 
 def _check_overlay(images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool) -> None:
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or heatmaps.shape != images.shape[:-1]:
         raise ValueError(
-            "images must be [B, H, W, 3] and heatmaps [B, H, W] of the same B, H and W (jaxcam.maps.resize),"
-            f" got {images.shape} and {heatmaps.shape}"
+            f"images, heatmaps: got shapes {images.shape} and {heatmaps.shape}, expected [B, H, W, 3] and [B, H, W]"
+            " of the same B, H and W (jaxcam.maps.resize)"
         )
     if np.shape(alpha) not in ((), heatmaps.shape):
-        raise ValueError(f"alpha must be a number or shaped as heatmaps, got shape {np.shape(alpha)}")
+        raise ValueError(f"alpha: got shape {np.shape(alpha)}, expected a number or {heatmaps.shape}, as heatmaps")
     _check_range("alpha", np.asarray(alpha, np.float32), 0, "an opacity")
     _check_range("images", images, 0, "divide 8-bit images by 255")
     _check_range("heatmaps", heatmaps, -1 if signed else 0, "see jaxcam.maps.normalize")
@@ -279,14 +289,14 @@ def _check_range(name: str, values: np.ndarray, low: int, advice: str) -> None:
     known = values[~np.isnan(values)]
     if known.size and not (low - 1e-5 <= known.min() and known.max() <= 1 + 1e-5):
         found = f"{known.min():.4g} to {known.max():.4g}"
-        raise ValueError(f"{name} must lie in [{low}, 1] ({advice}), got {found}")
+        raise ValueError(f"{name}: got values {found}, expected [{low}, 1] ({advice})")
 
 
 def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | None) -> None:
     if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must be [B, H, W, 3] with B > 0, got {images.shape}")
+        raise ValueError(f"images: got shape {images.shape}, expected [B, H, W, 3] with B > 0")
     for name, maps in columns.items():
         if np.ndim(maps) != 3 or len(maps) != len(images):
-            raise ValueError(f"heatmaps {name!r} must be [{len(images)}, h, w], got shape {np.shape(maps)}")
+            raise ValueError(f"heatmaps: got shape {np.shape(maps)} for {name!r}, expected [{len(images)}, h, w]")
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"titles must be one for each of the {len(images)} images, got {len(titles)}")
+        raise ValueError(f"titles: got {len(titles)}, expected one for each of the {len(images)} images")

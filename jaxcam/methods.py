@@ -15,6 +15,8 @@ class Method(NamedTuple):
     about: str  # one line of --help
     layered: bool = True  # False: explains the network as a whole
     jit: bool = True  # False: works on the host, as segmentation does, and compiles its own parts
+    signed: bool = False  # of methods that are not layered: its maps speak for the class and against it
+    on_request: bool = False  # thousands of forward passes: never among "all" methods
 
 
 METHODS = {
@@ -31,7 +33,31 @@ METHODS = {
     ),
     "score_cam": Method("Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow"),
     "ablation_cam": Method("Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"),
-    "lrp": Method("LRP", relevance.lrp, "relevance of each pixel for the class; signed", layered=False),
-    "clrp": Method("CLRP", relevance.clrp, "the same, against all other classes; signed", layered=False),
+    "cbam_attention": Method(
+        "CBAM attention", jaxcam.cbam_attention, "what a CBAM network attends to, all blocks; no class", layered=False
+    ),
+    "layerwise_grad_cam": Method(
+        "Layer-wise Grad-CAM", jaxcam.layerwise_grad_cam, "Grad-CAM summed over the last three stages", layered=False
+    ),
+    "attention_grad_cam": Method(
+        "MAL Grad-CAM", jaxcam.attention_grad_cam, "CBAM attention times layer-wise Grad-CAM", layered=False
+    ),
+    "lrp": Method("LRP", relevance.lrp, "relevance of each pixel for the class; signed", layered=False, signed=True),
+    "clrp": Method("CLRP", relevance.clrp, "the same, against all other classes; signed", layered=False, signed=True),
+    "rise": Method(
+        "RISE", jaxcam.rise, "mean of random masks, by their scores; on request", layered=False, on_request=True
+    ),
+    "lime": Method(
+        "LIME",
+        jaxcam.lime,
+        "a linear model of superpixels; signed; on request",
+        layered=False,
+        jit=False,
+        signed=True,
+        on_request=True,
+    ),
+    "mask": Method(
+        "MASK", jaxcam.mask, "the smallest mask that takes the evidence; on request", layered=False, on_request=True
+    ),
 }
 WHOLE = "whole network"  # stands for the layer of a method that takes none

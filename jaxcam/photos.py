@@ -182,7 +182,7 @@ def restore(
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"maps must be [..., h, w] with h, w > 0, got shape {maps.shape}")
+        raise ValueError(f"maps: got shape {maps.shape}, expected [..., h, w] with h, w > 0")
     box = seen(photo_size, size or (1, 1), fit)
     rows = _sampling(photo_size[0], box.top, box.bottom, maps.shape[-2])
     columns = _sampling(photo_size[1], box.left, box.right, maps.shape[-1])
@@ -259,12 +259,12 @@ def _sampling(pixels: int, low: float, high: float, cells: int) -> np.ndarray:
 def _check_photo(photo: np.ndarray) -> None:
     shape, dtype = getattr(photo, "shape", None), getattr(photo, "dtype", type(photo).__name__)
     if shape is None or len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
-        raise ValueError(f"photo must be a uint8 array [H, W, 3], got {dtype} of shape {shape}")
+        raise ValueError(f"photo: got {dtype} of shape {shape}, expected a uint8 array [H, W, 3]")
 
 
 def _check_fit(photo_size: tuple[int, int], size: tuple[int, int], fit: str) -> None:
     for name, value in (("photo_size", photo_size), ("size", size)):
         if len(value) != 2 or any(int(n) != n or n < 1 for n in value):
-            raise ValueError(f"{name} must be (height, width) in whole pixels, got {tuple(value)}")
+            raise ValueError(f"{name}: got {tuple(value)}, expected (height, width) in whole pixels")
     if fit not in FITS:
-        raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
+        raise ValueError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")

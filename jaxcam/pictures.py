@@ -1,7 +1,7 @@
 """The picture of an explanation: a photo, its heatmaps in a grid, and the network's probabilities.
 
-All lengths are inches. Figures are laid out by hand, panel by panel, so that panels are equal, pixels are crisp at
-`DPI` and nothing is wasted; pyplot and its global state are never touched.
+Figures are laid out by hand (`jaxcam.layouts`, in inches), so that panels are equal, pixels are crisp at `DPI` and
+nothing is wasted; pyplot and its global state are never touched.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxcam import maps, photos
+from jaxcam import layouts, maps, photos
+from jaxcam.layouts import MARGIN, Label, Page, Rect
 
 DPI = 200
 ACCENT, INK, FAINT, RULE = "#d9480f", "#212529", "#868e96", "#dee2e6"
 
-_MARGIN, _GAP, _HEADER, _LABEL = 0.22, 0.08, 0.62, 0.24
-_BARS_WIDTH, _BARS_HEIGHT = 2.3, 1.75
-_MAX_WIDTH = 15.0
 _TOP = 5
+_PERCENTILE = 99.5  # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
+_KEY_WIDTH = 0.9
 _FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}  # else `out` is a folder
 
 
@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
     """What a picture shows. `maps` are raw, by the labels of (method, layer), in the order of rows and columns.
 
     A label may have two lines. A map that is missing leaves its place empty; None stands for a method that does not
-    apply to the layer. The layer "" stands for the pixels: such a map takes the first layer's place.
+    apply to the layer. The layer "" stands for the whole network.
     """
 
     name: str  # of the photo
@@ -42,39 +42,29 @@ class Explanation(NamedTuple):
     size: tuple[int, int]  # of the network's input, see jaxcam.photos
     fit: str = "stretch"
     network: str = ""
+    signed: frozenset[str] = frozenset()  # methods whose maps of the whole network speak for and against
 
 
 class Style(NamedTuple):
-    """How maps become colours: a method of `jaxcam.maps.normalize` and a colormap (None: the method's own)."""
+    """How maps become colours: a method of `jaxcam.maps.normalize` and a colormap.
 
-    normalize: str = "positive"
+    None for the one that suits the map: "signed" and "coolwarm" where 0 is the middle, else "positive" and "inferno".
+    """
+
+    normalize: str | None = None
     colormap: str | None = None
 
-    @property
-    def signed(self) -> bool:
-        """Whether 0 is the middle of the scale."""
-        return self.normalize == "signed"
-
-    @property
-    def colours(self) -> str:
-        """The colormap's name."""
-        return self.colormap or (maps.SIGNED_COLORMAP if self.signed else maps.COLORMAP)
-
-
-class _Rect(NamedTuple):
-    """A place on the page: left, top (from the top edge), width, height."""
-
-    left: float
-    top: float
-    width: float
-    height: float
+    def resolved(self, signed: bool = False) -> "Style":
+        """With nothing left open, for a map that is signed at the pixels or one that is not."""
+        normalize = self.normalize or ("signed" if signed else "positive")
+        usual = maps.SIGNED_COLORMAP if normalize == "signed" else maps.COLORMAP
+        return Style(normalize, self.colormap or usual)
 
 
 def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a constant)
     """Draw an explanation, its maps interpolated bicubically.
 
-    One row of maps: photo, maps, probabilities side by side. A grid: the photo over the probabilities, and the grid
-    beside them; the longer of methods and layers runs across.
+    How maps are arranged is said in `jaxcam.layouts.arrange`.
 
     Args:
         explanation: What to show.
@@ -85,23 +75,15 @@ def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a co
     """
     from matplotlib.figure import Figure
 
-    methods, layers, across = _grid(list(explanation.maps))
-    rows, columns = (len(methods), len(layers)) if across == "layers" else (len(layers), len(methods))
-    layout = _one_row if rows == 1 else _block
-    page, photo, bars, panels = layout(_aspect(explanation.photo), rows, columns)
-    figure = Figure(figsize=page, dpi=DPI, facecolor="white")
+    page = layouts.arrange(list(explanation.maps), _aspect(explanation.photo))
+    figure = Figure(figsize=page.size, dpi=DPI, facecolor="white")
     _draw_header(figure, page, explanation, style)
-    _draw_image(figure, page, photo, _to_panel(explanation.photo, photo))
-    _draw_bars(figure, page, bars, explanation)
-    for (row, column), place in panels.items():
-        method, layer = (row, column) if across == "layers" else (column, row)
-        key = (methods[method], layers[layer])
-        if layer == 0 and key not in explanation.maps:
-            key = (methods[method], "")
-        if key in explanation.maps:
-            _draw_map(figure, page, place, explanation, key, style)
-    methods = [f"{m} (pixels)" if layers != [""] and (m, "") in explanation.maps else m for m in methods]
-    _draw_labels(figure, page, panels, *((methods, layers) if across == "layers" else (layers, methods)), across)
+    _draw_image(figure, page, page.photo, _to_panel(explanation.photo, page.photo))
+    _draw_bars(figure, page, page.bars, explanation)
+    for key, place in page.panels.items():
+        _draw_map(figure, page, place, explanation, key, style)
+    for label in page.labels:
+        _draw_label(figure, page, label)
     return figure
 
 
@@ -174,7 +156,7 @@ def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # no
         return "no map:\nNaN or infinity"
     if raw.min() == raw.max():
         return "no evidence:\nzero everywhere" if raw.max() == 0 else "no evidence:\nconstant map"
-    if raw.max() <= 0 and style.normalize in ("positive", "max"):
+    if raw.max() <= 0 and style.normalize in (None, "positive", "max"):
         return "no evidence for it,\nonly against"
     return None
 
@@ -187,106 +169,77 @@ def _unused(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _grid(keys: list[tuple[str, str]]) -> tuple[list[str], list[str], str]:
-    methods = list(dict.fromkeys(method for method, _ in keys))
-    layers = list(dict.fromkeys(layer for _, layer in keys if layer)) or [""]
-    return methods, layers, "layers" if len(layers) >= len(methods) else "methods"
-
-
 def _aspect(photo: np.ndarray) -> float:
     """Width over height of the panels; photos beyond these bounds get white borders."""
     return float(np.clip(photo.shape[1] / photo.shape[0], 0.4, 4.0))
 
 
-def _one_row(aspect: float, rows: int, columns: int) -> tuple:
-    del rows
-    room = _MAX_WIDTH - 2 * _MARGIN - _BARS_WIDTH - 0.3
-    width = min(3.6, 3.0 * aspect, room / (columns + 1) - _GAP)
-    height = width / aspect
-    top = _MARGIN + _HEADER + _LABEL
-    places = [_Rect(_MARGIN + i * (width + _GAP), top, width, height) for i in range(columns + 1)]
-    left = places[-1].left + width + 0.3
-    bars = _Rect(left, top, _BARS_WIDTH, max(height, _BARS_HEIGHT))
-    page = (left + _BARS_WIDTH + _MARGIN, top + bars.height + _MARGIN)
-    return page, places[0], bars, {(0, i): place for i, place in enumerate(places[1:])}
-
-
-def _block(aspect: float, rows: int, columns: int) -> tuple:
-    width = min(2.8, 2.2 * aspect, (_MAX_WIDTH - 2 * _MARGIN - 3.2) / columns - _GAP)
-    height = width / aspect
-    top = _MARGIN + _HEADER + _LABEL
-    tall = rows * (height + _GAP) - _GAP
-    photo_width = max(width, _BARS_WIDTH, min(2 * width, aspect * (tall - _BARS_HEIGHT - 0.3)))
-    photo = _Rect(_MARGIN, top, photo_width, photo_width / aspect)
-    under = top + photo.height + 0.3
-    bars = _Rect(_MARGIN, under, photo_width, max(_BARS_HEIGHT, min(2.6, top + tall - under)))
-    left = _MARGIN + photo_width + 0.5
-    panels = {
-        (r, c): _Rect(left + c * (width + _GAP), top + r * (height + _GAP), width, height)
-        for r in range(rows)
-        for c in range(columns)
-    }
-    page_width = left + columns * (width + _GAP) - _GAP + _MARGIN
-    return (page_width, max(top + tall, bars.top + bars.height) + _MARGIN), photo, bars, panels
-
-
-def _draw_header(figure, page: tuple[float, float], e: Explanation, style: Style) -> None:
-    room = page[0] - 2 * _MARGIN - 1.8
-    title = f"Evidence for {_elided(e.classes[e.target], room - 3, 14)}, {_percent(e.probabilities[e.target])}"
-    _write(figure, page, _MARGIN, _MARGIN + 0.2, title, size=13, weight="bold")
+def _draw_header(figure, page: Page, e: Explanation, style: Style) -> None:
+    room = page.size[0] - 2 * MARGIN
+    share = _percent(e.probabilities[e.target])
+    name = _elided(e.classes[e.target], room - _length(f"Evidence for , {share}", 13, "bold"), 13, "bold")
+    _write(figure, page, MARGIN, MARGIN + 0.2, f"Evidence for {name}, {share}", size=13, weight="bold")
+    left = page.size[0] - MARGIN
+    for scale in sorted({style.resolved(_is_signed(e, key)) for key in e.maps}, reverse=True):
+        left = _draw_key(figure, page, left, scale)
     height, width = e.photo.shape[:2]
-    facts = [_elided(e.name, room - 2, 8.5), f"{width} × {height}", e.network]
-    _write(figure, page, _MARGIN, _MARGIN + 0.44, "  ·  ".join(f for f in facts if f), size=8.5, color=FAINT)
-    key = _Rect(page[0] - _MARGIN - 1.5, _MARGIN + 0.1, 1.5, 0.1)
-    axes = _axes(figure, page, key)
-    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=style.colours)
-    for x, text, side in zip((key.left, key.left + key.width), _ends(style), ("left", "right"), strict=True):
-        _write(figure, page, x, key.top + 0.26, text, size=7.5, color=FAINT, ha=side)
+    facts = "  ·  ".join(fact for fact in ("", f"{width} × {height}", e.network) if fact)
+    room = left - MARGIN - 0.25 - _length(f"  ·  {facts}", 8.5)
+    facts = f"{_elided(e.name, room, 8.5)}  ·  {facts}"
+    _write(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=FAINT)
 
 
-def _ends(style: Style) -> tuple[str, str]:
-    return ("against", "for") if style.signed else ("little", "much")
+def _draw_key(figure, page: Page, right: float, style: Style) -> float:
+    """A colour scale between its ends' names, up to `right`; returns where the next may end."""
+    style_of_text = {"size": 7.5, "color": FAINT}
+    low, high = ("against", "for") if style.normalize == "signed" else ("little", "much")
+    bar = right - _length(high, 7.5) - 0.07 - _KEY_WIDTH
+    left = bar - 0.07 - _length(low, 7.5)
+    axes = _axes(figure, page, Rect(bar, MARGIN + 0.36, _KEY_WIDTH, 0.09))
+    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=style.colormap)
+    _write(figure, page, left, MARGIN + 0.44, low, **style_of_text)
+    _write(figure, page, bar + _KEY_WIDTH + 0.07, MARGIN + 0.44, high, **style_of_text)
+    return left - 0.25
 
 
-def _draw_labels(figure, page, panels: dict, rows: list[str], columns: list[str], across: str) -> None:
-    """Columns above the first row; rows to the left of the first column, or before the column if there is one row."""
-    longest = max(len(column) for column in columns)
-    points = float(np.clip(72 * panels[0, 0].width / (0.58 * longest), 6, 8.5)) if len(rows) > 1 else 8.5
-    for (row, column), place in panels.items():
-        if row == 0:
-            parts = [columns[column]] if len(rows) > 1 else [rows[0], columns[column]]
-            parts = parts[::-1] if across == "methods" else parts  # the method first
-            label = ",  ".join(part.replace("\n", "  ") for part in parts if part)
-            _write(figure, page, place.left, place.top - 0.08, _elided(label, place.width, points), size=points)
-        if column == 0 and len(rows) > 1:
-            label = "\n".join(_elided(line, place.height, 8) for line in rows[row].split("\n"))
-            style = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center", "linespacing": 1.3}
-            _write(figure, page, place.left - 0.08, place.top + place.height / 2, label, size=8, **style)
+def _draw_label(figure, page: Page, label: Label) -> None:
+    text = _elided(label.text, label.room, label.style["size"])
+    _write(figure, page, label.left, label.top, text, **label.style)
 
 
-def _draw_map(figure, page, place: _Rect, e: Explanation, key: tuple[str, str], style: Style) -> None:
+def _draw_map(figure, page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style) -> None:
     photo = _to_panel(e.photo, place)
     grey = np.repeat((photo @ np.float32([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
-    raw = e.maps[key]
+    raw, signed = e.maps[key], _is_signed(e, key)
+    style = style.resolved(signed)
     problem = verdict(raw, style)
     if problem:
         axes = _draw_image(figure, page, place, 0.75 + 0.2 * grey)
-        axes.text(0.5, 0.5, problem, transform=axes.transAxes, ha="center", va="center", size=8, color=INK)
+        size = min(8.0, 8 * (place.width - 0.1) / max(_length(line, 8) for line in problem.split("\n")))
+        axes.text(0.5, 0.5, problem, transform=axes.transAxes, ha="center", va="center", size=size, color=INK)
         return
-    heat = photos.restore(_smooth(raw, style.normalize), photo.shape[:2], e.size, e.fit)
-    heat = np.clip(heat, -1 if style.signed else 0, 1)
-    alpha = 0.4 + 0.35 * np.nan_to_num(np.abs(heat))  # the photo shows through most where there is little to say
-    _draw_image(figure, page, place, maps.overlay(grey, heat, style.colours, alpha, signed=style.signed))
+    fine = _smooth(raw, style.normalize, _PERCENTILE if signed else 100)
+    around_zero = style.normalize == "signed"
+    heat = np.clip(photos.restore(fine, photo.shape[:2], e.size, e.fit), -1 if around_zero else 0, 1)
+    strength = np.nan_to_num(np.abs(heat))  # the photo shows through most where there is little to say
+    alpha = np.minimum(1.4 * strength, 1) if around_zero else 0.4 + 0.35 * strength
+    under = 0.45 + 0.5 * grey if around_zero else grey  # pale, as the middle of the scale is
+    _draw_image(figure, page, place, maps.overlay(under, heat, style.colormap, alpha, signed=around_zero))
 
 
-def _smooth(raw: np.ndarray, normalize: str) -> np.ndarray:
+def _is_signed(e: Explanation, key: tuple[str, str]) -> bool:
+    return key[0] in e.signed and not key[1]
+
+
+def _smooth(raw: np.ndarray, normalize: str, percentile: float) -> np.ndarray:
     """The normalised map with finer cells; bilinear interpolation alone would draw a star around each cell."""
     factor = max(1, 128 // max(raw.shape))
-    fine = maps.resize(maps.normalize(raw, normalize), (factor * raw.shape[0], factor * raw.shape[1]), "bicubic")
+    size = (factor * raw.shape[0], factor * raw.shape[1])
+    fine = maps.resize(maps.normalize(raw, normalize, percentile), size, "bicubic")
     return np.asarray(maps.normalize(fine, normalize))  # bicubic interpolation overshoots
 
 
-def _draw_bars(figure, page, place: _Rect, e: Explanation) -> None:
+def _draw_bars(figure, page: Page, place: Rect, e: Explanation) -> None:
     order = [int(i) for i in np.argsort(-np.nan_to_num(e.probabilities), kind="stable")]
     shown = order[:_TOP]
     if e.target not in shown:
@@ -296,10 +249,10 @@ def _draw_bars(figure, page, place: _Rect, e: Explanation) -> None:
         top, colour = place.top + row * step, ACCENT if index == e.target else "#adb5bd"
         weight, p = ("bold" if index == e.target else "normal"), e.probabilities[index]
         rank = "" if order.index(index) < _TOP else f"{order.index(index) + 1}.  "
-        label = _elided(rank + e.classes[index], place.width - 0.6, 8.5)
+        label = _elided(rank + e.classes[index], place.width - 0.6, 8.5, weight)
         _write(figure, page, place.left, top + 0.13, label, size=8.5, weight=weight)
         _write(figure, page, place.left + place.width, top + 0.13, _percent(p), size=8.5, weight=weight, ha="right")
-        axes = _axes(figure, page, _Rect(place.left, top + 0.19, place.width, 0.07))
+        axes = _axes(figure, page, Rect(place.left, top + 0.19, place.width, 0.07))
         axes.barh([0, 0], [1, np.nan_to_num(p)], height=1, color=[RULE, colour])
         axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
 
@@ -308,34 +261,49 @@ def _percent(share: float) -> str:
     return "NaN" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def _elided(text: str, width: float, points: float) -> str:
-    room = max(4, int(width / (0.58 * points / 72)))
-    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
+def _elided(text: str, room: float, points: float, weight: str = "normal") -> str:
+    """As much of a line as there is room for, and at least four characters."""
+    if _length(text, points, weight) <= room:
+        return text
+    fits = [n for n in range(4, len(text)) if _length(text[: n - 1] + "…", points, weight) <= room]
+    return text[: max(fits, default=4) - 1].rstrip() + "…"
 
 
-def _to_panel(photo: np.ndarray, place: _Rect) -> np.ndarray:
+def _length(text: str, points: float, weight: str = "normal") -> float:
+    """How long a line is when it is drawn, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=points, weight=weight)
+    return text_to_path.get_text_width_height_descent(_drawable(text), font, False)[0] / 72
+
+
+def _to_panel(photo: np.ndarray, place: Rect) -> np.ndarray:
     """The photo at the panel's resolution, `[h, w, 3]` float32 in [0, 1]; its own aspect ratio."""
     scale = min(place.width * DPI / photo.shape[1], place.height * DPI / photo.shape[0])
     size = [max(1, round(scale * n)) for n in (photo.shape[1], photo.shape[0])]
     return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
 
 
-def _draw_image(figure, page, place: _Rect, pixels: np.ndarray):
+def _draw_image(figure, page: Page, place: Rect, pixels: np.ndarray):
     axes = _axes(figure, page, place)
     axes.imshow(pixels)
     return axes
 
 
-def _axes(figure, page: tuple[float, float], place: _Rect):
-    bottom = page[1] - place.top - place.height
-    position = [place.left / page[0], bottom / page[1], place.width / page[0], place.height / page[1]]
-    axes = figure.add_axes(position)
+def _axes(figure, page: Page, place: Rect):
+    width, height = page.size
+    bottom = height - place.top - place.height
+    axes = figure.add_axes([place.left / width, bottom / height, place.width / width, place.height / height])
     axes.set_axis_off()
     return axes
 
 
-def _write(figure, page, left: float, top: float, text: str, **style) -> None:
+def _write(figure, page: Page, left: float, top: float, text: str, **style) -> None:
     """Text with its baseline at `top`, taken literally: a name may hold "$" or bytes that are no text."""
-    text = text.encode("utf-8", "replace").decode()
     style = {"color": INK, "parse_math": False} | style
-    figure.text(left / page[0], 1 - top / page[1], text, **style)
+    figure.text(left / page.size[0], 1 - top / page.size[1], _drawable(text), **style)
+
+
+def _drawable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,6 +1,7 @@
 """What is explained: targets, given in any of their forms, become scores."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,21 +36,28 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
     """
     if targets is None or callable(targets):
         return targets
-    array = targets if isinstance(targets, jax.Array) else np.asarray(targets)
+    array = targets if isinstance(targets, jax.Array) else _as_array(targets)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"targets: got {array.dtype} values, expected integer class indices or a function of the logits"
         )
-    if array.ndim not in (0, 1, 2) or (array.ndim and array.shape[0] != batch):
+    if array.ndim not in (0, 1, 2) or (array.ndim and array.shape[0] != batch) or array.shape[1:] == (0,):
         raise ValueError(
             f"targets: got shape {tuple(array.shape)} for {batch} images, "
-            f"expected an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image)"
+            f"expected an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
         )
     values = concrete(array)
     if values is not None and values.size and not (values.min() >= 0 and values.max() < classes):
         wrong = values[(values < 0) | (values >= classes)].ravel()[0]
         raise ValueError(f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} logits)")
     return jnp.broadcast_to(jnp.asarray(array, jnp.int32), array.shape if array.ndim else (batch,))
+
+
+def _as_array(targets: Any) -> np.ndarray:
+    try:
+        return np.asarray(targets)
+    except ValueError:  # rows of several lengths
+        raise ValueError(f"targets: got {targets!r}, expected as many classes for each image") from None
 
 
 def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:

@@ -13,9 +13,11 @@ ROOT = pathlib.Path(jaxcam.__file__).parent
 # A module imports only from levels below its own, or from its own folder.
 LEVELS = [
     {"jaxcam._version", "jaxcam.trace", "jaxcam.targets"},
+    {"jaxcam.sites"},
     {"jaxcam.layers", "jaxcam.maps"},
-    {"jaxcam.adapters", "jaxcam.photos", "jaxcam.models", "jaxcam.lrp"},
-    {"jaxcam.explainers", "jaxcam.fostering"},
+    {"jaxcam.adapters", "jaxcam.photos", "jaxcam.models", "jaxcam.lrp", "jaxcam.datasets", "jaxcam.layouts"},
+    {"jaxcam.explainers", "jaxcam.blackbox"},
+    {"jaxcam.fostering"},
     {"jaxcam.metrics", "jaxcam.pictures"},
     {"jaxcam"},
     {"jaxcam.methods"},

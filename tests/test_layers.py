@@ -223,6 +223,29 @@ def pooled(x):
             r"delta: got shape \(3,\), expected \(4, 6, 6, 3\)",
         ),
         (lambda: jaxcam.tag(IMAGES, "a@2"), r"name: got 'a@2'"),
+        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=3), r"layer: got 3, expected a name, several names or None"),
+        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[3]), r"layer: got 3, expected one of the model's 1 layers"),
+        (
+            lambda: jaxcam.grad_cam(pooled, np.ones((4, 0)).tolist()),
+            r"images: got a list, expected an array \[B, H, W, C\]",
+        ),
+        (
+            lambda: jaxcam.score_cam(pooled, IMAGES.tolist()),
+            r"images: got a list, expected an array \[B, H, W, C\]",
+        ),
+        (
+            lambda: jaxcam.relevance_cam(pooled, IMAGES[:0]),
+            r"images: got shape \(0, 6, 6, 3\), expected \[B, H, W, C\], of at least one image",
+        ),
+        (lambda: jaxcam.grad_cam(pooled, IMAGES[:0]), r"images: got shape \(0, 6, 6, 3\)"),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, np.zeros((4, 0), int)),
+            r"targets: got shape \(4, 0\) for 4 images, expected .*at least 1",
+        ),
+        (
+            lambda: jaxcam.ablation_cam(pooled, IMAGES, [[0], [0, 1], [2], [1]]),
+            r"targets: got \[\[0\], \[0, 1\], \[2\], \[1\]\], expected as many classes for each image",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -64,16 +64,20 @@ def test_resize_of_half_precision_is_float32():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: maps.resize(np.ones(3), (4, 4)), r"maps must be \[\.\.\., h, w\].*got shape \(3,\)"),
-        (lambda: maps.resize(np.ones((0, 3)), (4, 4)), r"got shape \(0, 3\)"),
-        (lambda: maps.resize(np.ones((3, 3)), 4), r"size must be \(height, width\).*got 4"),
-        (lambda: maps.resize(np.ones((3, 3)), (4, 0)), r"size must be .*got \(4, 0\)"),
-        (lambda: maps.resize(np.ones((3, 3)), (4.5, 4)), r"size must be .*got \(4\.5, 4\)"),
-        (lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"), r"one of bilinear, bicubic.*got 'cubic'"),
-        (lambda: maps.normalize(np.ones((3, 3)), "minmax"), r"one of min_max, positive, max, signed, got 'minmax'"),
-        (lambda: maps.normalize(np.ones(3)), r"maps must be"),
-        (lambda: maps.threshold(np.ones(3)), r"maps must be"),
-        (lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5), r"fraction must be in \[0, 1\), got 1\.5"),
+        (lambda: maps.resize(np.ones(3), (4, 4)), r"maps: got shape \(3,\), expected \[\.\.\., h, w\]"),
+        (lambda: maps.resize(np.ones((0, 3)), (4, 4)), r"maps: got shape \(0, 3\)"),
+        (lambda: maps.resize(np.ones((3, 3)), 4), r"size: got 4, expected \(height, width\)"),
+        (lambda: maps.resize(np.ones((3, 3)), (4, 0)), r"size: got \(4, 0\)"),
+        (lambda: maps.resize(np.ones((3, 3)), (4.5, 4)), r"size: got \(4\.5, 4\)"),
+        (
+            lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"),
+            r"method: got 'cubic', expected one of bilinear, bicubic",
+        ),
+        (lambda: maps.normalize(np.ones((3, 3)), "minmax"), r"method: got 'minmax', expected one of min_max, positive"),
+        (lambda: maps.normalize(np.ones(3)), r"maps: got shape \(3,\)"),
+        (lambda: maps.normalize(np.ones((3, 3)), "max", 0), r"percentile: got 0, expected above 0 and at most 100"),
+        (lambda: maps.threshold(np.ones(3)), r"maps: got"),
+        (lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5), r"fraction: got 1\.5, expected a number in \[0, 1\)"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
@@ -139,6 +143,27 @@ def _units(shape):
     return np.eye(int(np.prod(shape))).reshape(-1, *shape)
 
 
+@pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
+def test_normalize_to_a_percentile_cuts_outliers_first(rng, method):
+    raw = rng.normal(size=(2, 9, 8))
+    raw[0, 3, 3], raw[1, 2, 2] = 40, -30
+    for percentile in (80, 90.0):
+        out = np.asarray(maps.normalize(raw, method, percentile))
+        for found, one in zip(out, raw, strict=True):
+            limit = np.percentile(np.abs(one), percentile)
+            cut = np.minimum(np.maximum(one, -limit), limit)
+            np.testing.assert_allclose(found, NORMALIZE_REFERENCES[method](cut), atol=1e-6)
+        assert np.abs(out - np.asarray(maps.normalize(raw, method))).max() > 0.1
+    np.testing.assert_array_equal(maps.normalize(raw, method, 100), maps.normalize(raw, method))
+
+
+def test_normalize_to_a_percentile_keeps_maps_that_are_zero_nearly_everywhere():
+    sparse = np.zeros((1, 10, 10))
+    sparse[0, 4, 4] = 2
+    np.testing.assert_array_equal(maps.normalize(sparse, "signed", 90), sparse / 2)
+    assert np.isfinite(jax.grad(lambda m: maps.normalize(m, "signed", 90).sum())(jnp.asarray(sparse))).all()
+
+
 @pytest.mark.parametrize("k", [0.0, 1.0, 2.0])
 def test_threshold_is_mean_plus_k_population_deviations(rng, k):
     raw = rng.gamma(1.0, size=(3, 6, 5))
@@ -195,16 +220,19 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: maps.overlay(ONES, np.zeros((1, 3, 2))), r"got \(1, 2, 2, 3\) and \(1, 3, 2\)"),
-        (lambda: maps.overlay(255 * ONES, ZEROS), r"images must lie in \[0, 1\] \(divide.*got 255 to 255"),
-        (lambda: maps.overlay(ONES, ZEROS - 0.5), r"heatmaps must lie in \[0, 1\].*got -0\.5 to -0\.5"),
-        (lambda: maps.overlay(ONES, ZEROS - 2, signed=True), r"heatmaps must lie in \[-1, 1\]"),
-        (lambda: maps.overlay(ONES, ZEROS, alpha=2), r"alpha must lie in \[0, 1\].*got 2 to 2"),
-        (lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)), r"alpha must be a number or .*got shape \(2,\)"),
-        (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap 'infrno' is not one of"),
-        (lambda: maps.figure(ONES[0], ZEROS), r"images must be \[B, H, W, 3\].*got \(2, 2, 3\)"),
-        (lambda: maps.figure(ONES, {"x": ZEROS[0]}), r"heatmaps 'x' must be \[1, h, w\], got shape \(2, 2\)"),
-        (lambda: maps.figure(ONES, ZEROS, ["a", "b"]), r"titles must be one for each of the 1 images, got 2"),
+        (
+            lambda: maps.overlay(ONES, np.zeros((1, 3, 2))),
+            r"images, heatmaps: got shapes \(1, 2, 2, 3\) and \(1, 3, 2\)",
+        ),
+        (lambda: maps.overlay(255 * ONES, ZEROS), r"images: got values 255 to 255, expected \[0, 1\] \(divide"),
+        (lambda: maps.overlay(ONES, ZEROS - 0.5), r"heatmaps: got values -0\.5 to -0\.5, expected \[0, 1\]"),
+        (lambda: maps.overlay(ONES, ZEROS - 2, signed=True), r"heatmaps: got values -2 to -2, expected \[-1, 1\]"),
+        (lambda: maps.overlay(ONES, ZEROS, alpha=2), r"alpha: got values 2 to 2, expected \[0, 1\]"),
+        (lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)), r"alpha: got shape \(2,\), expected a number or"),
+        (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap: got 'infrno', expected one of"),
+        (lambda: maps.figure(ONES[0], ZEROS), r"images: got shape \(2, 2, 3\), expected \[B, H, W, 3\]"),
+        (lambda: maps.figure(ONES, {"x": ZEROS[0]}), r"heatmaps: got shape \(2, 2\) for 'x', expected \[1, h, w\]"),
+        (lambda: maps.figure(ONES, ZEROS, ["a", "b"]), r"titles: got 2, expected one for each of the 1 images"),
     ],
 )
 def test_bad_pictures_are_refused(call, message):

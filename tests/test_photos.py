@@ -251,13 +251,13 @@ PHOTO = np.zeros((4, 6, 3), np.uint8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: photos.prepare(PHOTO / 255, (8, 8)), r"photo must be a uint8 array.*got float64 of shape"),
-        (lambda: photos.prepare(PHOTO[..., 0], (8, 8)), r"photo must be .*got uint8 of shape \(4, 6\)"),
-        (lambda: photos.prepare("cat.png", (8, 8)), r"photo must be .*got str"),
-        (lambda: photos.prepare(PHOTO, (8, 8), "squash"), r"fit must be one of stretch.*got 'squash'"),
-        (lambda: photos.prepare(PHOTO, (8, 0)), r"size must be \(height, width\).*got \(8, 0\)"),
-        (lambda: photos.restore(np.ones(3), (4, 4)), r"maps must be \[\.\.\., h, w\].*got shape \(3,\)"),
-        (lambda: photos.restore(np.ones((3, 3)), (0, 4)), r"photo_size must be .*got \(0, 4\)"),
+        (lambda: photos.prepare(PHOTO / 255, (8, 8)), r"photo: got float64 of shape .*expected a uint8 array"),
+        (lambda: photos.prepare(PHOTO[..., 0], (8, 8)), r"photo: got uint8 of shape \(4, 6\), expected .*\[H, W, 3\]"),
+        (lambda: photos.prepare("cat.png", (8, 8)), r"photo: got str .*expected a uint8"),
+        (lambda: photos.prepare(PHOTO, (8, 8), "squash"), r"fit: got 'squash', expected one of stretch"),
+        (lambda: photos.prepare(PHOTO, (8, 0)), r"size: got \(8, 0\), expected \(height, width\)"),
+        (lambda: photos.restore(np.ones(3), (4, 4)), r"maps: got shape \(3,\), expected \[\.\.\., h, w\]"),
+        (lambda: photos.restore(np.ones((3, 3)), (0, 4)), r"photo_size: got \(0, 4\), expected"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

@@ -347,7 +347,7 @@ def _explain(
     _, acts, grads, *aux = activations_and_gradients(forward, images, targets, layer=layer, has_aux=has_aux)
 
     def explain(activations: jax.Array, gradients: jax.Array, name: str = "layer") -> jax.Array:
-        a, g = _at_least_float32(check_spatial(activations, name)), _at_least_float32(gradients)
+        a, g = at_least_float32(check_spatial(activations, name)), at_least_float32(gradients)
         return formula(a, g) if g.ndim == 4 else jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, g)
 
     if isinstance(acts, dict):
@@ -357,7 +357,8 @@ def _explain(
     return (maps, *aux) if has_aux else maps
 
 
-def _at_least_float32(x: jax.Array) -> jax.Array:
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """In float32, or in float64 if it is in that."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcam.explainers.rise import BlackBox, black_box
+from jaxcam.explainers.rise import BlackBox, Progress, black_box
 from jaxcam.layers import cast_like
 from jaxcam.targets import Targets
 
@@ -45,6 +45,7 @@ MASK_VARIANTS = {
     ),
 }  # fmt: skip
 
+_STRIDE = 10  # steps between calls of `progress`, at most
 _BLUR, _MEDIAN = 10.0, 11  # sigma, and side of the window, of the baselines
 _CIRCLES, _CIRCLE_SIDE, _CIRCLE_BLUR, _CIRCLE_SCORE = range(0, 175, 5), 224, 10.0, 1e-2
 
@@ -58,6 +59,7 @@ def mask(
     baseline: Any = None,
     key: jax.Array | None = None,
     probabilities: bool = False,
+    progress: Progress | None = None,
 ) -> jax.Array:
     """MASK: S = 1 - m, m the minimum of lambda_1 |1 - m|_1 + lambda_2 sum |grad m|^beta + y(m x + (1 - m) x_0).
 
@@ -80,25 +82,30 @@ def mask(
             for the variant's own.
         key: of jitter and noise, which all images share; None is `jax.random.key(0)`.
         probabilities: whether `forward` returns probabilities; else a softmax makes them.
+        progress: a function of (steps done, steps), called after every few steps from a Python loop over compiled
+            ones, which then takes the place of the compiled one; the result is the same.
 
     Returns:
         S `[B, H, W]` float32 in [0, 1], `[B, K, H, W]` for K targets per image: 1 where the evidence had to be hidden.
 
     Raises:
-        ValueError: bad images or targets, `forward` returns no `[B, N]`, an unknown variant or baseline.
+        ValueError: bad images or targets, `forward` returns no `[B, N]`, an unknown variant or baseline, or
+            `progress` inside a transformation.
 
     References:
         Fong and Vedaldi, Interpretable explanations of black boxes by meaningful perturbation, ICCV 2017, eq. 3 to 5;
         github.com/ruthcfong/perturb_explanations; github.com/jacobgil/pytorch-explain-black-box.
     """
     rules = check_variant(variant)
-    images, box = black_box(forward, images, targets, probabilities, False, None)
+    images, box = black_box(forward, images, targets, probabilities, False, progress)
     null = make_baseline(images, rules.baseline if baseline is None else baseline)
     batch, kinds = images.shape[0], box.kinds
     if kinds:  # a copy of each image for each of its targets
         images, null = (x if x is None else jnp.repeat(x, kinds[0], 0) for x in (images, null))
         box = box._replace(targets=box.targets.ravel())
-    cells = optimize(box, images, null, rules, jax.random.key(0) if key is None else key)
+    key = jax.random.key(0) if key is None else key
+    # Not the ask that `black_box` made: compiled functions are cached by the function that they are given.
+    cells = optimize(box._replace(ask=forward), images, null, rules, key, progress)
     saliency = jnp.clip(1 - enlarge(cells, images.shape[1:3], rules), 0, 1)
     return saliency.reshape(batch, *kinds, *saliency.shape[1:])
 
@@ -106,24 +113,71 @@ def mask(
 # Optimisation --------------------------------------------------------
 
 
-def optimize(box: BlackBox, images: jax.Array, null: jax.Array | None, rules: MaskVariant, key: jax.Array) -> jax.Array:
+def optimize(
+    box: BlackBox,
+    images: jax.Array,
+    null: jax.Array | None,
+    rules: MaskVariant,
+    key: jax.Array,
+    progress: Progress | None = None,
+) -> jax.Array:
     """The masks m `[B, h, w]` after `rules.steps` steps of Adam, each clipped to [0, 1]."""
-    size, optimizer = images.shape[1:3], optax.adam(rules.learning_rate)
-    large, large_null = (magnify(x, rules.jitter) for x in (images, null))
+    for_start, for_steps = jax.random.split(key)
+    keys = jax.random.split(for_steps, rules.steps)
+    scene = tuple(magnify(x, rules.jitter) for x in (images, null))
+    if progress is None:
+        cells = START[rules.init](box, images, null, rules, for_start)
+        return _descend(box, scene, (cells, _adam(rules).init(cells)), keys, rules)[0]
+    classes, model = (None, box) if callable(box.targets) else (box.targets, box._replace(targets=None))
+    cells = _compiled_start(model, rules, classes, images, null, for_start)
+    carry = cells, _adam(rules).init(cells)
+    stride = next(n for n in range(min(_STRIDE, rules.steps), 0, -1) if rules.steps % n == 0)
+    for done in range(0, rules.steps, stride):
+        carry = _compiled_descend(model, rules, classes, scene, carry, keys[done : done + stride])
+        progress(done + stride, rules.steps)
+    return carry[0]
+
+
+def _descend(box: BlackBox, scene: tuple, carry: tuple, keys: jax.Array, rules: MaskVariant) -> tuple:
+    """A step for each key; `carry` is the masks `[B, h, w]` and Adam's state."""
+    size = tuple(side - rules.jitter for side in scene[0].shape[1:3])
 
     def losses(cells: jax.Array, key: jax.Array) -> jax.Array:
-        perturbed = perturb(large, large_null, enlarge(cells, size, rules), key, rules)
+        perturbed = perturb(*scene, enlarge(cells, size, rules), key, rules)
         return (penalties(cells, rules) + box.scores(perturbed[None])[0]).sum()
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         cells, state = carry
-        updates, state = optimizer.update(jax.grad(losses)(cells, key), state)
+        updates, state = _adam(rules).update(jax.grad(losses)(cells, key), state)
         return (jnp.clip(optax.apply_updates(cells, updates), 0, 1), state), None
 
-    for_start, for_steps = jax.random.split(key)
-    start = START[rules.init](box, images, null, rules, for_start)
-    keys = jax.random.split(for_steps, rules.steps)
-    return jax.lax.scan(step, (start, optimizer.init(start)), keys)[0][0]
+    return jax.lax.scan(step, carry, keys)[0]
+
+
+def _adam(rules: MaskVariant) -> optax.GradientTransformation:
+    return optax.adam(rules.learning_rate)
+
+
+# Compiled once for a model, whatever the images: `model` and `rules` are compared, classes and images are arguments.
+@partial(jax.jit, static_argnums=(0, 1))
+def _compiled_start(
+    model: BlackBox,
+    rules: MaskVariant,
+    classes: jax.Array | None,
+    images: jax.Array,
+    null: jax.Array | None,
+    key: jax.Array,
+) -> jax.Array:
+    box = model if classes is None else model._replace(targets=classes)
+    return START[rules.init](box, images, null, rules, key)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _compiled_descend(
+    model: BlackBox, rules: MaskVariant, classes: jax.Array | None, scene: tuple, carry: tuple, keys: jax.Array
+) -> tuple:
+    box = model if classes is None else model._replace(targets=classes)
+    return _descend(box, scene, carry, keys, rules)
 
 
 def penalties(cells: jax.Array, rules: MaskVariant) -> jax.Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import trace
-from jaxcam.explainers.gradient import weighted_sum
+from jaxcam.explainers.gradient import at_least_float32, weighted_sum
 from jaxcam.layers import (
     Forward,
     Layer,
@@ -95,7 +95,7 @@ def score_cam(
         weights = jax.nn.softmax(values, axis=-1) if rules.channel_softmax else values
         return _combine(activations, _without_constant(weights, activations, rules), relu)
 
-    maps = {name: explain(_spatial32(acts[name], name)) for name in names}
+    maps = {name: explain(_spatial(acts[name], name)) for name in names}
     return _returned(maps, layer, aux)
 
 
@@ -146,13 +146,13 @@ def ablation_cam(
 def _ablation_map(cut: Split, name: str, targets: Targets, variant: str, relu: bool, chunk: int) -> jax.Array:
     activations = check_spatial(cut.activations, f"layer {name!r}")
     chosen = resolve(cut.logits, targets)
-    full = _scores32(cut.logits, chosen)
+    full = _scores(cut.logits, chosen)
     low = activations.min()
     ablated = jnp.where((low == 0) | (variant == "paper"), 0, low - 1e7).astype(activations.dtype)
 
     def evaluate(index: jax.Array) -> jax.Array:
         def without(k: jax.Array) -> jax.Array:
-            return _scores32(cut.head(activations.at[..., k].set(ablated)), chosen)
+            return _scores(cut.head(activations.at[..., k].set(ablated)), chosen)
 
         return jnp.moveaxis(jax.vmap(without)(index), 0, -1)
 
@@ -160,7 +160,7 @@ def _ablation_map(cut: Split, name: str, targets: Targets, variant: str, relu: b
     values = _in_chunks(lambda part: evaluate(jnp.minimum(part, channels - 1)), channels, chunk)
     scale = full if variant == "jacobgil" else jnp.abs(full)
     scale = jnp.where(scale == 0, 1, scale)[..., None]
-    return _combine(activations.astype(jnp.float32), (full[..., None] - values) / scale, relu)
+    return _combine(at_least_float32(activations), (full[..., None] - values) / scale, relu)
 
 
 def _masked_scores(
@@ -174,7 +174,7 @@ def _masked_scores(
     masks = (masks - low) / jnp.where(span == 0, 1, span)
     # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
     masked = cast_like(images[:, None] * jnp.moveaxis(masks, -1, 1)[..., None], images)
-    logits = forward(masked.reshape(batch * n, *images.shape[1:])).astype(jnp.float32)
+    logits = at_least_float32(forward(masked.reshape(batch * n, *images.shape[1:])))
     values = logits.reshape(batch, n, -1)
     if rules.probabilities:
         values = jax.nn.log_softmax(values)
@@ -226,12 +226,12 @@ def _combine(activations: jax.Array, weights: jax.Array, relu: bool) -> jax.Arra
     return jax.nn.relu(maps) if relu else maps
 
 
-def _scores32(logits: jax.Array, chosen: Any) -> jax.Array:
-    return scores(logits.astype(jnp.float32), chosen)
+def _scores(logits: jax.Array, chosen: Any) -> jax.Array:
+    return scores(at_least_float32(logits), chosen)
 
 
-def _spatial32(activations: jax.Array, name: str) -> jax.Array:
-    return check_spatial(activations, f"layer {name!r}").astype(jnp.float32)
+def _spatial(activations: jax.Array, name: str) -> jax.Array:
+    return at_least_float32(check_spatial(activations, f"layer {name!r}"))
 
 
 def _returned(maps: dict, layer: Layer, aux: tuple) -> Any:

@@ -230,8 +230,13 @@ def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
 def ranks(saliency: jax.Array) -> jax.Array:
     """Each pixel's place, 0 first, by descending saliency; among equals the last in raster order first."""
     flat = saliency.reshape(saliency.shape[0], -1)
-    ascending = jnp.argsort(flat, axis=1, stable=True)
-    return (flat.shape[1] - 1 - jnp.argsort(ascending, axis=1)).reshape(saliency.shape)
+    places = jnp.arange(flat.shape[1])[::-1]
+
+    def one(row: jax.Array) -> jax.Array:
+        ascending = jnp.argsort(row, stable=True)
+        return jnp.zeros_like(ascending).at[ascending].set(places, unique_indices=True)  # a second sort costs as much
+
+    return jax.vmap(one)(flat).reshape(saliency.shape)
 
 
 def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:

@@ -28,7 +28,7 @@ def deletion(
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = 0.0,
-    chunk: int = 8,
+    chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
     """The deletion game: the confidence as the most salient pixels are taken away, step by step. Low is good.
@@ -70,7 +70,7 @@ def insertion(
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = "blur",
-    chunk: int = 8,
+    chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
     """The insertion game: the confidence as the most salient pixels come to a blurred image. High is good.
@@ -196,8 +196,10 @@ def _play(
 def _in_chunks(evaluate: Callable, numbers: jax.Array, chunk: int) -> jax.Array:
     """`evaluate(numbers [k]) -> [k, B]` over all numbers, in one loop of equal chunks, none larger than `chunk`."""
     count = len(numbers)
-    loops = -(-count // chunk)
-    each = -(-count // loops)  # balanced: 28 steps in chunks of at most 8 are 4 times 7, not 4 times 8
+    largest = min(chunk, count)
+    # The size down to half of `chunk` that leaves least over: 28 steps by at most 8 are 4 times 7, 100 are 20 times 5.
+    each = min(range(largest, largest // 2, -1), key=lambda size: -(-count // size) * size)
+    loops = -(-count // each)
     padded = jnp.pad(numbers, (0, loops * each - count), mode="edge")
     values = jax.lax.map(evaluate, padded.reshape(loops, each))
     return values.reshape(loops * each, -1)[:count]

@@ -190,6 +190,32 @@ def test_shared_properties(planted):
     assert np.abs(moved - maps).max() > 1e-3  # other shifts
 
 
+@pytest.mark.parametrize("targets", [[0, 1], [[2, 1], [0, 0]], lambda z: jax.nn.softmax(z)[:, 1]], ids=str)
+def test_progress_is_told_between_compiled_steps_and_changes_nothing(planted, targets):
+    forward, images, _ = planted
+    rules, told = OFFICIAL._replace(steps=12), []
+    expected = jax.jit(lambda x: mask(forward, x, targets, variant=rules))(images)
+    found = mask(forward, images, targets, variant=rules, progress=lambda *now: told.append(now))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert told == [(6, 12), (12, 12)]  # equal strides: one program
+
+
+def test_progress_needs_no_new_program_for_the_next_photo(planted):
+    forward, images, _ = planted
+    rules, traced = PLAIN._replace(steps=4), []
+
+    def counted(x):
+        traced.append(x.shape)
+        return forward(x)
+
+    explain = lambda x, target: mask(counted, x, target, variant=rules, progress=lambda *now: None)
+    first = explain(images[:1], [0])
+    before = traced.copy()
+    second = explain(images[1:], [1])
+    assert traced == before
+    assert np.abs(first - second).max() > 0.1
+
+
 def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
     """The official code's search, in float64 with SciPy's blur."""
     forward, images, _ = planted
@@ -288,5 +314,7 @@ def test_bad_input_is_named(planted):
         mask(forward, images, baseline=[0, 1])
     with pytest.raises(ValueError, match="targets: got class 3, expected 0 to 2"):
         mask(forward, images, 3)
+    with pytest.raises(ValueError, match=r"progress: got .* inside a transformation"):
+        jax.jit(lambda x: mask(forward, x, progress=print))(images)
     with pytest.raises(ValueError, match=r"forward: got an output of shape \(2, 24, 24, 3\) for 2 images"):
         mask(lambda x: x, images)

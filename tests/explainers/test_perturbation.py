@@ -134,6 +134,21 @@ def test_ablation_cam_runs_the_trunk_once(tiny):
     assert "conv_general_dilated" not in str(loop.params["jaxpr"])
 
 
+@pytest.mark.parametrize("name", ["score_cam", "ablation_cam"])
+def test_float64_stays_float64(name):
+    """And is exact to it: rounding a logit to float32 on the way would leave errors of 1e-7."""
+    model, variables, images = nets.tiny(batch=2)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda v: np.asarray(v, np.float64), variables)
+        forward, images = jaxcam.linen(model.clone(dtype=jnp.float64), wide), jnp.asarray(images, jnp.float64)
+        maps = getattr(jaxcam, name)(forward, images, 1, layer="top", relu=False)
+        assert maps.dtype == jnp.float64
+        if name == "ablation_cam":  # its closed form on a pooled linear head
+            logits, acts, grads = jaxcam.activations_and_gradients(forward, images, 1, layer="top")
+            weights = (acts.mean((1, 2)) * grads.sum((1, 2))) / jnp.abs(logits[:, 1:2])
+            np.testing.assert_allclose(maps, np.einsum("bhwc,bc->bhw", acts, weights), rtol=1e-9, atol=1e-12)
+
+
 def test_has_aux_returns_what_the_model_adds(tiny):
     forward, images = tiny
     with_aux = lambda x: (forward(x), {"note": x.sum()})

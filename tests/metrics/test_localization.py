@@ -175,7 +175,7 @@ def test_bad_input_is_named():
         metrics.loc(saliency, np.zeros((2, 4)), delta=1)
     with pytest.raises(ValueError, match="tolerance: got -1, expected pixels, 0 or more"):
         metrics.pointing_game(saliency, np.zeros((2, 4)), tolerance=-1)
-    with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"fraction: got 1, expected a number in \[0, 1\)"):
         metrics.box_from_map(saliency, 1)
     with pytest.raises(ValueError, match=r"box: got shape \(3, 4\), expected \[2, 4\]"):
         metrics.box_iou(np.zeros((3, 4)), np.zeros((2, 4)))

@@ -1,6 +1,5 @@
-"""The command line: pictures, raw maps, exit codes and messages, with a tiny random network in a local file."""
+"""The command line: pictures, raw maps, exit codes and messages."""
 
-import io
 import pathlib
 
 import jax
@@ -11,62 +10,9 @@ from PIL import Image
 
 import jaxcam
 from jaxcam import cli, models, photos, pictures
+from jaxcam.cli import checks
 from jaxcam.methods import METHODS, WHOLE, Method
-
-CLASSES = ["tabby, tabby cat", "golden retriever", "espresso", "crane", "crane", "cost $5"]
-OPTIONS = {
-    "num_classes": len(CLASSES),
-    "stage_sizes": (1, 1, 1),
-    "widths": (4, 6, 8),
-    "strides": (1, 2, 2),
-    "stem": "small_stride2",
-}
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    """A random network as a `.safetensors` file: 32 x 32 pixels, stages of 16, 8 and 4 cells a side."""
-    model = models.create("resnet_compact", **OPTIONS)
-    variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    models.save(path, "resnet_compact", OPTIONS, variables, classes=CLASSES, preprocess={"size": 32})
-    return str(path)
-
-
-@pytest.fixture(scope="session")
-def network(weights):
-    return cli.Network(weights)
-
-
-@pytest.fixture
-def run(network, monkeypatch, tmp_path, capsys):
-    """Runs a command in an empty folder with that network, compiled once for all tests."""
-    monkeypatch.setattr(cli, "Network", lambda *args, **kwargs: network)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return command
-
-
-@pytest.fixture
-def photo(tmp_path, rng):
-    """Writes a random photo and returns its path."""
-
-    def write(name="cat.png", size=(30, 44)):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path)
-        return path
-
-    return write
-
-
-def _files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
+from tests.cli.conftest import CLASSES, files
 
 # Commands ------------------------------------------------------------
 
@@ -76,7 +22,7 @@ def test_explain_writes_the_picture_and_the_maps_that_the_library_gives(weights,
     command = ["explain", str(path), "--model", weights, "-o", str(tmp_path / "new" / "out"), "--save-maps"]
     assert cli.main(command) == 0
     printed, errors = capsys.readouterr()
-    assert _files(tmp_path / "new") == ["out/cat_explain.npz", "out/cat_explain.png"] and errors == ""
+    assert files(tmp_path / "new") == ["out/cat_explain.npz", "out/cat_explain.png"] and errors == ""
     saved = np.load(tmp_path / "new/out/cat_explain.npz")
     model, variables = models.load(weights)
     forward = jaxcam.linen(model, variables)
@@ -104,7 +50,7 @@ def test_explain_takes_targets_methods_and_layers(run, photo, tmp_path, target):
 @pytest.mark.parametrize("name", ["kätze 猫.png", b"\xff\xfe.png".decode("utf-8", "surrogateescape"), "a$b$.png"])
 def test_any_file_name_will_do(run, photo, tmp_path, name):
     code, _, errors = run("explain", photo(name), "-o", "out")
-    assert (code, errors) == (0, "") and len(_files(tmp_path / "out")) == 1
+    assert (code, errors) == (0, "") and len(files(tmp_path / "out")) == 1
 
 
 def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):
@@ -114,7 +60,7 @@ def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):
     text.write_text("no photo")
     code, printed, errors = run("explain", good, broken, text, gone, late, "-o", "out")
     assert code == 1
-    assert _files(tmp_path / "out") == ["good_explain.png", "late_explain.png"]
+    assert files(tmp_path / "out") == ["good_explain.png", "late_explain.png"]
     assert [line.split(":")[0] for line in printed.splitlines()] == ["good.png", "late.png"]
     lines = errors.splitlines()
     assert len(lines) == 4 and all(line.startswith("jaxcam: ") for line in lines)
@@ -127,7 +73,7 @@ def test_photos_that_share_a_name_get_their_own_pictures(run, photo, tmp_path):
     paths = [photo("a/cat.png"), photo("b/cat.png"), photo("cat.jpg"), photo("CAT.png")]
     assert run("explain", *paths, paths[0], "-o", "out")[0] == 0
     expected = ["CAT_explain-4.png", "cat_explain-2.png", "cat_explain-3.png", "cat_explain.png"]
-    assert _files(tmp_path / "out") == expected
+    assert files(tmp_path / "out") == expected
     assert len({(tmp_path / "out" / name).read_bytes() for name in expected}) == 4
 
 
@@ -143,7 +89,7 @@ def test_a_failing_write_leaves_the_old_picture_and_no_partial_file(run, photo, 
     code, printed, errors = run("explain", path)
     assert (code, printed) == (1, "")
     assert errors == "jaxcam: 'cat_explain.png' cannot be written: No space left on device\n"
-    assert _files(tmp_path) == ["cat.png", "cat_explain.png"]
+    assert files(tmp_path) == ["cat.png", "cat_explain.png"]
     assert (tmp_path / "cat_explain.png").read_bytes() == b"old"
 
 
@@ -151,16 +97,18 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), pictures.atomically(tmp_path / "x.png") as file:
         file.write(b"half")
         raise KeyboardInterrupt
-    assert _files(tmp_path) == []
+    assert files(tmp_path) == []
 
 
 def test_compare_shows_all_methods_by_all_stages(run, photo, tmp_path):
     code, _, errors = run("compare", photo(), "--save-maps")
     assert (code, errors) == (0, "")
     keys = {key for key in np.load(tmp_path / "cat_compare.npz") if "/" in key}
-    every = {f"{method}/layer{n}" for method, row in METHODS.items() if row.layered for n in (1, 2, 3)}
-    every |= {f"{method}/{WHOLE}" for method, row in METHODS.items() if not row.layered}
-    assert keys == every - {"cam/layer1", "cam/layer2"}  # CAM is defined at the last layer alone
+    usual = {method: row for method, row in METHODS.items() if not row.on_request}
+    every = {f"{method}/layer{n}" for method, row in usual.items() if row.layered for n in (1, 2, 3)}
+    every |= {f"{method}/{WHOLE}" for method, row in usual.items() if not row.layered}
+    attention = {f"{method}/{WHOLE}" for method in ("cbam_attention", "attention_grad_cam")}  # not of this network
+    assert keys == every - {"cam/layer1", "cam/layer2"} - attention  # CAM is defined at the last layer alone
 
 
 def test_layers_lists_names_shapes_default_and_stages(run):
@@ -169,13 +117,24 @@ def test_layers_lists_names_shapes_default_and_stages(run):
     assert code == 0 and lines[0] == "tiny: resnet_compact, 6 classes, input 32 x 32"
     (last,) = (line.split() for line in lines if line.split()[0] == "layer3")
     assert last == ["layer3", "4", "x", "4", "x", "8", "stage,", "default"]
-    assert [line.split()[0] for line in lines[:-1] if "stage" in line] == ["layer1", "layer2", "layer3"]
+    assert [line.split()[0] for line in lines[1:-2] if "stage" in line] == ["layer1", "layer2", "layer3"]
+
+
+def test_layers_names_the_classes(run):
+    _, printed, _ = run("layers")
+    assert printed.splitlines()[-1] == (
+        "classes: tabby, tabby cat; golden retriever; espresso; crane; crane; ... (6: --list-classes)"
+    )
+    _, printed, _ = run("layers", "--list-classes")
+    assert [line.split(maxsplit=1) for line in printed.splitlines()[-6:]] == [
+        [str(i), c] for i, c in enumerate(CLASSES)
+    ]
 
 
 def test_demo_explains_the_cat_and_the_coffee(run, tmp_path):
     code, printed, errors = run("demo", "--method", "layer_cam")
     assert (code, errors) == (0, "")
-    assert _files(tmp_path) == ["jaxcam-demo/cat.png", "jaxcam-demo/coffee.png"]
+    assert files(tmp_path) == ["jaxcam-demo/cat.png", "jaxcam-demo/coffee.png"]
     assert [line.split(":")[0] for line in printed.splitlines()] == ["cat", "coffee"]
 
 
@@ -230,7 +189,18 @@ def test_a_method_without_layers_is_one_row_of_the_table(run, photo, tmp_path, m
         (["explain", "cat.png", "dog.png", "-o", "x.png"], "-o: got one file, 'x.png', for 2 photos"),
         (["explain", "cat.png", "-o", "x.jpg"], "-o: got 'x.jpg', expected a folder or a file that ends in .png"),
         (["explain", "cat.png", "-o", "cat.png"], "-o: 'cat.png' is the photo itself"),
-        (["explain", "cat.png", "-o", "cat.png/out"], "-o: "),
+        (
+            ["explain", "cat.png", "-o", "cat.png/out"],
+            "-o: got 'cat.png/out', but the folder 'cat.png/out' cannot be made",
+        ),
+        (
+            ["explain", "cat.png", "-o", "/proc/nope"],
+            "-o: got '/proc/nope', but the folder '/proc/nope' cannot be made",
+        ),
+        (["explain", "cat.png", "--method", "rise", "--samples", "0"], "--samples: got 0, expected at least 1"),
+        (["explain", "cat.png", "--steps", "9"], "--steps: got 9 without --method mask, which alone take it"),
+        (["explain", "cat.png", "--method", "cbam_attention"], "--method cbam_attention: "),
+        (["compare", "cat.png", "--method", "cam", "--layer", "layer1"], "none of cam applies to layer1"),
         (["demo", "--method", "cama"], "--method: there is no method 'cama'; nearest: cam"),
     ],
 )
@@ -239,7 +209,7 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
     code, printed, errors = run(*arguments)
     assert (code, printed) == (2, "")
     assert errors.startswith("jaxcam: ") and errors.count("\n") == 1 and message in errors
-    assert _files(tmp_path) == ["cat.png"]
+    assert files(tmp_path) == ["cat.png"]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +225,23 @@ def test_a_network_that_cannot_be_had_is_a_usage_error(photo, tmp_path, monkeypa
     photo()
     pathlib.Path("text.safetensors").write_text("no network")
     assert cli.main(["explain", "cat.png", "--model", model]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(message) and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "gone.txt"], "jaxcam: --classes: there is no file gone.txt"),
+        (["--classes", "two.txt"], "jaxcam: --classes: got 2 names, expected one for each of the 6 logits"),
+        (["--architecture", "vgg"], "jaxcam: --architecture: got 'vgg', which is no architecture; nearest: vgg"),
+        (["--architecture", "vgg11"], "jaxcam: --model: state_dict: does not fit vgg11 (from "),
+    ],
+)
+def test_each_part_of_a_network_is_blamed_on_its_option(weights, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("two.txt").write_text("cat\ndog\n")
+    assert cli.main(["layers", "--model", weights, *options]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(message) and errors.count("\n") == 1
 
@@ -285,8 +272,8 @@ def test_argparse_errors_exit_with_2(arguments, capsys):
 
 
 def test_find_class_knows_names_synonyms_and_indices():
-    assert [cli.find_class(CLASSES, text) for text in ("Tabby", "tabby cat", "tabby, tabby cat")] == [0, 0, 0]
-    assert cli.find_class(CLASSES, "4") == 4 and cli.find_class(["7", "9"], "9") == 1
+    assert [checks.find_class(CLASSES, text) for text in ("Tabby", "tabby cat", "tabby, tabby cat")] == [0, 0, 0]
+    assert checks.find_class(CLASSES, "4") == 4 and checks.find_class(["7", "9"], "9") == 1
 
 
 def _shapes(**layers):
@@ -302,99 +289,3 @@ def test_stages_are_the_ends_of_the_last_resolutions():
     nested = _shapes(a_b=(8, 8, 2), a_c=(8, 8, 2), a_d_e=(8, 8, 3), a_f=(4, 4, 2), g=(1, 1, 2))
     assert cli.stages(nested) == ("a.c", "a.f")
     assert cli.stages({}) == ()
-
-
-# Pictures ------------------------------------------------------------
-
-
-def _explanation(maps, **changes):
-    fields = {
-        "name": "a $\\frac{ photo$.png",
-        "photo": np.full((30, 45, 3), 200, np.uint8),
-        "maps": maps,
-        "classes": CLASSES,
-        "probabilities": np.array([0.1, 0.2, 0.3, 0.25, 0.1, 0.05]),
-        "target": 5,
-        "size": (32, 32),
-    }
-    return pictures.Explanation(**(fields | changes))
-
-
-def _texts(figure):
-    texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
-    return [text.get_text() for text in texts]
-
-
-def test_verdict_tells_maps_from_non_maps():
-    heat = np.array([[0.0, 1.0]])
-    signed, plain = pictures.Style("signed"), pictures.Style()
-    assert pictures.verdict(heat) is None and pictures.verdict(-heat, signed) is None
-    assert "only against" in pictures.verdict(-heat, plain)
-    assert "zero everywhere" in pictures.verdict(0 * heat)
-    assert "constant" in pictures.verdict(0 * heat + 2)
-    assert "NaN" in pictures.verdict(heat + np.nan) and "infinity" in pictures.verdict(heat + np.inf)
-    assert "does not apply" in pictures.verdict(None)
-
-
-@pytest.mark.parametrize("raw", [np.zeros((4, 4)), np.full((4, 4), np.nan), -np.eye(4), None])
-def test_maps_that_say_nothing_are_labelled_and_not_coloured(raw):
-    figure = pictures.draw(_explanation({("Grad-CAM", "layer3\n4 × 4"): raw}))
-    assert pictures.verdict(raw) in _texts(figure)
-    drawn = figure.axes[-1].images[0].get_array()
-    np.testing.assert_allclose(drawn, drawn[..., :1] * np.ones(3), atol=1e-6)  # no colour
-
-
-def test_the_heat_lies_where_the_map_is_hot():
-    raw = np.zeros((4, 4))
-    raw[0, 3] = 1
-    figure = pictures.draw(_explanation({("Grad-CAM", "layer3\n4 × 4"): raw}))
-    drawn = figure.axes[-1].images[0].get_array()
-    colour = np.ptp(drawn, axis=-1)
-    row, column = np.unravel_index(colour.argmax(), colour.shape)
-    assert row < colour.shape[0] / 4 and column > colour.shape[1] * 3 / 4
-    assert colour[colour.shape[0] // 2 :, : colour.shape[1] // 2].max() < 0.05
-
-
-def test_a_picture_names_the_class_the_file_and_the_maps():
-    grid = {(m, f"layer{n}\n4 × 4"): np.eye(4) for m in ("CAM", "Grad-CAM") for n in (1, 2, 3)}
-    figure = pictures.draw(_explanation(grid, network="tiny"))
-    texts = _texts(figure)
-    assert texts[0] == "Evidence for cost $5, 5.0 %" and texts[1] == "a $\\frac{ photo$.png  ·  45 × 30  ·  tiny"
-    assert {"layer1  4 × 4", "layer2  4 × 4", "layer3  4 × 4", "CAM", "Grad-CAM"} <= set(texts)
-    shares = [text for text in texts if text.endswith(" %")]
-    assert shares[1:] == ["30.0 %", "25.0 %", "20.0 %", "10.0 %", "5.0 %"]  # the best four, and the target
-    figure.savefig(io.BytesIO(), format="png")  # "$" is no mathematics
-
-
-@pytest.mark.parametrize("keys", [[("CAM", "a\n4 × 4"), ("CAM", "b\n4 × 4")], [("CAM", "a\n4 × 4"), ("X", "a\n4 × 4")]])
-def test_in_a_single_row_every_map_says_its_method_and_layer(keys):
-    texts = _texts(pictures.draw(_explanation({key: np.eye(4) for key in keys})))
-    assert {",  ".join(key).replace("\n", "  ") for key in keys} <= set(texts)
-
-
-def test_panels_are_equal_and_do_not_overlap():
-    grid = {(m, f"layer{n}\n4 × 4"): np.eye(4) for m in "ABCDEF" for n in (1, 2, 3)}
-    figure = pictures.draw(_explanation(grid))
-    boxes = [axes.get_position() for axes in figure.axes if axes.images][1:]  # without the key
-    panels = boxes[1:]  # without the photo
-    assert len(panels) == 18
-    assert np.ptp([b.width for b in panels]) < 1e-9 and np.ptp([b.height for b in panels]) < 1e-9
-    for i, a in enumerate(boxes):
-        assert 0 <= a.x0 < a.x1 <= 1 and 0 <= a.y0 < a.y1 <= 1
-        assert all(a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0 for b in boxes[i + 1 :])
-
-
-def test_a_network_that_returns_nan_is_shown_as_such():
-    probabilities = np.full(6, np.nan)
-    raw = np.full((4, 4), np.nan)
-    figure = pictures.draw(_explanation({("CAM", "x\n4 × 4"): raw}, probabilities=probabilities, target=0))
-    texts = _texts(figure)
-    assert texts[0] == "Evidence for tabby, tabby cat, NaN" and texts.count("NaN") == 5
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (32, 32)])
-def test_photos_of_any_shape_are_drawn(size):
-    photo = np.zeros((*size, 3), np.uint8)
-    for layers in (1, 3):
-        grid = {(m, f"{n}\n4 × 4"): np.eye(4) for m in ("A", "B") for n in range(layers)}
-        pictures.draw(_explanation(grid, photo=photo)).savefig(io.BytesIO(), format="png", dpi=30)

@@ -1,0 +1,104 @@
+"""Models outside JAX, as functions of NumPy arrays: an ONNX file, or whatever Python can call.
+
+`jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Model = Callable[[np.ndarray], np.ndarray]  # images [B, H, W, C] -> outputs [B, N]
+_LAYOUTS = {"NCHW": (0, 3, 1, 2), "NHWC": (0, 1, 2, 3)}
+
+
+def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
+    """The model in an ONNX file, run by onnxruntime on the CPU.
+
+    Args:
+        path: the file. Its first input takes the images, its first output is returned.
+        layout: how the file wants its images, "NCHW" or "NHWC". A file of a fixed batch size is run as often as
+            needed, the last time on repeated images.
+        threads: of onnxruntime; 0 takes one per core.
+
+    Returns:
+        A function of images `[B, H, W, C]`, prepared as the model expects, to its outputs `[B, N]` float32.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: onnxruntime is not installed.
+        ValueError: an unknown `layout`, or a file that onnxruntime cannot read.
+    """
+    if layout not in _LAYOUTS:
+        raise ValueError(f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: got {str(path)!r}, expected an ONNX file")
+    session = _session(path, threads)
+    name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        images = np.ascontiguousarray(np.asarray(images, np.float32).transpose(_LAYOUTS[layout]))
+        return np.asarray(session.run(None, {name: images})[0], np.float32)
+
+    return _in_pieces(run, fixed) if isinstance(fixed, int) else run
+
+
+def python(name: str) -> Model:
+    """The function that `name` names: "package.module:function", or "path/to/file.py:function".
+
+    Returns:
+        The function, called with NumPy images `[B, H, W, C]`; what it returns becomes a float32 array.
+
+    Raises:
+        FileNotFoundError: no such file or module.
+        ValueError: `name` has no colon, or what it names cannot be called.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
+        raise ValueError(f"name: got {name!r}, expected 'package.module:function' or 'file.py:function'")
+    function = getattr(_module(place), attribute, None)
+    if not callable(function):
+        raise ValueError(f"name: got {name!r}, expected a function {attribute!r} in {place}")
+    return lambda images: np.asarray(function(np.asarray(images)), np.float32)
+
+
+KINDS: dict[str, Callable[..., Model]] = {"onnx": onnx, "python": python}
+
+
+def _session(path: str | Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("onnx: onnxruntime is not installed; pip install 'jaxcam[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions have no common base but this
+        raise ValueError(f"path: {path} is no ONNX file that onnxruntime reads: {error}") from error
+
+
+def _in_pieces(run: Model, size: int) -> Model:
+    def pieces(images: np.ndarray) -> np.ndarray:
+        count = len(images)
+        index = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+        return np.concatenate([run(images[rows]) for rows in index])[:count]
+
+    return pieces
+
+
+def _module(place: str) -> Any:
+    if not place.endswith(".py"):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise FileNotFoundError(f"name: found no module {place!r} ({error})") from error
+    if not Path(place).is_file():
+        raise FileNotFoundError(f"name: got {place!r}, expected a Python file")
+    spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,126 @@
+"""What a user asked for, found in what there is, or refused in one line."""
+
+import argparse
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from jaxcam import pictures
+from jaxcam.cli.black_boxes import BLACK_BOXES
+from jaxcam.cli.network import Network, spatial
+from jaxcam.methods import METHODS
+
+# How the library calls what the command line calls otherwise.
+_OPTIONS = {"name_or_path: ": "--model: ", "classes: ": "--classes: ", "name: ": "--architecture: "}
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as given."""
+
+
+@contextlib.contextmanager
+def usage(prefix: str, renamed: Mapping[str, str] | None = None) -> Iterator[None]:
+    """What the library refuses, the user asked for: `prefix` says where, unless the message begins as in `renamed`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        message = one_line(error)
+        for argument, option in (renamed or {}).items():
+            if message.startswith(argument):
+                raise UsageError(option + message.removeprefix(argument)) from error
+        raise UsageError(prefix + message) from error
+
+
+def load(arguments: argparse.Namespace, kind: type[Network]) -> Network:
+    """The network that the options name."""
+    with usage("--model: ", _OPTIONS):
+        return kind(arguments.model, architecture=arguments.architecture, classes=arguments.classes)
+
+
+def find_class(classes: Sequence[str], wanted: str) -> int:
+    """Index of the class that a user means: its name, one of its names ("tabby, tabby cat"), or its index.
+
+    Raises:
+        UsageError: There is no such class (the nearest are named), or several have this name.
+    """
+    names = [{_plain(part) for part in (name, *name.split(","))} for name in classes]
+    found = [index for index, synonyms in enumerate(names) if _plain(wanted) in synonyms]
+    if len(found) > 1:
+        raise UsageError(f"--target: {len(found)} classes are called {wanted!r}; give one's index, of {found}")
+    if found:
+        return found[0]
+    if not wanted.isdecimal():
+        raise UsageError(f"--target: there is no class {wanted!r}; {_nearest(wanted, classes)}")
+    if int(wanted) >= len(classes):
+        raise UsageError(f"--target: got class {wanted}, expected 0 to {len(classes) - 1}")
+    return int(wanted)
+
+
+def find_methods(names: Sequence[str]) -> list[str]:
+    """The methods by name; "all" stands for all but those that must be asked for."""
+    usual = [name for name, row in METHODS.items() if not row.on_request]
+    names = list(dict.fromkeys(each for name in names for each in (usual if name == "all" else [name])))
+    for name in names:
+        if name not in METHODS:
+            raise UsageError(f"--method: there is no method {name!r}; {_nearest(name, list(METHODS))}")
+    return names
+
+
+def check_counts(counts: Mapping[str, int | None], methods: Sequence[str]) -> None:
+    """Raises a UsageError unless the numbers given are positive and a method takes them."""
+    for option, count in counts.items():
+        takers = [name for name, box in BLACK_BOXES.items() if box.option == option]
+        if count is None:
+            continue
+        if count < 1:
+            raise UsageError(f"--{option}: got {count}, expected at least 1")
+        if not set(takers) & set(methods):
+            raise UsageError(f"--{option}: got {count} without --method {' or '.join(takers)}, which alone take it")
+
+
+def find_layers(network: Network, names: Sequence[str | None]) -> tuple[str, ...]:
+    """The layers by name, each once."""
+    for name in names:
+        if name not in network.layers:
+            raise UsageError(f"--layer: there is no layer {name!r}; {_nearest(str(name), list(network.layers))}")
+        shape = network.layers[name].shape
+        if not spatial(shape):
+            raise UsageError(f"--layer: {name!r} has no spatial extent, its activations are {shape[1:]}")
+    return tuple(dict.fromkeys(names))
+
+
+def find_style(arguments: argparse.Namespace) -> pictures.Style:
+    """How the options want maps to be drawn."""
+    import matplotlib
+
+    name = arguments.colormap
+    if name is not None and name not in matplotlib.colormaps:
+        raise UsageError(f"--colormap: there is no colormap {name!r}; {_nearest(name, list(matplotlib.colormaps))}")
+    return pictures.Style(arguments.normalize, name)
+
+
+def make_folder(arguments: argparse.Namespace, folder: Path) -> None:
+    """Makes the folder that pictures go to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"-o: got {arguments.out!r}, but the folder {str(folder)!r} cannot be made: {why}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message, whatever its form."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _nearest(wanted: str, names: Sequence[str]) -> str:
+    plain = {_plain(part): name for name in names for part in (*name.split(","), name)}
+    close = difflib.get_close_matches(_plain(wanted), plain, n=4, cutoff=0.5)
+    close += [part for part in plain if _plain(wanted) in part]
+    nearest = list(dict.fromkeys(plain[part] for part in close))[:5]
+    return f"nearest: {'; '.join(nearest)}" if nearest else f"there are: {'; '.join(names[:20])}"

@@ -1,0 +1,79 @@
+"""Models outside JAX: an ONNX file gives what the same network gives in JAX; a Python function is found by its name."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcam
+from eval import onnx_export
+from jaxcam import blackbox, models
+
+onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")
+pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A residual network of two blocks with statistics of its own, and its ONNX file."""
+    model = models.create("resnet_compact", 4, stage_sizes=(1, 1), widths=(4, 6), strides=(1, 2), stem="imagenet")
+    rng = np.random.default_rng(0)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3)))
+    variables = jax.tree.map(lambda x: (x + rng.uniform(0.1, 0.5, x.shape)).astype(np.float32), variables)
+    about = models.Preprocess(16, None, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    onnx_export.export(model, variables, about, path)
+    return path, lambda images: model.apply(variables, about(images))
+
+
+def test_the_file_gives_the_networks_logits(files, rng):
+    path, network = files
+    images = rng.uniform(size=(3, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_allclose(blackbox.onnx(path)(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_rise_explains_the_file_as_it_explains_the_network(files, rng):
+    path, network = files
+    images = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
+    options = {"num_masks": 20, "grid": 4}
+    outside = jaxcam.rise(blackbox.onnx(path), images, host=True, **options)
+    np.testing.assert_allclose(outside, jaxcam.rise(network, images, **options), rtol=1e-4)
+
+
+def test_a_file_of_fixed_batch_and_other_layout(tmp_path, rng):
+    value = lambda name, *shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    node = onnx.helper.make_node("ReduceMean", ["x"], ["y"], axes=[1, 2], keepdims=0)
+    graph = onnx.helper.make_graph([node], "mean", [value("x", 2, 4, 4, 3)], [value("y", 2, 3)])
+    path = tmp_path / "mean.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    images = rng.uniform(size=(5, 4, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(blackbox.onnx(path, layout="NHWC")(images), images.mean((1, 2)), rtol=1e-6)
+
+
+def test_a_function_by_its_name(tmp_path):
+    (tmp_path / "mine.py").write_text("def brightness(images):\n    return images.mean((1, 2))\n")
+    images = np.ones((2, 4, 4, 3))
+    assert (blackbox.python(f"{tmp_path}/mine.py:brightness")(images) == 1).all()
+    assert blackbox.python("numpy:squeeze")(images).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: blackbox.onnx("nowhere.onnx"), FileNotFoundError, "path: got 'nowhere.onnx', expected an ONNX file"),
+        (lambda: blackbox.onnx(__file__), ValueError, "is no ONNX file that onnxruntime reads"),
+        (lambda: blackbox.onnx(__file__, layout="CHWN"), ValueError, "layout: got 'CHWN', expected one of 'NCHW'"),
+        (lambda: blackbox.python("numpy"), ValueError, "name: got 'numpy', expected 'package.module:function'"),
+        (lambda: blackbox.python("nopackage:f"), FileNotFoundError, "name: found no module 'nopackage'"),
+        (lambda: blackbox.python("nofile.py:f"), FileNotFoundError, "name: got 'nofile.py', expected a Python file"),
+        (lambda: blackbox.python("numpy:pi"), ValueError, "expected a function 'pi' in numpy"),
+    ],
+)
+def test_errors_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_only_plain_residual_networks_are_exported(tmp_path):
+    vgg = models.create("vgg11", 3)
+    with pytest.raises(ValueError, match="model: got a VGG, expected a plain residual network"):
+        onnx_export.export(vgg, {}, None, tmp_path / "x.onnx")
