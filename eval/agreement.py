@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from eval import common, models
 from eval import data as datasets
-from eval.common import Protocol
+from eval import models
 from eval.parallel import in_batches, over_devices, replicate
-from eval.record import save_npz, table, write_json
+from eval.record import record, save, table
+from eval.settings import claim, plain
 from jaxcam import metrics
 
-PROTOCOL = Protocol("agreement", lambda *_: {})
+NAME = "agreement"
 LAYER = "logits"
 
 
@@ -30,7 +30,8 @@ class AgreementSettings:
         output: folder of the run.
         model: the teacher, as for the other protocols.
         student: the other network.
-        data: tiny20, imagenet100, cifar10_test1000, or a folder or zip of photos.
+        data: as for the other protocols.
+        split: of the data.
         top: up to which N.
         n: photos, drawn by seed.
         seed: of the draw and of the bootstrap.
@@ -42,6 +43,7 @@ class AgreementSettings:
     model: str = "cifar10_resnet56"
     student: str = "cifar10_resnet20"
     data: str = "cifar10_test1000"
+    split: str = ""
     top: int = 5
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     seed: int = 0
@@ -52,33 +54,33 @@ class AgreementSettings:
 def predict(name: str, settings: AgreementSettings) -> tuple[datasets.Photos, np.ndarray]:
     """The photos at a network's input size, and its logits `[N, classes]`."""
     network = models.load(name, settings.root)
-    photos = datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root)
+    photos = datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root, settings.split)
     function = over_devices(lambda params, part: network.apply(params, network.prepare(part["image"])))
     params, images = replicate(network.params), {"image": photos.images}
-    return photos, in_batches(function, params, images, settings.batch, f"predict {name}")
+    return photos, in_batches(function, params, images, settings.batch)
 
 
 def run(settings: AgreementSettings) -> dict[str, Any]:
-    """Carries the protocol out; returns its record, which has the values as `STUDENT/logits/sim_N`.
+    """Carries the protocol out; returns its record, which has the values as `STUDENT/logits/sim_N`, of a file its stem.
 
     Raises:
         FileNotFoundError: no such data or model.
         ValueError: `top` out of range; networks of different numbers of classes; a folder that holds another run.
     """
     start = time.time()
-    common._claim(settings, PROTOCOL)
+    claim(settings, NAME)
     photos, teacher = predict(settings.model, settings)
     _, student = predict(settings.student, settings)
     found = np.asarray(metrics.sim(teacher, student, settings.top))
-    values = {f"{settings.student}/{LAYER}/sim_{n + 1}": found[:, n] for n in range(settings.top)}
+    name = Path(settings.student).stem  # keys are METHOD/LAYER/METRIC: a path would be taken apart
+    values = {f"{name}/{LAYER}/sim_{n + 1}": found[:, n] for n in range(settings.top)}
     hits = {"teacher": teacher.argmax(1) == photos.labels, "student": student.argmax(1) == photos.labels}
     info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": teacher.argmax(1)}
     info |= {"student_predicted": student.argmax(1), "accuracy": np.array(hits["teacher"].mean())}
-    save_npz(settings.output / "values.npz", info | values)
-    record = common._record(settings, PROTOCOL, values, {}, time.time() - start, info)
-    record["student_accuracy"] = float(hits["student"].mean())
-    write_json(settings.output / "agreement.json", record)
-    return record
+    made = record(plain(settings, NAME), values, info, start)
+    made["student_accuracy"] = float(hits["student"].mean())
+    save(settings.output, made, info | values)
+    return made
 
 
 def main(settings: AgreementSettings) -> None:

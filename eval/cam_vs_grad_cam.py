@@ -21,6 +21,7 @@ import tyro
 import jaxcam
 from eval import common, models
 from eval.common import Protocol, Settings
+from eval.parallel import join
 from eval.record import table
 from jaxcam import maps
 
@@ -84,6 +85,8 @@ def run(settings: CamSettings) -> dict[str, Any]:
     if settings.methods != ("cam",) or len(settings.layers) > 1:
         got = f"methods {', '.join(settings.methods)} and layers {', '.join(settings.layers) or 'none'}"
         raise ValueError(f"methods: got {got}, expected cam alone and one layer or none")
+    if settings.distributed:
+        join()
     layer = (settings.layers or models.load(settings.model, settings.root).layers)[-1]
     settings = dataclasses.replace(settings, layers=(layer,))
     record = common.run(settings, Protocol("cam_vs_grad_cam", partial(measure, layer=layer), raw=True))

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from eval import data, models, variants
-from eval.common import Settings, Values
-from eval.parallel import in_batches, over_devices
+from eval import data, variants
+from eval.common import Protocol, Settings, Values, begin, load_photos
 from eval.record import table
 from jaxcam import metrics
 
+PROTOCOL = Protocol("class_sensitivity")
 PAIRS, TOP = ("correlation", "own", "other", "own_share"), ("correlation", "energy_first", "energy_second")
 
 
@@ -98,29 +98,21 @@ def run(settings: ClassSettings) -> dict[str, Any]:
     Raises:
         ValueError: `--pairs` with photos of one class only or of unknown class; as `eval.common.run`.
     """
-    network = models.load(settings.model, settings.root)
-    photos = data.load(settings.data, network.size, settings.n, settings.seed, settings.root)
+    settings = dataclasses.replace(settings, target="label" if settings.pairs else "predicted")
+    network = begin(settings)
+    photos = load_photos(settings, PROTOCOL, network)
+    second: Values = {}
     if settings.pairs:
         if (photos.labels == data.UNKNOWN).any():
             raise ValueError(f"data: {settings.data} has photos without a class, which --pairs needs")
-        settings = dataclasses.replace(settings, target="label")
         photos, second = side_by_side(photos)
-    else:
-        settings = dataclasses.replace(settings, target="predicted")
+    other = "second_target" if settings.pairs else "runner_up"
 
     def other_class(params: Any, batch: Values) -> Iterator[variants.Variant]:
-        changed = second if settings.pairs else {"second_target": _runner_up(network, params, batch, settings.batch)}
-        yield variants.Variant("", params, {**changed, "target": changed["second_target"]})
+        yield variants.Variant("", params, {"target": batch[other]})
 
     compare = compare_pairs if settings.pairs else compare_top
-    return variants.run(settings, "class_sensitivity", network, photos, other_class, compare)
-
-
-def _runner_up(network: models.Network, params: Any, batch: Values, size: int) -> np.ndarray:
-    """The class with the second highest logit, `[N]`."""
-    predict = over_devices(lambda p, part: network.apply(p, network.prepare(part["image"])))
-    logits = in_batches(predict, params, {"image": batch["image"]}, size, "predict")
-    return np.argsort(-logits, axis=1, kind="stable")[:, 1].astype(np.int32)
+    return variants.run(settings, PROTOCOL, network, photos, other_class, compare, second)
 
 
 def main(settings: ClassSettings) -> None:

@@ -1,68 +1,34 @@
 """What every protocol does: explain photo after photo on all devices, measure, record, and go on after a stop.
 
-A run's folder holds `settings.json`, one `parts/METHOD.npz` of per-example values for each finished method, and at the
-end `values.npz` (all of them, `METHOD/LAYER/METRIC`) and `NAME.json`: command, versions, settings, seed, means and 95 %
-bootstrap intervals. Started again with the same settings, a run takes up after the last finished method.
+A run's folder holds `settings.json`, one `parts/METHOD.npz` of per-example values for each finished method (groups of
+photos in `parts/METHOD/` for one under way), and at the end `values.npz` (all of them, `METHOD/LAYER/METRIC`) and
+`NAME.json`: command, versions, settings, seed, means and 95 % bootstrap intervals. Started again with the same
+settings, a run takes up after the last finished group. Several processes share one folder and the photos.
 """
 
 import dataclasses
-import json
-import platform
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 import jaxcam
 from eval import data as datasets
-from eval import methods, models
-from eval.parallel import in_batches, over_devices, replicate
-from eval.record import save_npz, summary, write_json
+from eval import methods, models, parts
+from eval.parallel import in_batches, join, over_devices, replicate
+from eval.parts import Values
+from eval.record import record, save
+from eval.settings import Settings, check_folder, claim, plain
 from jaxcam import maps
 
 SKIPPED = "skipped/"  # in a part: why a layer has no values
-Values = dict[str, np.ndarray]
 # (forward, batch, maps [B, h, w]) -> values [B, ...] by metric
 Measure = Callable[[Callable, Mapping[str, jax.Array], jax.Array], Mapping[str, jax.Array]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a run explains.
-
-    Args:
-        output: folder of the run.
-        model: squeezenet, cifar10_resnet20, cifar10_resnet56, tiny20 (bundled), or another that jaxcam.models loads.
-        data: tiny20, imagenet100, cifar10_test1000, or a folder or zip of photos.
-        methods: names of the table in eval/methods.py.
-        layers: layers to explain; none means the ends of the model's stages.
-        n: photos, drawn by seed.
-        seed: of the draw and of the bootstrap.
-        batch: photos a device at a time.
-        target: the explained class: the predicted one or the photo's own.
-        root: folder of the named data sets and nets.
-    """
-
-    output: Path
-    model: str = "tiny20"
-    data: str = "tiny20"
-    methods: tuple[str, ...] = ("grad_cam", "grad_cam_plus_plus", "relevance_cam", "noise", "centre")
-    layers: tuple[str, ...] = ()
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
-    seed: int = 0
-    batch: int = 16
-    target: Literal["predicted", "label"] = "predicted"
-    root: Path = datasets.SHARED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +45,104 @@ class Protocol:
     """
 
     name: str
-    measure: Measure
+    measure: Measure = lambda *_: {}
     raw: bool = False
     boxes: bool = False
     correct_only: bool = False
     finish: Callable[[Values], Mapping[str, Any]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What a method is carried out with.
+
+    Args:
+        network: the trained network.
+        params: its parameters on every device.
+        explainer: the network that is explained: the same one, unless a student stands in for it.
+        explainer_params: its parameters on every device.
+        batch: photos a device at a time.
+        protocol: what is measured.
+    """
+
+    network: models.Network
+    params: Any
+    explainer: models.Network
+    explainer_params: Any
+    batch: int
+    protocol: Protocol
+
+    def explain(self, method: methods.Method, layers: Sequence[str]) -> Callable:
+        """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones."""
+
+        def explain(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+            images = self.explainer.prepare(batch["image"])
+            found = methods.explain(method, partial(self.explainer.apply, params), images, batch["target"], layers)
+            size = images.shape[1:3]
+            return found if self.protocol.raw else {name: maps.resize(each, size) for name, each in found.items()}
+
+        return over_devices(explain) if method.jit else explain
+
+    def measure(self) -> Callable:
+        """`(params, batch with maps) -> {metric: values}`: one program for all methods and layers."""
+
+        def measure(params: Any, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+            batch = {**batch, "image": self.network.prepare(batch["image"])}
+            return self.protocol.measure(partial(self.network.apply, params), batch, batch["maps"])
+
+        return over_devices(measure)
+
+
+# From the explanation function of a method to its values: (explain, photos) -> values [N, ...] by LAYER/METRIC
+Work = Callable[[Callable, Values], Values]
+
+
+def begin(settings: Settings) -> models.Network:
+    """Joins the other processes, and loads the network.
+
+    Raises:
+        FileNotFoundError: no such model.
+        ValueError: an unknown method or layer.
+    """
+    if settings.distributed:
+        join()
+    methods.find(settings.methods, settings.options)
+    network = models.load(settings.model, settings.root)
+    _check_layers(_explainer(settings, network), settings.layers)
+    return network
+
+
+def _explainer(settings: Settings, network: models.Network) -> models.Network:
+    """The network whose maps are measured.
+
+    Raises:
+        FileNotFoundError: no such model.
+        ValueError: one of another input size.
+    """
+    if not settings.explainer:
+        return network
+    explainer = models.load(settings.explainer, settings.root)
+    if explainer.size != network.size:
+        got = f"explainer: {settings.explainer} takes images of {explainer.size} pixels"
+        raise ValueError(f"{got}, expected {network.size}, as {settings.model}")
+    return explainer
+
+
+def _bench(settings: Settings, protocol: Protocol, network: models.Network) -> Bench:
+    explainer, params = _explainer(settings, network), replicate(network.params)
+    theirs = params if explainer is network else replicate(explainer.params)
+    return Bench(network, params, explainer, theirs, settings.batch, protocol)
+
+
+def load_photos(settings: Settings, protocol: Protocol, network: models.Network) -> datasets.Photos:
+    """The photos of a run, at the network's size.
+
+    Raises:
+        FileNotFoundError: no such data.
+        ValueError: a folder that holds another run.
+    """
+    check_folder(settings, protocol.name)
+    return datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root, settings.split)
 
 
 def run(settings: Settings, protocol: Protocol) -> dict[str, Any]:
@@ -97,185 +156,161 @@ def run(settings: Settings, protocol: Protocol) -> dict[str, Any]:
         ValueError: an unknown method or layer; data without the boxes or labels that are needed; a folder that holds
             another run.
     """
+    network = begin(settings)
+    photos = load_photos(settings, protocol, network)
+
+    def work_of(bench: Bench) -> Work:
+        return partial(_measured, bench, bench.measure())
+
+    return carry_out(settings, protocol, network, photos, work_of)
+
+
+def carry_out(
+    settings: Settings,
+    protocol: Protocol,
+    network: models.Network,
+    photos: datasets.Photos,
+    work_of: Callable[[Bench], Work],
+    extra: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Explains photos by every method, does the work on each group of them, and records it.
+
+    Args:
+        settings: of a run that has begun.
+        protocol: what is measured.
+        network: what is explained.
+        photos: all of them, in every process.
+        work_of: what is done with a method.
+        extra: further arrays `[N, ...]` that the work needs of each photo.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: data without the boxes or labels that are needed.
+    """
     start = time.time()
-    chosen, network = methods.find(settings.methods), models.load(settings.model, settings.root)
-    _claim(settings, protocol)
-    photos = datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root)
-    _check(photos, settings, protocol)
-    params = replicate(network.params)
-    batch, info = _explained(network, params, photos, settings, protocol)
-    measure = _measure(network, protocol)
+    _check(photos, settings, protocol, network)
+    claim(settings, protocol.name)
+    bench = _bench(settings, protocol, network)
+    batch, info = _explained(bench, photos, settings, dict(extra or {}))
+    work = work_of(bench)
+    chosen = methods.find(settings.methods, settings.options)
     for name, method in (bar := tqdm(chosen.items(), unit="method", disable=None)):
         bar.set_description(name)
-        if not (part := _part(settings, name)).exists():
-            found = _method_values(method, network, params, batch, measure, settings, protocol)
-            save_npz(part, found)
-    values, skipped = _gather(settings, chosen)
-    save_npz(settings.output / "values.npz", info | values)
-    record = _record(settings, protocol, values, skipped, time.time() - start, info)
-    write_json(settings.output / f"{protocol.name}.json", record)
-    return record
+        _store(settings, name, method, bench, batch, work)
+    values, skipped = gather(settings, chosen)
+    made = record(plain(settings, protocol.name), values, info, start)
+    made |= {"skipped": skipped, **(protocol.finish(values) if protocol.finish else {})}
+    save(settings.output, made, info | values)
+    return made
 
 
-def _part(settings: Settings, method: str) -> Path:
-    return settings.output / "parts" / f"{method}.npz"
-
-
-def _gather(settings: Settings, names: Iterable[str]) -> tuple[Values, dict[str, str]]:
+def gather(settings: Settings, names: Sequence[str] | Mapping) -> tuple[Values, dict[str, str]]:
     """The finished methods: values by `METHOD/LAYER/METRIC`, and why layers were skipped by `METHOD/LAYER`."""
     values, skipped = {}, {}
     for name in names:
-        with np.load(_part(settings, name)) as stored:
-            for key in stored:
-                if key.startswith(SKIPPED):
-                    skipped[f"{name}/{key.removeprefix(SKIPPED)}"] = str(stored[key])
-                else:
-                    values[f"{name}/{key}"] = stored[key]
+        for key, value in parts.load(_part(settings, name)).items():
+            if key.startswith(SKIPPED):
+                skipped[f"{name}/{key.removeprefix(SKIPPED)}"] = str(value)
+            else:
+                values[f"{name}/{key}"] = value
     return values, skipped
 
 
-def _method_values(
-    method: methods.Method,
-    network: models.Network,
-    params: Any,
-    batch: Values,
-    measure: Callable,
-    settings: Settings,
-    protocol: Protocol,
-) -> Values:
-    """Per-example values of one method, `LAYER/METRIC`: maps of all layers first, then layer by layer the metrics."""
-    usable, skipped = _usable(method, network, settings.layers or network.layers)
-    values: Values = {f"{SKIPPED}{layer}": np.array(reason) for layer, reason in skipped.items()}
-    if not usable:
-        return values
-    explain = _explain(method, usable, network, protocol)
-    for layer, each in in_batches(explain, params, batch, settings.batch, "explain").items():
-        found = in_batches(measure, params, {**batch, "maps": each}, settings.batch, f"measure {layer}")
+def _part(settings: Settings, name: str) -> Any:
+    return settings.output / "parts" / f"{name}.npz"
+
+
+def _store(settings: Settings, name: str, method: methods.Method, bench: Bench, batch: Values, work: Work) -> None:
+    """A method's part of the folder."""
+    if _part(settings, name).exists():
+        return
+    count, step = len(batch["target"]), settings.batch * jax.local_device_count()
+    usable, skipped = _usable(method, bench.explainer, settings.layers or bench.explainer.layers)
+    explain = bench.explain(method, usable)
+    compute = lambda group: work(explain, {key: value[group] for key, value in batch.items()})
+    why = {f"{SKIPPED}{layer}": np.array(reason) for layer, reason in skipped.items()}
+    parts.store(_part(settings, name), count, step, compute if usable else None, why)
+
+
+def _measured(bench: Bench, measure: Callable, explain: Callable, batch: Values) -> Values:
+    """Values `LAYER/METRIC` of some photos: maps of all layers first, then layer by layer the metrics."""
+    values: Values = {}
+    for layer, each in in_batches(explain, bench.explainer_params, batch, bench.batch).items():
+        found = in_batches(measure, bench.params, {**batch, "maps": each}, bench.batch)
         values |= {f"{layer}/{metric}": value for metric, value in found.items()}
     return values
 
 
-# Explaining and measuring ---------------------------------------------
+# What is explained ----------------------------------------------------
 
 
-def _explained(
-    network: models.Network, params: Any, photos: datasets.Photos, settings: Settings, protocol: Protocol
-) -> tuple[Values, Values]:
+def _explained(bench: Bench, photos: datasets.Photos, settings: Settings, extra: Values) -> tuple[Values, Values]:
     """What each method gets of each photo, and what the record says of it."""
-    predict = lambda p, part: network.apply(p, network.prepare(part["image"]))
-    logits = in_batches(over_devices(predict), params, {"image": photos.images}, settings.batch, "predict")
-    predicted = logits.argmax(1)
-    accuracy = (predicted == photos.labels).mean()
-    keep = np.flatnonzero((predicted == photos.labels) | (not protocol.correct_only))
+    predicted, runner_up = _predictions(bench, photos, settings)
+    correct = predicted == photos.labels
+    keep = np.flatnonzero(correct | (not bench.protocol.correct_only))
     if not len(keep):
         raise ValueError(f"data: the network classifies none of the {len(photos.labels)} photos correctly")
-    photos, predicted = photos.take(keep), predicted[keep]
+    photos, predicted, runner_up = photos.take(keep), predicted[keep], runner_up[keep]
     target = predicted if settings.target == "predicted" else photos.labels
-    batch = {"image": photos.images, "target": target.astype(np.int32)}
+    batch = {"image": photos.images, "target": target.astype(np.int32), "runner_up": runner_up.astype(np.int32)}
     if photos.boxes is not None:
         batch["boxes"] = photos.boxes
     info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": predicted, "targets": target}
-    info["accuracy"] = np.array(accuracy)
-    return batch, info
+    info["accuracy"] = np.array(correct.mean())
+    return batch | {key: value[keep] for key, value in extra.items()}, info
+
+
+def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """The classes with the highest and the second highest logit, `[N]` each; a part of the folder like a method's."""
+    network = bench.network
+    predict = over_devices(lambda params, part: network.apply(params, network.prepare(part["image"])))
+
+    def compute(group: slice) -> Values:
+        logits = in_batches(predict, bench.params, {"image": photos.images[group]}, bench.batch)
+        order = np.argsort(-logits, axis=1, kind="stable")
+        return {"predicted": order[:, 0], "runner_up": order[:, min(1, order.shape[1] - 1)]}
+
+    path = _part(settings, "predictions")
+    parts.store(path, len(photos.labels), settings.batch * jax.local_device_count(), compute, {})
+    found = parts.load(path)
+    return found["predicted"], found["runner_up"]
+
+
+def _check_layers(network: models.Network, layers: Sequence[str]) -> None:
+    shapes = jaxcam.layers(partial(network.apply, network.params), _image(network))
+    for layer in layers:
+        if layer not in shapes:
+            raise ValueError(f"layers: got {layer!r}, expected any of {', '.join(shapes)}")
 
 
 def _usable(
     method: methods.Method, network: models.Network, layers: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The layers that a method can explain, and for each other one why not; by abstract evaluation only."""
-    images = jax.ShapeDtypeStruct((1, network.size, network.size, 3), jnp.float32)
-    shapes = jaxcam.layers(partial(network.apply, network.params), images)
-    for layer in layers:
-        if layer not in shapes:
-            raise ValueError(f"layers: got {layer!r}, expected any of {', '.join(shapes)}")
     if not (method.layered and method.jit):
         return (tuple(layers) if method.layered else (methods.WHOLE,)), {}
     targets, why = jax.ShapeDtypeStruct((1,), jnp.int32), {}
     for layer in layers:
         explain = lambda p, x, t, layer=layer: methods.explain(method, partial(network.apply, p), x, t, [layer])
         try:
-            jax.eval_shape(explain, network.params, images, targets)
+            jax.eval_shape(explain, network.params, _image(network), targets)
         except ValueError as error:
             why[layer] = " ".join(str(error).split())
     return tuple(layer for layer in layers if layer not in why), why
 
 
-def _explain(method: methods.Method, layers: Sequence[str], network: models.Network, protocol: Protocol) -> Callable:
-    """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones."""
-
-    def explain(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        images = network.prepare(batch["image"])
-        found = methods.explain(method, partial(network.apply, params), images, batch["target"], layers)
-        size = images.shape[1:3]
-        return found if protocol.raw else {name: maps.resize(each, size) for name, each in found.items()}
-
-    return over_devices(explain) if method.jit else explain
+def _image(network: models.Network) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, network.size, network.size, 3), jnp.float32)
 
 
-def _measure(network: models.Network, protocol: Protocol) -> Callable:
-    """`(params, batch with maps) -> {metric: values}`: one program for all methods and layers."""
-
-    def measure(params: Any, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
-        batch = {**batch, "image": network.prepare(batch["image"])}
-        return protocol.measure(partial(network.apply, params), batch, batch["maps"])
-
-    return over_devices(measure)
-
-
-def _settings(settings: Settings, protocol: Protocol) -> dict[str, Any]:
-    plain = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
-    return {"protocol": protocol.name, **plain}
-
-
-def _claim(settings: Settings, protocol: Protocol) -> None:
-    """Takes an empty folder, or one of a run with the same settings (methods may be added)."""
-    path, ours = settings.output / "settings.json", _settings(settings, protocol)
-    settings.output.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        free = {"output", "root", "methods", "batch", "chunk"}  # what does not change a method's values
-        different = [k for k in ours if k not in free and ours[k] != theirs.get(k)]
-        if different:
-            described = ", ".join(f"{k} {theirs.get(k)!r} there, {ours[k]!r} here" for k in different)
-            raise ValueError(f"output: {settings.output} holds another run: {described}")
-    write_json(path, ours)
-
-
-def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol) -> None:
+def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol, network: models.Network) -> None:
     if protocol.boxes and photos.boxes is None:
         raise ValueError(f"data: {settings.data} has no boxes, which {protocol.name} needs; tiny20 has")
     if (settings.target == "label" or protocol.correct_only) and (photos.labels == datasets.UNKNOWN).any():
         raise ValueError(f"data: {settings.data} has photos without a class; put them in a subfolder for each class")
-
-
-def _record(
-    settings: Settings, protocol: Protocol, values: Values, skipped: Mapping, seconds: float, info: Values
-) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for key, value in values.items():
-        method, layer, metric = key.split("/", 2)
-        results.setdefault(method, {}).setdefault(layer, {})[metric] = summary(value, settings.seed)
-    packages = ("jaxcam", "jax", "jaxlib", "flax", "numpy")
-    device = jax.local_devices()[0]
-    return {
-        "protocol": protocol.name,
-        "command": shlex.join(["python", "-m", f"eval.{protocol.name}", *sys.argv[1:]]),
-        "settings": _settings(settings, protocol),
-        "seed": settings.seed,
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
-        "devices": f"{jax.local_device_count()} x {device.device_kind}",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(seconds, 1),
-        "photos": len(info["ids"]),
-        "accuracy": float(info["accuracy"]),
-        "skipped": dict(skipped),
-        "results": results,
-        **(protocol.finish(values) if protocol.finish else {}),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return __import__(package).__version__
+    classes = jax.eval_shape(network.apply, network.params, _image(network)).shape[1]
+    if (most := photos.labels.max()) >= classes:
+        raise ValueError(f"data: {settings.data} has class {most}, expected 0 to {classes - 1}, as {settings.model}")

@@ -1,20 +1,18 @@
-"""Photos for the protocols: tiny20 with its boxes, the sets of `../shared/data`, and plain folders or zips."""
+"""Photos for the protocols, at a network's input size: whatever `jaxcam.datasets` reads, and sets by a short name."""
 
-import csv
-import io
-import zipfile
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from jaxcam import metrics
+from jaxcam import datasets, metrics
+from jaxcam.datasets import UNKNOWN, Dataset, Record
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-UNKNOWN = -1  # the label of a photo whose class is not known
 
 
 @dataclass(frozen=True)
@@ -45,93 +43,95 @@ class Photos:
         )
 
 
-Entry = tuple[Path | zipfile.Path, int, list[tuple[float, ...]]]  # a file, its label, its boxes
-
-
-def load(name: str, size: int, n: int, seed: int, root: Path = SHARED) -> Photos:
-    """`n` photos drawn by seed, of a set by its name or of a folder or zip.
+def load(name: str, size: int, n: int, seed: int, root: Path = SHARED, split: str = "") -> Photos:
+    """`n` photos drawn by seed.
 
     Args:
-        name: one of `SETS`, or the path of a folder or zip; a folder's subfolders are its classes, in sorted order.
+        name: one of `SETS`, or what `jaxcam.datasets.load` takes: a folder or zip, a folder that TFDS prepared, the
+            name of a TFDS set.
         size: height and width of the network's input.
         n: how many; all if there are fewer.
         seed: decides which and in what order; a smaller n takes the first of them.
         root: folder of the named sets.
+        split: of the set; none is the validation photos of tiny20, and all photos of any other.
 
     Raises:
         FileNotFoundError: no such set, folder or zip, or no photo in it.
-        ValueError: n below 1.
+        ValueError: n below 1; no such split.
+    """
+    records = draw(name, n, seed, root, split)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        found = list(pool.map(lambda record: stretched(record, size), records))
+    most = max(len(boxes) for _, boxes in found)
+    padded = np.full((len(found), most, 4), np.nan, np.float32)
+    for row, (_, boxes) in zip(padded, found, strict=True):
+        row[: len(boxes)] = boxes
+    images, labels = np.stack([image for image, _ in found]), np.array([record.label for record in records])
+    return Photos(tuple(record.id for record in records), images, labels, padded if most else None)
+
+
+def draw(name: str, n: int, seed: int, root: Path = SHARED, split: str = "") -> list[Record]:
+    """`n` records drawn by seed, as in `load`.
+
+    Raises:
+        FileNotFoundError: no such set, folder or zip, or no photo in it.
+        ValueError: n below 1; no such split.
     """
     if n < 1:
         raise ValueError(f"n: got {n}, expected at least 1")
-    entries = list(_shared_set(name, root) if name in SETS else _folder(_open(Path(name))))
-    if not entries:
-        raise FileNotFoundError(f"data: {name} holds no photos ({', '.join(sorted(SUFFIXES))})")
-    order = np.random.default_rng(seed).permutation(len(entries))[:n]
-    return _decode([entries[i] for i in order], size)
+    try:
+        found = SETS[name](root, split) if name in SETS else datasets.load(name, split or "all")
+    except FileNotFoundError as error:
+        text = str(error).removeprefix("name: ")
+        raise FileNotFoundError(f"data: {text}; or one of {', '.join(SETS)}") from error
+    order = np.random.default_rng(seed).permutation(len(found))[:n]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(found.__getitem__, map(int, order)))
 
 
-def _shared_set(name: str, root: Path) -> Iterator["Entry"]:
-    return SETS[name](_open(root / f"{name}.zip") / name)
+def stretched(record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The photo at the network's size, and its boxes `[K, 4]` there."""
+    photo = Image.fromarray(datasets.decode(record))
+    # Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in the papers.
+    image = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
+    if not len(record.boxes):
+        return image, record.boxes
+    return image, np.asarray(metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size)))
 
 
-def _open(path: Path) -> Path | zipfile.Path:
-    if not path.exists():
-        raise FileNotFoundError(f"data: got {path}, expected one of {', '.join(SETS)}, or a folder or zip of photos")
-    return zipfile.Path(path) if path.suffix == ".zip" else path
+# Sets by a short name -------------------------------------------------
 
 
-def _files(folder: Path | zipfile.Path) -> list:
-    return sorted((f for f in folder.iterdir() if Path(f.name).suffix.lower() in SUFFIXES), key=lambda f: f.name)
+def _tiny20(root: Path, split: str) -> Dataset:
+    """In the order of the original's numbers, `val_8.JPEG`, over all classes."""
+    found = datasets.load(root / "tiny20.zip", split or "val")
+    number = lambda record: int(re.findall(r"\d+", record.id)[-1])
+    return replace(found, records=sorted(found.records, key=number))
 
 
-def _folders(folder: Path | zipfile.Path) -> list:
-    return sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: f.name)
-
-
-def _tiny20(folder: zipfile.Path) -> Iterator[Entry]:
-    """The validation photos, each with one box."""
-    rows = lambda name: csv.DictReader(io.StringIO((folder / name).read_text()))
-    labels = {row["wnid"]: int(row["index"]) for row in rows("classes.csv")}
-    for row in rows("boxes.csv"):
-        if row["split"] == "val":
-            box = tuple(float(row[edge]) for edge in ("xmin", "ymin", "xmax", "ymax"))
-            yield folder / "val" / row["wnid"] / row["file"], labels[row["wnid"]], [box]
-
-
-def _imagenet100(folder: zipfile.Path) -> Iterator[Entry]:
+def _imagenet100(root: Path, split: str) -> Dataset:
     """`III_WNID_name.JPEG`: III is the class."""
-    for file in _files(folder):
-        yield file, int(file.name[:3]), []
+    found = datasets.load(root / "imagenet100.zip", split or "all")
+    labelled = [replace(record, label=int(Path(record.id).name[:3])) for record in found.records]
+    return replace(found, records=labelled)
 
 
-def _folder(folder: Path | zipfile.Path) -> Iterator[Entry]:
-    """Photos in the folder itself are of unknown class, those in its subfolders of the subfolder's."""
-    for file in _files(folder):
-        yield file, UNKNOWN, []
-    for label, inner in enumerate(_folders(folder)):
-        for file in _files(inner):
-            yield file, label, []
+def _cifar10(root: Path, split: str) -> Dataset:
+    return datasets.load(root / "cifar10_test1000.zip", split or "all")
 
 
-SETS: dict[str, Callable[[zipfile.Path], Iterator[Entry]]] = {
+def _skimage(root: Path, split: str) -> Dataset:
+    """The photos of the demo, which scikit-image brings: pictures of these may be published."""
+    import skimage.data
+
+    del root, split
+    photos = {"cat": skimage.data.cat, "coffee": skimage.data.coffee}
+    return Dataset([Record(read(), UNKNOWN, datasets.NO_BOXES, name) for name, read in photos.items()], ())
+
+
+SETS: dict[str, Callable[[Path, str], Dataset]] = {
     "tiny20": _tiny20,
     "imagenet100": _imagenet100,
-    "cifar10_test1000": _folder,
+    "cifar10_test1000": _cifar10,
+    "skimage": _skimage,
 }
-
-
-def _decode(entries: list[Entry], size: int) -> Photos:
-    images, boxes = [], []
-    most = max(len(found) for _, _, found in entries)
-    for file, _, found in entries:
-        photo = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
-        # Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in the papers.
-        images.append(np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR)))
-        padded = np.full((most, 4), np.nan, np.float32)
-        if found:
-            padded[: len(found)] = metrics.resize_boxes(np.array(found), (photo.height, photo.width), (size, size))
-        boxes.append(padded)
-    names = tuple("/".join(Path(str(file)).parts[-2:]) for file, _, _ in entries)
-    labels = np.array([label for _, label, _ in entries])
-    return Photos(names, np.stack(images), labels, np.stack(boxes) if most else None)

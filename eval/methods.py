@@ -4,14 +4,17 @@ A method is `(forward, images, targets, *, layer) -> maps`, layer a list of name
 nothing of the model: what they score is what any number here has to be compared with.
 """
 
+import ast
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import jaxcam
+from jaxcam.explainers.mask import MASK_VARIANTS
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE
 
@@ -19,6 +22,7 @@ from jaxcam.methods import WHOLE
 class Method(NamedTuple):
     """A row of the table."""
 
+    title: str
     function: Callable
     layered: bool = True  # False: explains the network as a whole, and takes no layer
     jit: bool = True  # False: works on the host, and compiles its own parts
@@ -50,25 +54,57 @@ def _sizes(forward: Callable, images: jax.Array, layer: Sequence[str]) -> dict[s
     return {name: shapes[name].shape[1:3] for name in layer}
 
 
+CONTROLS: Mapping[str, Method] = {
+    "noise": Method("noise (control)", noise),
+    "centre": Method("centre (control)", centre),
+}
 METHODS: Mapping[str, Method] = {
-    **{name: Method(row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
-    "grad_cam_channel": Method(partial(jaxcam.grad_cam, relu="channel")),
-    "grad_cam_plus_plus_rcam": Method(partial(jaxcam.grad_cam_plus_plus, variant="rcam")),
-    "noise": Method(noise),
-    "centre": Method(centre),
+    **{name: Method(row.title, row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
+    "grad_cam_channel": Method("Grad-CAM, ReLU by channel", partial(jaxcam.grad_cam, relu="channel")),
+    "grad_cam_plus_plus_rcam": Method(
+        "Grad-CAM++ (Relevance-CAM's)", partial(jaxcam.grad_cam_plus_plus, variant="rcam")
+    ),
+    # The official prices are for 28 x 28 cells: of small images they hide too much (see jaxcam.mask).
+    "mask_small": Method(
+        "MASK, 100 steps, l1 = 1e-3",
+        partial(jaxcam.mask, variant=MASK_VARIANTS["official"]._replace(steps=100, l1=1e-3)),
+        layered=False,
+    ),
+    **CONTROLS,
 }
 
 
-def find(names: Sequence[str]) -> dict[str, Method]:
+def find(names: Sequence[str], options: Sequence[str] = ()) -> dict[str, Method]:
     """Rows by name, in the order asked.
 
+    Args:
+        names: of the table.
+        options: METHOD.OPTION=VALUE, a Python literal: keywords of a method's function.
+
     Raises:
-        ValueError: no name at all, or an unknown one.
+        ValueError: no name at all, or an unknown one; an option of no chosen method, or that it does not have.
     """
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         raise ValueError(f"methods: got {', '.join(unknown) or 'none'}, expected any of {', '.join(METHODS)}")
-    return {name: METHODS[name] for name in names}
+    rows = {name: METHODS[name] for name in names}
+    for option in options:
+        name, keywords = _option(option, rows)
+        rows[name] = rows[name]._replace(function=partial(rows[name].function, **keywords))
+    return rows
+
+
+def _option(option: str, rows: Mapping[str, Method]) -> tuple[str, dict[str, Any]]:
+    place, equals, text = option.partition("=")
+    name, _, keyword = place.partition(".")
+    known = list(inspect.signature(rows[name].function).parameters)[3:] if name in rows else []
+    if not equals or not (keyword in known or (keyword and "options" in known)):  # lime passes its **options on
+        of = f"{name} has {', '.join(known)}" if known else f"the methods are {', '.join(rows)}"
+        raise ValueError(f"options: got {option!r}, expected METHOD.OPTION=VALUE; {of}")
+    try:
+        return name, {keyword: ast.literal_eval(text)}
+    except (ValueError, SyntaxError):
+        return name, {keyword: text}
 
 
 def explain(

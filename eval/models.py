@@ -1,5 +1,6 @@
 """Trained networks for the protocols, each as a plain function of its parameters."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ import jaxcam
 from eval import nets
 from eval.data import SHARED
 
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -24,6 +27,8 @@ class Network:
         preprocess: RGB in [0, 1] -> normalised images.
         size: height and width of its input.
         layers: what to explain unless asked otherwise.
+        classes: their names, if they are known.
+        init: from a key to untrained parameters by the architecture's own initialisers, if these are known.
     """
 
     params: Any
@@ -31,6 +36,8 @@ class Network:
     preprocess: Callable[[jax.Array], jax.Array]
     size: int
     layers: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    init: Callable[[jax.Array], Any] | None = None
 
     def prepare(self, images: jax.Array) -> jax.Array:
         """uint8 photos -> normalised images."""
@@ -54,12 +61,18 @@ def load(name: str, root: Path = SHARED) -> Network:
 
 def _squeezenet(root: Path) -> Network:
     params = nets.load_squeezenet(root / "squeezenet_imagenet.npz")
-    return Network(params, nets.squeezenet, nets.squeezenet_preprocess, 224, ("fire4", "fire8", "fire9"))
+    classes = _imagenet_classes(root / "imagenet_classes.csv")
+    return Network(params, nets.squeezenet, nets.squeezenet_preprocess, 224, ("fire4", "fire8", "fire9"), classes)
+
+
+def _imagenet_classes(path: Path) -> tuple[str, ...]:
+    with path.open(newline="") as file:
+        return tuple(row["name"] for row in csv.DictReader(file))
 
 
 def _cifar(root: Path, depth: int) -> Network:
     params = nets.load_cifar_resnet(root / f"cifar10_resnet{depth}.safetensors")
-    return Network(params, nets.cifar_resnet, nets.imagenet_normalize, 32, ("layer1", "layer2", "layer3"))
+    return Network(params, nets.cifar_resnet, nets.imagenet_normalize, 32, ("layer1", "layer2", "layer3"), _CIFAR10)
 
 
 OURS: dict[str, Callable[[Path], Network]] = {
@@ -78,4 +91,5 @@ def _library(name: str) -> Network:
     apply = lambda params, images: jaxcam.linen(model, params)(images)
     size = about.preprocess.size
     shapes = jaxcam.layers(partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    return Network(variables, apply, about.preprocess, size, stages(shapes))
+    init = lambda key: jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
+    return Network(variables, apply, about.preprocess, size, stages(shapes), tuple(about.classes), init)

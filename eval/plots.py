@@ -3,24 +3,24 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from eval import cam_vs_grad_cam, class_sensitivity, faithfulness, games, interpretability, localization
+from eval.measures import COLUMNS, is_control, named, title
+from eval.methods import METHODS
 from jaxcam.methods import WHOLE
 
-# The metrics that a report shows of a protocol, in this order; all that are numbers for any other protocol.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "faithfulness": faithfulness.COLUMNS,
-    "localization": localization.COLUMNS,
-    "games": games.COLUMNS,
-    "interpretability": interpretability.COLUMNS,
-    "class_sensitivity": (*class_sensitivity.PAIRS, *class_sensitivity.TOP[1:]),
-    "cam_vs_grad_cam": cam_vs_grad_cam.COLUMNS,
-}
 CURVES = ("deletion_curve", "insertion_curve")
-_MARKERS, _COLORS = "osD^vPX*<>", colormaps["tab10"].colors
+_INK, _FAINT, _RULE = "#212529", "#868e96", "#e9ecef"
+_COLORS = (
+    *("#1f77b4", "#d9480f", "#2b8a3e", "#9c36b5", "#e6a700", "#0b7285", "#c2255c", "#74b816"),
+    *("#5f3dc4", "#a0522d", "#4dabf7", "#ff8787", "#343a40", "#38d9a9", "#b197fc", "#868e00"),
+)
+_CONTROL_LOOKS = {"noise": ":", "centre": "--"}
+_ROW, _PANEL = 0.36, 3.7  # inches: the height of a method's row, the width of a panel
 Record = Mapping[str, Any]
 
 
@@ -53,91 +53,181 @@ def depth(record: Record) -> list[str]:
     return list(dict.fromkeys(layer for by_layer in by_size for layer in by_layer if layer != WHOLE))
 
 
-def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+def places(record: Record) -> list[str]:
+    """The run's layers, and `WHOLE` at the end if there is a method without layers."""
+    whole = any(WHOLE in by_layer for by_layer in record["results"].values())
+    return depth(record) + [WHOLE] * whole
+
+
+def rows(record: Record) -> list[str]:
+    """The run's methods, controls at the end."""
+    return sorted(record["results"], key=is_control)
+
+
+# Metrics by depth -----------------------------------------------------
+
+
+def plot_depth(record: Record) -> Figure | None:
+    """Each metric in a panel: a row for each method, in it a point for each layer, shallow above deep."""
+    order = places(record)
+    shown = [c for c in columns(record) if "/" not in c]
+    if len(order) < 2 or not shown:
+        return None
+    figure, grid = _grid(len(shown), _ROW * len(record["results"]) + 0.5)
+    for number, (axes, metric) in enumerate(zip(grid, shown, strict=True)):
+        _depth_panel(axes, record, metric, order)
+        if number % 2:
+            axes.tick_params(labelleft=False)
+    handles = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
+    known = [place for place in order if place in handles]
+    marks = [handles[place] for place in known]
+    figure.legend(marks, known, loc="outside upper center", ncols=min(6, len(known)), frameon=False, fontsize=9)
+    return figure
+
+
+def _grid(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     across = min(panels, 2)
     down = -(-panels // across)
-    figure = Figure(figsize=(5.2 * across + 1.8, 3.6 * down), layout="constrained")
+    figure = Figure(figsize=(_PANEL * across + 2.0, (height + 0.5) * down + 0.4), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in axes[panels:]:
         spare.remove()
     return figure, axes[:panels]
 
 
-def _look(number: int) -> dict[str, Any]:
-    dashes = ("-", "--", ":")[number // len(_COLORS) % 3]
-    return {"color": _COLORS[number % len(_COLORS)], "linestyle": dashes, "marker": _MARKERS[number % len(_MARKERS)]}
+def _depth_panel(axes: Axes, record: Record, metric: str, order: Sequence[str]) -> None:
+    names = rows(record)
+    spread = [0.28 * (2 * i / max(len(order) - 1, 1) - 1) for i in range(len(order))]
+    for row, name in enumerate(names):
+        found = [(place, record["results"][name].get(place, {}).get(metric)) for place in order]
+        known = [(place, each) for place, each in found if each and each["mean"] is not None]
+        heights = [row + (0 if place == WHOLE else spread[order.index(place)]) for place, _ in known]
+        axes.plot([each["mean"] for _, each in known], heights, color="#adb5bd", linewidth=0.9, zorder=2)
+        for (place, each), height in zip(known, heights, strict=True):
+            mean, *reach = _whiskers([each])
+            color = _INK if place == WHOLE else _shade(order.index(place), len(order))
+            fmt = "D" if place == WHOLE else "o"
+            axes.errorbar(mean, height, xerr=reach, label=place, color=color, fmt=fmt, markersize=4.5, linewidth=1.1)
+        if row % 2 == 0:
+            axes.axhspan(row - 0.5, row + 0.5, color=_RULE, alpha=0.5, linewidth=0, zorder=0)
+        if is_control(name):
+            _reference(axes, record["results"][name], metric, _CONTROL_LOOKS.get(name, "-."))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
+    axes.set_yticklabels([title(name) for name in names], fontsize=9)
+    _finish(axes, metric)
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    found: dict[str, Any] = {}
-    for each in axes:
-        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside right upper", fontsize=8)
+def _whiskers(found: Sequence[Mapping]) -> tuple[list[float], list[float], list[float]]:
+    means = [each["mean"] for each in found]
+    low = [max(0, each["mean"] - each["low"]) for each in found]
+    high = [max(0, each["high"] - each["mean"]) for each in found]
+    return means, low, high
 
 
-def plot_depth(record: Record) -> Figure | None:
-    """Each metric by layer, a line for each method; a method without layers is a horizontal line."""
-    order = depth(record)
-    shown = [c for c in columns(record) if "/" not in c]
-    if len(order) < 2 or not shown:
+def _reference(axes: Axes, by_layer: Mapping, metric: str, dashes: str) -> None:
+    """A line where a control stands at the last layer."""
+    found = [each[metric]["mean"] for each in by_layer.values() if each.get(metric, {}).get("mean") is not None]
+    if found:
+        axes.axvline(found[-1], color=_FAINT, linestyle=dashes, linewidth=0.9, zorder=1)
+
+
+def _shade(number: int, count: int) -> Any:
+    """Light at the first layer, dark at the last."""
+    return colormaps["plasma_r"](0.15 + 0.7 * number / max(count - 1, 1))
+
+
+def _finish(axes: Axes, metric: str) -> None:
+    about = named(metric)
+    axes.set_title(about.title, fontsize=10, loc="left", color=_INK, pad=16 if about.direction else 6)
+    place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    axes.annotate(about.direction, **place, fontsize=8, color=_FAINT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#adb5bd")
+    axes.tick_params(labelsize=8.5, length=2, color="#adb5bd")
+    axes.grid(axis="x", color=_RULE, linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+
+
+# Curves and stages ----------------------------------------------------
+
+
+def plot_curves(record: Record) -> Figure | None:
+    """Mean deletion and insertion curves: a row of panels for each layer, methods without layers in every row."""
+    found = {c: None for _, _, each in results(record) for c in CURVES if c in each}
+    order, shown = depth(record) or places(record), [c for c in CURVES if c in found]
+    if not shown:
         return None
-    figure, axes = _figure(len(shown))
-    for each, metric in zip(axes, shown, strict=True):
-        for number, (method, by_layer) in enumerate(record["results"].items()):
-            points = {layer: found.get(metric) for layer, found in by_layer.items()}
-            _line(each, method, number, points, order)
-        each.set_xticks(range(len(order)), order)
-        each.set_title(metric, fontsize=10)
-    _legend(figure, axes)
+    height = max(3.2, 0.168 * len(record["results"]) + 0.9)  # as high as the legend
+    figure = Figure(figsize=(3.9 * len(shown) + 3.1, height * len(order)), layout="constrained")
+    for layer, across in zip(order, figure.subplots(len(order), len(shown), squeeze=False), strict=True):
+        for axes, curve in zip(across, shown, strict=True):
+            for name, each in _at(record, layer, curve):
+                x = [i / (len(each) - 1) for i in range(len(each))]
+                axes.plot(x, each, **look(name), label=_with_areas(record, name, layer, shown))
+            _finish(axes, curve)
+            axes.set(xlim=(0, 1), ylim=(0, None))
+            axes.set_xlabel("share of pixels changed", fontsize=8.5)
+        across[0].set_ylabel(f"{layer}\nconfidence", fontsize=9)
+        _legend(across[-1], " / ".join(named(c).title.lower() for c in shown))
     return figure
+
+
+def _at(record: Record, layer: str, metric: str) -> Iterator[tuple[str, Any]]:
+    """Means of every method at a layer, or of the method as a whole if it has no layers."""
+    for name in rows(record):
+        by_layer = record["results"][name]
+        mean = by_layer.get(layer, by_layer.get(WHOLE, {})).get(metric, {}).get("mean")
+        if mean is not None:
+            yield name, mean
+
+
+def _with_areas(record: Record, name: str, layer: str, curves: Sequence[str]) -> str:
+    areas = [dict(_at(record, layer, curve.removesuffix("_curve"))).get(name) for curve in curves]
+    return f"{' / '.join('-' if area is None else f'{area:.3f}' for area in areas)}  {title(name)}"
+
+
+def _legend(axes: Axes, head: str) -> None:
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.08), frameon=False, fontsize=8, title=head)
+    legend.get_title().set(fontsize=8, color=_FAINT)
+    legend.set_alignment("left")
 
 
 def plot_stages(record: Record) -> Figure | None:
-    """Each metric by stage, a line for each method and layer."""
-    staged = stages(record)
+    """Each metric by stage: a row of panels for each layer, in each panel methods by stages, dark where near 1."""
+    staged, order = stages(record), places(record)
     if not staged:
         return None
-    figure, axes = _figure(len(staged))
-    for each, (metric, order) in zip(axes, staged.items(), strict=True):
-        for number, (method, layer, found) in enumerate(results(record)):
-            points = {stage: found.get(f"{stage}/{metric}") for stage in order}
-            _line(each, f"{method}, {layer}", number, points, order)
-        each.set_xticks(range(len(order)), order, rotation=45, ha="right", fontsize=8)
-        each.set_title(metric, fontsize=10)
-    _legend(figure, axes)
+    names = {layer: [name for name in rows(record) if layer in record["results"][name]] for layer in order}
+    longest = max(len(steps) for steps in staged.values())
+    width, heights = 0.33 * longest + 0.6, [0.2 * len(names[layer]) + 1.3 for layer in order]
+    figure = Figure(figsize=(width * len(staged) + 2.6, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(order), len(staged), squeeze=False, height_ratios=heights)
+    for layer, across in zip(order, grid, strict=True):
+        for axes, (metric, steps) in zip(across, staged.items(), strict=True):
+            image = _heat(axes, record, names[layer], layer, metric, steps)
+            axes.set_title(f"{named(metric).title}" if axes is not across[0] else f"{layer}: {named(metric).title}")
+            axes.title.set(fontsize=9, color=_INK)
+            axes.tick_params(labelleft=axes is across[0])
+    figure.colorbar(image, ax=grid, shrink=min(1, 2.5 / sum(heights)), aspect=18, pad=0.01).ax.tick_params(labelsize=8)
     return figure
 
 
-def _line(axes: Axes, label: str, number: int, points: Mapping[str, Any], order: Sequence[str]) -> None:
-    known = {place: p for place, p in points.items() if p and p["mean"] is not None}
-    look = _look(number)
-    if WHOLE in known:
-        axes.axhline(known[WHOLE]["mean"], color=look["color"], linestyle=look["linestyle"], label=label)
-        return
-    places = [place for place in order if place in known]
-    if places:
-        means = [known[p]["mean"] for p in places]
-        low = [max(0, known[p]["mean"] - known[p]["low"]) for p in places]
-        high = [max(0, known[p]["high"] - known[p]["mean"]) for p in places]
-        x = [order.index(p) for p in places]
-        axes.errorbar(x, means, (low, high), label=label, capsize=2, markersize=4, linewidth=1.2, **look)
+def _heat(axes: Axes, record: Record, names: Sequence[str], layer: str, metric: str, steps: Sequence[str]) -> Any:
+    found = [record["results"][name][layer] for name in names]
+    means = [[each.get(f"{step}/{metric}", {}).get("mean") for step in steps] for each in found]
+    image = axes.imshow(np.array(means, float), cmap="magma_r", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(steps)), steps, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image
 
 
-def plot_curves(record: Record, layer: str) -> Figure | None:
-    """Mean deletion and insertion curves at one layer."""
-    shown = [c for c in CURVES if any(c in found.get(layer, {}) for found in record["results"].values())]
-    if not shown:
-        return None
-    figure, axes = _figure(len(shown))
-    for each, curve in zip(axes, shown, strict=True):
-        for number, (method, by_layer) in enumerate(record["results"].items()):
-            means = by_layer.get(layer, {}).get(curve, {}).get("mean")
-            if means:
-                x = [i / (len(means) - 1) for i in range(len(means))]
-                each.plot(x, means, label=method, linewidth=1.3, **{**_look(number), "marker": ""})
-        each.set_title(curve.replace("_", " "), fontsize=10)
-        each.set_xlabel("share of pixels changed")
-        each.set_ylabel("confidence")
-    _legend(figure, axes)
-    return figure
+def look(name: str) -> dict[str, Any]:
+    """A method's colour and dashes, the same in all plots; controls are grey."""
+    if is_control(name):
+        return {"color": _FAINT, "linestyle": _CONTROL_LOOKS.get(name, "-."), "linewidth": 1.4}
+    number = list(METHODS).index(name) if name in METHODS else 0
+    dashes = ("-", "--", ":")[number // len(_COLORS) % 3]
+    return {"color": _COLORS[number % len(_COLORS)], "linestyle": dashes, "linewidth": 1.4}

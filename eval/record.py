@@ -2,10 +2,16 @@
 
 import json
 import os
+import platform
+import shlex
+import sys
+import time
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 RESAMPLES = 2000
@@ -30,6 +36,52 @@ def summary(values: np.ndarray, seed: int) -> dict[str, Any]:
         return {"mean": known.mean(0).tolist(), **counts}
     low, high = interval(known, seed)
     return {"mean": float(known.mean()), "low": low, "high": high, **counts}
+
+
+def record(
+    settings: Mapping[str, Any], values: Mapping[str, np.ndarray], info: Mapping[str, np.ndarray], start: float
+) -> dict[str, Any]:
+    """What a run's JSON holds.
+
+    Args:
+        settings: as JSON holds them, with `protocol` and `seed` among them.
+        values: per-example values by `METHOD/LAYER/METRIC`.
+        info: the photos' `ids`, and the network's `accuracy` on them.
+        start: when the run began, `time.time()`.
+    """
+    results: dict[str, Any] = {}
+    for key, value in values.items():
+        method, layer, metric = key.split("/", 2)
+        results.setdefault(method, {}).setdefault(layer, {})[metric] = summary(value, settings["seed"])
+    packages = ("jaxcam", "jax", "jaxlib", "flax", "numpy")
+    return {
+        "protocol": settings["protocol"],
+        "command": shlex.join(["python", "-m", f"eval.{settings['protocol']}", *sys.argv[1:]]),
+        "settings": dict(settings),
+        "seed": settings["seed"],
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
+        "devices": f"{jax.device_count()} x {jax.local_devices()[0].device_kind}",
+        "processes": jax.process_count(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - start, 1),
+        "photos": len(info["ids"]),
+        "accuracy": float(info["accuracy"]),
+        "results": results,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return __import__(package).__version__
+
+
+def save(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes `values.npz` and `PROTOCOL.json`; process 0 does it for all."""
+    if jax.process_index() == 0:
+        save_npz(folder / "values.npz", arrays)
+        write_json(folder / f"{record['protocol']}.json", record)
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

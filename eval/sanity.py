@@ -2,8 +2,9 @@
 
 The network's parameters are replaced by untrained ones group by group, from the logits down. Every photo is explained
 after each step for the class that the trained network predicts, and compared with its explanation by that network.
-Untrained parameters are the trained ones, each array's entries permuted; batch statistics are kept, as in the
-original. A method that still agrees when the whole network is replaced explains the photo, not the network.
+Untrained parameters come from the architecture's own initialisers, and are the trained ones with each array's entries
+permuted where there are none; batch statistics are kept, as in the original. A method that still agrees when the whole
+network is replaced explains the photo, not the network.
 
     python -m eval.sanity --model tiny20 --data tiny20 -n 200 --output runs/sanity
 """
@@ -11,20 +12,22 @@ original. A method that still agrees when the whole network is replaced explains
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import tyro
 
-from eval import data, models, variants
-from eval.common import Settings, Values
+from eval import models, variants
+from eval.common import Protocol, Settings, Values, begin, load_photos
 from eval.parallel import replicate
 from eval.record import table
+from eval.settings import BEFORE
 from jaxcam import metrics
 
 _KEPT = re.compile(r"^batch_stats\.|\.running_(mean|var)$|\.num_batches_tracked$")
 _HOG_CELL = 16
+PROTOCOL = Protocol("sanity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +39,16 @@ class SanitySettings(Settings):
         groups: parameter groups in the order of replacement, as the first parts of their names; none means all, from
             the logits to the first layer.
         independent: whether only one group at a time is replaced.
+        untrained: where untrained parameters come from: the architecture's initialisers, or the trained parameters,
+            shuffled; auto takes the first where it is there. The record says which.
     """
 
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
     groups: tuple[str, ...] = ()
     independent: bool = False
+    untrained: Literal["auto", "initialised", "shuffled"] = dataclasses.field(
+        default="auto", metadata={BEFORE: "shuffled"}
+    )
 
 
 def groups(network: models.Network) -> dict[str, list[str]]:
@@ -87,13 +95,30 @@ def chosen_groups(network: models.Network, names: tuple[str, ...]) -> dict[str, 
     return found
 
 
-def randomised(network: models.Network, settings: SanitySettings) -> Iterator[variants.Variant]:
-    """The network with more and more of it replaced."""
+def resolved(network: models.Network, settings: SanitySettings) -> SanitySettings:
+    """The settings without `auto`.
+
+    Raises:
+        ValueError: initialisers are asked for where there are none.
+    """
+    if settings.untrained == "initialised" and network.init is None:
+        raise ValueError(f"untrained: got 'initialised', expected 'shuffled': {settings.model} has no initialisers")
+    usual = "shuffled" if network.init is None else "initialised"
+    return dataclasses.replace(settings, untrained=usual) if settings.untrained == "auto" else settings
+
+
+def untrained(network: models.Network, settings: SanitySettings) -> Any:
+    """Untrained parameters of the network, with resolved settings."""
+    key = jax.random.key(settings.seed)
+    return network.init(key) if settings.untrained == "initialised" else metrics.shuffled(network.params, key)
+
+
+def randomised(network: models.Network, fresh: Any, settings: SanitySettings) -> Iterator[variants.Variant]:
+    """The network with more and more of it replaced by untrained parameters."""
     rules = {
         name: lambda path, members=frozenset(members): path in members
         for name, members in chosen_groups(network, settings.groups).items()
     }
-    fresh = metrics.shuffled(network.params, jax.random.key(settings.seed))
     for name, params in metrics.cascade(network.params, rules, fresh, independent=settings.independent):
         yield variants.Variant(name, replicate(params), {})
 
@@ -113,15 +138,17 @@ def compare(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def run(settings: SanitySettings) -> dict[str, Any]:
     """Carries the sanity check out; returns its record."""
-    network = models.load(settings.model, settings.root)
+    network = begin(settings)
+    settings = resolved(network, settings)
     chosen_groups(network, settings.groups)
-    photos = data.load(settings.data, network.size, settings.n, settings.seed, settings.root)
+    fresh = untrained(network, settings)
+    photos = load_photos(settings, PROTOCOL, network)
 
     def replaced(params: Any, batch: Values) -> Iterator[variants.Variant]:
         del params, batch
-        return randomised(network, settings)
+        return randomised(network, fresh, settings)
 
-    return variants.run(settings, "sanity", network, photos, replaced, compare)
+    return variants.run(settings, PROTOCOL, network, photos, replaced, compare)
 
 
 def main(settings: SanitySettings) -> None:

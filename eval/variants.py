@@ -1,16 +1,15 @@
 """Protocols that explain every photo more than once, with other parameters or for another class."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from tqdm import tqdm
+import numpy as np
 
-from eval import common, data, methods, models
-from eval.common import Protocol, Settings, Values
-from eval.parallel import in_batches, over_devices, replicate
-from eval.record import save_npz, write_json
+from eval import common, data, models
+from eval.common import Bench, Protocol, Settings, Values
+from eval.parallel import in_batches, over_devices
 
 
 class Variant(NamedTuple):
@@ -18,69 +17,56 @@ class Variant(NamedTuple):
 
     name: str
     params: Any
-    changed: Mapping[str, Any]  # arrays `[N, ...]` of the batch
+    changed: Mapping[str, Any]  # arrays `[N, ...]` of the photos at hand
 
 
 # (batch, with the maps `first` and `second` [B, H, W]) -> values [B, ...] by metric
 Compare = Callable[[Mapping[str, jax.Array]], Mapping[str, jax.Array]]
+Variants = Callable[[Any, Values], Iterable[Variant]]
 
 
 def run(
     settings: Settings,
-    name: str,
+    protocol: Protocol,
     network: models.Network,
     photos: data.Photos,
-    variants: Callable[[Any, Values], Iterable[Variant]],
+    variants: Variants,
     compare: Compare,
+    extra: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Carries a protocol of this kind out; see `eval.common.run`.
+    """Carries a protocol of this kind out; see `eval.common.carry_out`.
 
     Args:
-        settings: what to explain.
-        name: of the protocol.
+        settings: of a run that has begun.
+        protocol: its name.
         network: its network.
         photos: its photos.
-        variants: `(replicated params, batch) -> second explanations`; called for each method.
+        variants: `(replicated params, some photos) -> second explanations`; called for each method and group.
         compare: the metrics of maps at the photos' size.
+        extra: further arrays `[N, ...]` of the photos, for `variants` and `compare`.
 
     Returns:
-        The record, as written to `settings.output / f"{name}.json"`.
+        The record, as written to `settings.output / f"{protocol.name}.json"`.
 
     Raises:
-        ValueError: as `eval.common.run`.
+        ValueError: as `eval.common.carry_out`.
     """
-    start, chosen = time.time(), methods.find(settings.methods)
-    protocol = Protocol(name, lambda *_: {})
-    common._claim(settings, protocol)
-    common._check(photos, settings, protocol)
-    params = replicate(network.params)
-    batch, info = common._explained(network, params, photos, settings, protocol)
-    measure = over_devices(lambda _, part: compare(part))
-    for label, method in (bar := tqdm(chosen.items(), unit="method", disable=None)):
-        bar.set_description(label)
-        if not (part := common._part(settings, label)).exists():
-            usable, skipped = common._usable(method, network, settings.layers or network.layers)
-            explain = common._explain(method, usable, network, protocol)
-            found = _compared(explain, measure, params, batch, variants, settings.batch) if usable else {}
-            save_npz(part, found | {f"{common.SKIPPED}{layer}": reason for layer, reason in skipped.items()})
-    values, skipped = common._gather(settings, chosen)
-    save_npz(settings.output / "values.npz", info | values)
-    record = common._record(settings, protocol, values, skipped, time.time() - start, info)
-    write_json(settings.output / f"{name}.json", record)
-    return record
+
+    def work_of(bench: Bench) -> common.Work:
+        return partial(_compared, bench, over_devices(lambda _, part: compare(part)), variants)
+
+    return common.carry_out(settings, protocol, network, photos, work_of, extra)
 
 
-def _compared(
-    explain: Callable, measure: Callable, params: Any, batch: Values, variants: Callable, size: int
-) -> Values:
-    """Per-example values of one method, `LAYER/VARIANT/METRIC`."""
-    first, values = in_batches(explain, params, batch, size, "explain"), {}
-    for variant in variants(params, batch):
-        title = f"explain {variant.name}".strip()
-        second = in_batches(explain, variant.params, {**batch, **variant.changed}, size, title)
+def _compared(bench: Bench, measure: Callable, variants: Variants, explain: Callable, batch: Values) -> Values:
+    """Values `LAYER/VARIANT/METRIC` of some photos."""
+    first, values = in_batches(explain, bench.explainer_params, batch, bench.batch), {}
+    for variant in variants(bench.explainer_params, batch):
+        changed = {**batch, **variant.changed}
+        second = in_batches(explain, variant.params, changed, bench.batch)
         for layer, each in first.items():
-            pair = {**batch, **variant.changed, "first": each, "second": second[layer]}
+            pair = {**changed, "first": each, "second": second[layer]}
             prefix = f"{layer}/{variant.name}/" if variant.name else f"{layer}/"
-            found = in_batches(measure, params, pair, size, f"measure {layer}")
+            found = in_batches(measure, bench.params, pair, bench.batch)
             values |= {f"{prefix}{metric}": value for metric, value in found.items()}
     return values

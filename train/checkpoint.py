@@ -9,13 +9,18 @@ import orbax.checkpoint as ocp
 
 from configs import Classification
 from jaxcam import models
+from train import parallel
 from train.state import State, Variables
 
-_PATHS = ("data", "workdir", "export")  # of the machine that trained, no business of the network's users
+_PATHS = ("data", "workdir", "export", "answers")  # of the machine that trained, no business of the network's users
+_UNRANKED = {"val_accuracy": -1.0}  # below any validated checkpoint
 
 
 def manager(workdir: str) -> ocp.CheckpointManager:
-    """Keeps the latest checkpoint and that of the best validation accuracy; writes behind the training."""
+    """Keeps the latest checkpoint and that of the best validation accuracy; writes behind the training.
+
+    A checkpoint appears under its step's number when it is whole; what a killed process left is removed by the next.
+    """
     policies = ocp.checkpoint_managers
 
     def accuracy(metrics: dict[str, float]) -> float:
@@ -24,46 +29,64 @@ def manager(workdir: str) -> ocp.CheckpointManager:
     keep = policies.AnyPreservationPolicy(
         [policies.LatestN(1), policies.BestN(get_metric_fn=accuracy, n=1, reverse=False)]
     )
-    options = ocp.CheckpointManagerOptions(best_fn=accuracy, best_mode="max", preservation_policy=keep)
-    return ocp.CheckpointManager((Path(workdir) / "checkpoints").absolute(), item_names=("state",), options=options)
+    options = ocp.CheckpointManagerOptions(
+        best_fn=accuracy, best_mode="max", preservation_policy=keep, cleanup_tmp_directories=True
+    )
+    return ocp.CheckpointManager(folder(workdir), item_names=("state",), options=options)
 
 
-def save(checkpoints: ocp.CheckpointManager, state: State, epoch: int, metrics: dict[str, float]) -> None:
-    """Saves the state after `epoch` epochs: epoch and seed are all that order and augmentation hang on."""
-    checkpoints.save(epoch, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=metrics)
+def folder(workdir: str) -> Path:
+    """Where a run's checkpoints are."""
+    return (Path(workdir) / "checkpoints").absolute()
+
+
+def save(checkpoints: ocp.CheckpointManager, state: State, step: int, metrics: dict[str, float] | None) -> None:
+    """Saves the state after `step` steps: step and seed are all that order and augmentation hang on.
+
+    Args:
+        checkpoints: made by `manager`.
+        state: replicated over the devices; every process calls this.
+        step: counted over all epochs.
+        metrics: of the validation that ranks it; None at a step without one.
+    """
+    arguments = ocp.args.Composite(state=ocp.args.StandardSave(parallel.to_global(state)))
+    checkpoints.save(step, args=arguments, metrics=metrics or _UNRANKED)
 
 
 def restore(checkpoints: ocp.CheckpointManager, state: State) -> tuple[State, int]:
-    """The latest state, placed as `state` is, and the number of epochs that it has seen.
+    """The latest state, placed as `state` is, and the number of steps that it has seen.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
     """
-    epoch = checkpoints.latest_step()
-    if epoch is None:
+    step = checkpoints.latest_step()
+    if step is None:
         raise FileNotFoundError(f"--resume: found no checkpoint in {checkpoints.directory}")
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), parallel.to_global(state)
+    )
     arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    return checkpoints.restore(epoch, args=arguments).state, epoch
+    return parallel.to_local(checkpoints.restore(step, args=arguments).state), step
 
 
-def export(config: Classification, variables: Variables, classes: list[str], notes: dict[str, Any]) -> None:
+def export(config: Classification, variables: Variables, classes: tuple[str, ...], notes: dict[str, Any]) -> None:
     """Writes the network to `config.export`, which `jaxcam.models.load` reads.
 
     Args:
         config: the run's.
         variables: parameters and batch statistics.
         classes: name of each class.
-        notes: what else the file's metadata is to say: epochs, accuracy.
+        notes: what else the file's metadata is to say: steps, accuracy.
     """
     numbers = {key: value for key, value in dataclasses.asdict(config).items() if key not in _PATHS}
+    resize = None if config.crop_fraction == 1 else round(config.image_size / config.crop_fraction)
     models.save(
         config.export,
         config.architecture,
         dict(config.options),
         variables,
         classes=classes,
-        preprocess={"size": config.image_size, "mean": list(config.mean), "std": list(config.std)},
+        preprocess={"size": config.image_size, "resize": resize, "mean": list(config.mean), "std": list(config.std)},
         dtype=config.export_dtype,
         extra_metadata={**notes, "config": numbers},
     )

@@ -11,82 +11,152 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification
-from train import data
+from train import objectives
+from train.augment import augment, normalize, soft_targets
+from train.optimizer import is_frozen, stop_frozen
 
 Variables = dict[str, Any]
 
 
 @flax.struct.dataclass
 class State:
-    """All that a step changes: step number, variables, optimiser state and the running average of the variables."""
+    """All that a step changes: step number, variables, optimiser state and the running average of the variables.
+
+    Order and augmentation of the photos are drawn from the config's seed and the step alone, so this is also all that
+    a run needs to go on.
+    """
 
     step: jax.Array
     variables: Variables
     optimizer_state: optax.OptState
     ema: Variables
 
-
-def optimizer(config: Classification, steps_per_epoch: int) -> optax.GradientTransformation:
-    """SGD with Nesterov momentum, weight decay on all but norms and biases, linear warm-up and cosine decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        round(config.warmup_epochs * steps_per_epoch),
-        config.epochs * steps_per_epoch,
-    )
-    is_kernel = partial(jax.tree.map, lambda parameter: parameter.ndim > 1)
-    decay = optax.add_decayed_weights(config.weight_decay, is_kernel)
-    return optax.chain(decay, optax.sgd(schedule, config.momentum, nesterov=True))
+    @property
+    def averaged(self) -> Variables:
+        """The variables to validate and export: the averaged ones, or the last where none are averaged."""
+        return self.ema or self.variables
 
 
-def create(config: Classification, model: nn.Module, tx: optax.GradientTransformation) -> State:
-    """The state before the first step, drawn from the config's seed."""
-    images = jnp.zeros((1, config.image_size, config.image_size, 3))
-    variables = jax.jit(model.init)(jax.random.key(config.seed), images)
-    copy = jax.tree.map(jnp.copy, variables)  # a donated state must not hold one buffer twice
+def create(config: Classification, variables: Variables, tx: optax.GradientTransformation) -> State:
+    """The state before the first step."""
+    # A donated state must not hold one buffer twice.
+    copy = jax.tree.map(jnp.copy, variables) if config.ema_decay else {}
     return State(jnp.int32(0), variables, tx.init(variables["params"]), copy)
 
 
 def train_step(
     state: State,
-    batch: dict[str, jax.Array],
+    batch: dict[str, Any],
+    constants: Any = None,
     *,
     config: Classification,
     model: nn.Module,
     tx: optax.GradientTransformation,
+    loss: objectives.Loss,
     crop_size: int,
     axis_name: str | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One step of SGD on this device's share of a batch (see `data.batches` for its entries).
+    """One step on this device's share of a batch (see `pipeline.batches` for its entries).
 
     Gradients and metrics are averaged over `axis_name` after differentiation; batch statistics are averaged by the
-    model's own batch norms, which must be created with the same axis name.
+    model's own batch norms, which must be created with the same axis name. Units are dropped per device.
+
+    Args:
+        state: to go on from.
+        batch: this device's share.
+        constants: what the loss finds as `batch["constants"]`.
+        config: the run's.
+        model: called with `train=True`.
+        tx: made by `optimizer` of the same config.
+        loss: what is minimised.
+        crop_size: side of the training crops in pixels.
+        axis_name: mapped axis of the devices, None for one.
+
+    Returns:
+        The next state; and metrics, `loss` and `gradient_norm` (before clipping) among them.
     """
-    images, targets = data.augment(batch, config, model.num_classes, crop_size)
-    loss_fn = partial(_loss, model=model, variables=state.variables, images=images, targets=targets)
-    (loss, (batch_stats, logits)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables["params"])
-    metrics = {"loss": loss, "accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
+    images, targets = augment(batch, config, model.num_classes, crop_size)
+    key = _dropout_key(config, state.step, axis_name)
+
+    def minimised(params: Any) -> Any:
+        variables = {**state.variables, "params": stop_frozen(params, config.frozen)}
+        forward = partial(_forward, model=model, variables=variables, key=key, frozen=config.frozen)
+        return loss(forward, images, targets, {**batch, "constants": constants})
+
+    params = state.variables["params"]
+    (value, (collections, metrics)), gradients = jax.value_and_grad(minimised, has_aux=True)(params)
+    metrics = {"loss": value, **metrics}
     if axis_name is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
-    updates, optimizer_state = tx.update(gradients, state.optimizer_state, state.variables["params"])
-    params = optax.apply_updates(state.variables["params"], updates)
-    variables = {"params": params, "batch_stats": batch_stats}
-    ema = optax.incremental_update(variables, state.ema, 1 - _ema_decay(config, state.step))
+    updates, optimizer_state = tx.update(gradients, state.optimizer_state, params)
+    kept = {name: value for name, value in collections.items() if name in state.variables}
+    variables = {**state.variables, **kept, "params": optax.apply_updates(params, updates)}
+    ema = _average(config, state, variables)
+    metrics["gradient_norm"] = optax.tree_utils.tree_norm(gradients)
     return State(state.step + 1, variables, optimizer_state, ema), metrics
 
 
-def _loss(
-    params: Any, *, model: nn.Module, variables: Variables, images: jax.Array, targets: jax.Array
-) -> tuple[jax.Array, tuple[Any, jax.Array]]:
-    logits, updated = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-    return optax.softmax_cross_entropy(logits, targets).mean(), (updated["batch_stats"], logits)
+def _forward(
+    images: jax.Array, *, model: nn.Module, variables: Variables, key: jax.Array, frozen: tuple[str, ...]
+) -> tuple[jax.Array, objectives.Collections]:
+    """Logits in training, and the collections that it updated or left. Frozen norms are as in validation."""
+
+    def intercept(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, nn.BatchNorm) and is_frozen(".".join(context.module.path), frozen):
+            object.__setattr__(context.module, "use_running_average", True)  # a module of this trace alone
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        mutable = ["batch_stats", "auxiliary"]
+        return model.apply(variables, images, train=True, mutable=mutable, rngs={"dropout": key})
 
 
-def _ema_decay(config: Classification, step: jax.Array) -> jax.Array:
-    """Grows as (1 + t) / (10 + t) up to the config's decay, so that the initial parameters are forgotten early."""
-    return jnp.minimum(config.ema_decay, (1.0 + step) / (10.0 + step))
+def _dropout_key(config: Classification, step: jax.Array, axis_name: str | None) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(config.seed), step)
+    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+
+def _average(config: Classification, state: State, variables: Variables) -> Variables:
+    """The running average, ema = d ema + (1 - d) variables at every update, d = min(ema_decay, (1+u)/(10+u)).
+
+    So the initial parameters are forgotten early. u counts updates; between two of them the average stays.
+    """
+    if not config.ema_decay:
+        return {}
+    update = state.step // config.accumulate
+    decay = jnp.minimum(config.ema_decay, (1.0 + update) / (10.0 + update))
+    decay = jnp.where((state.step + 1) % config.accumulate == 0, decay, 1.0)
+    return optax.incremental_update(variables, state.ema, 1 - decay)
 
 
 def predict(config: Classification, model: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]:
     """A compiled function of variables and uint8 images `[B, H, W, 3]`: logits `[B, num_classes]`."""
-    return jax.jit(lambda variables, images: model.apply(variables, data.normalize(images / 255.0, config)))
+    return jax.jit(lambda variables, images: model.apply(variables, normalize(images / 255.0, config)))
+
+
+def validation_step(
+    variables: Variables,
+    batch: dict[str, jax.Array],
+    constants: None = None,
+    *,
+    config: Classification,
+    model: nn.Module,
+    axis_name: str | None = None,
+) -> dict[str, jax.Array]:
+    """Sums over the images of a batch and over `axis_name`: how many count, are right, and their losses.
+
+    Args:
+        variables: of the model.
+        batch: this device's share (see `pipeline.validation_batches` for its entries).
+        constants: none; as steps are mapped with them.
+        config: the run's.
+        model: called as in use.
+        axis_name: mapped axis of the devices, None for one.
+    """
+    del constants
+    logits = model.apply(variables, normalize(batch["image"] / 255.0, config)).astype(jnp.float32)
+    targets = soft_targets(batch["label"], model.num_classes, 0.0)
+    losses = jax.vmap(partial(objectives.cross_entropy, config))(logits[:, None], targets[:, None])
+    counted = {"count": 1.0, "correct": objectives.hits(logits, targets), "loss": losses}
+    sums = {key: jnp.where(batch["mask"], value, 0.0).sum() for key, value in counted.items()}
+    return sums if axis_name is None else jax.lax.psum(sums, axis_name)

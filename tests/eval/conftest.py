@@ -15,12 +15,17 @@ from tests import nets
 SIZE, PHOTOS = 16, 6
 
 
-@pytest.fixture
-def network(monkeypatch):
-    """The network "tiny": layers stem [16, 16] and top [8, 8], five classes."""
+def tiny() -> models.Network:
+    """A network of layers stem [16, 16] and top [8, 8], five classes."""
     model, variables, _ = nets.tiny(size=SIZE)
     apply = lambda params, images: jaxcam.linen(model, params)(images)
-    made = models.Network(variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top"))
+    return models.Network(variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top"))
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """The network "tiny"."""
+    made = tiny()
     monkeypatch.setitem(models.OURS, "tiny", lambda root: made)
     return made
 
@@ -40,7 +45,8 @@ def photos(tmp_path):
             archive.write(path, f"tiny20/val/{wnid}/{i}.png")
             rows.append(f"val,{wnid},{i}.png,{i},0,{i + 11},9")
         archive.writestr("tiny20/boxes.csv", "\n".join([*rows, "train,n1,no.png,0,0,1,1"]))
-        archive.writestr("tiny20/classes.csv", "index,wnid,name\n2,n1,one\n4,n2,two\n")
+        classes = ["index,wnid,name", "0,a,a", "1,b,b", "2,n1,one", "3,c,c", "4,n2,two"]
+        archive.writestr("tiny20/classes.csv", "\n".join(classes))
     return tmp_path / "photos", root
 
 

@@ -1,5 +1,7 @@
 """What the protocols are made of: photos, trained nets, controls, intervals."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from PIL import Image
 
 from eval import data, methods, models, nets, record
+from jaxcam import metrics
 from tests import nets as test_nets
-from tests.eval.conftest import forward
+from tests.eval.conftest import SIZE, forward
 
 
 def test_photos_are_drawn_by_seed_with_their_labels_and_boxes(photos):
@@ -111,3 +114,48 @@ def test_methods_are_found_by_name():
         methods.find([])
     with pytest.raises(ValueError, match="methods: got a, b, expected any of grad_cam, "):
         methods.find(["a", "cam", "b"])
+
+
+def test_a_prepared_set_has_its_boxes(tmp_path, network):
+    """Cars of 40 x 30 pixels, boxes of 10 x 6 of them, at 16 x 16."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from eval import common, localization
+    from eval.settings import Settings
+    from tests.datasets.conftest import encoded, prepare_fake
+
+    box = tfds.features.BBox(ymin=7 / 30, xmin=11 / 40, ymax=12 / 30, xmax=20 / 40)  # from 1, as Cars196 counts
+    features = {
+        "image": tfds.features.Image(),
+        "label": tfds.features.ClassLabel(num_classes=5),
+        "bbox": tfds.features.BBoxFeature(),
+        "id": tfds.features.Text(),
+    }
+    example = lambda i: {"image": io.BytesIO(encoded((40, 30), (i, 9, 9))), "label": i % 5, "bbox": box, "id": str(i)}
+    splits = {"train": [example(0)], "test": [example(i) for i in range(10)]}
+    folder = str(prepare_fake(tmp_path, "cars196", features, splits) / "cars196")
+    found = data.load(folder, SIZE, 99, 1, split="test[:8]")
+    assert sorted(zip(found.ids, found.labels, strict=True)) == [(str(i), i % 5) for i in range(8)]
+    assert [image[0, 0, 0] for image in found.images] == [int(name) for name in found.ids]
+    expected = metrics.resize_boxes(np.array([[10.0, 6, 19, 11]]), (30, 40), (SIZE, SIZE))
+    np.testing.assert_array_equal(found.boxes, np.broadcast_to(expected, (8, 1, 4)))
+    chosen = Settings(tmp_path / "run", "tiny", folder, split="test", methods=("centre",), layers=("top",), batch=1)
+    results = common.run(chosen, localization.PROTOCOL)["results"]["centre"]["top"]
+    assert 0 < results["box_share"]["mean"] < 0.1
+
+
+def test_sets_of_a_short_name_can_be_split(photos):
+    assert data.load("tiny20", SIZE, 9, 0, photos[1], "val[:2]").images.shape == (2, SIZE, SIZE, 3)
+    with pytest.raises(ValueError, match="split: got 'test', expected one of val"):
+        data.load("tiny20", SIZE, 9, 0, photos[1], "test")
+    assert data.draw("skimage", 2, 0)[0].id in ("cat", "coffee")
+
+
+def test_a_new_setting_does_not_hinder_an_old_run(tmp_path):
+    from eval.settings import Settings, check_folder, plain
+
+    old = plain(Settings(tmp_path), "games")
+    del old["split"]
+    record.write_json(tmp_path / "settings.json", old)
+    check_folder(Settings(tmp_path), "games")
+    with pytest.raises(ValueError, match="holds another run: split '' there, 'val' here"):
+        check_folder(Settings(tmp_path, split="val"), "games")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -112,8 +113,8 @@ def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monke
     first = common.run(chosen, explain.PROTOCOL)
     (tmp_path / "run/parts/centre.npz").unlink()
     (tmp_path / "run/explain.json").unlink()
-    done, explain_one = [], common._explain
-    monkeypatch.setattr(common, "_explain", lambda method, *a: done.append(method) or explain_one(method, *a))
+    done, measured = [], common._measured
+    monkeypatch.setattr(common, "_measured", lambda *a: done.append(a) or measured(*a))
     again = common.run(chosen, explain.PROTOCOL)
     assert len(done) == 1
     assert again["results"] == first["results"]
@@ -140,7 +141,12 @@ def test_bad_input_is_named(network, photos, tmp_path):
         run(layers=("layer9",))
     with pytest.raises(ValueError, match="n: got 0, expected at least 1"):
         run(output=tmp_path / "none", n=0)
-    with pytest.raises(FileNotFoundError, match="expected one of tiny20, imagenet100, cifar10_test1000, or a folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*or a TFDS name.*; or one of tiny20"):
         run(output=tmp_path / "other", data=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="has photos without a class"):
         run(output=tmp_path / "third", data=str(photos[0] / "n1"), target="label")
+    for name in "abcdef":
+        (tmp_path / "six" / name).mkdir(parents=True)
+        shutil.copy(photos[0] / "n1/0.png", tmp_path / "six" / name)
+    with pytest.raises(ValueError, match="has class 5, expected 0 to 4, as tiny"):
+        run(output=tmp_path / "fourth", data=str(tmp_path / "six"))

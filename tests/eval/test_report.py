@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import papers, plots, report
+from eval import papers, plots, report, tables
 from jaxcam.methods import WHOLE
 
 
@@ -35,6 +35,10 @@ def stored(tmp_path, *records):
     return folders
 
 
+def settings(runs, tmp_path, **more):
+    return report.Settings(tuple(runs), tmp_path / "out", **{"gallery": tmp_path / "gallery"} | more)
+
+
 FAITHFULNESS = {
     "cam": {"layer4": {"drop_half": number(9.0)}},
     "grad_cam": {"layer2": {"drop_half": number(70.0)}, "layer4": {"drop_half": number(20.0, undefined=1)}},
@@ -48,15 +52,19 @@ def test_tables_show_means_with_intervals_beside_the_papers_numbers(tmp_path):
         {"layer4": {"cam": {"grad_cam": 75.0}, "grad_cam": {"cam": 25.0}}},
     )
     folders = stored(tmp_path, record(results=FAITHFULNESS, skipped=skipped, win_rate=wins))
-    report.report(folders, tmp_path / "out")
+    report.report(settings(folders, tmp_path))
     text = (tmp_path / "out/report.md").read_text()
-    assert "| method | layer | drop_half |\n|---|---|---|\n| cam | layer4 | 9 [8.5, 9.25] |" in text
-    assert "| grad_cam | layer4 | 20 [19.5, 20.25], 1 undefined |" in text
-    assert "| Relevance-CAM, Table 1 | grad_cam | drop_half | layer2 | 74.91 | layer2 | 70 [69.5, 70.25] |" in text
-    assert "| Score-CAM | grad_cam | drop_half | last | 47.8 | layer4 | 20 [19.5, 20.25], 1 undefined |" in text
+    head = "**Average drop, %, most salient half kept** (drop_half, lower is better)\n\n"
+    assert head + "| method | layer2 | layer4 | whole network |\n|---|---|---|---|\n" in text
+    assert "| CAM | - | **9.0** [8.5, 9.2] | - |" in text
+    assert "| Grad-CAM | 70.0 [69.5, 70.2] | 20.0 [19.5, 20.2], 1 undefined | - |" in text
+    assert "| LRP | - | - | 31.0 [30.5, 31.2] |" in text
+    assert "| paper | method | its layer | our layer | drop_half, paper | drop_half, ours |" in text
+    assert "| Relevance-CAM, Table 1 | Grad-CAM | layer2 | layer2 | 74.91 | 70.0 [69.5, 70.2] |" in text
+    assert "| Score-CAM | Grad-CAM | last | layer4 | 47.8 | 20.0 [19.5, 20.2], 1 undefined |" in text
     assert "Ours: tiny on 4 photos of photos <1>." in text
-    assert "| cam |  | 75.0 |" in text
-    assert "cam at layer2, layer1 (because of it)." in text
+    assert "| CAM |  | 75.0 |" in text
+    assert "Not applicable: CAM at layer2, layer1 (because of it)." in text
     assert "4 photos, seed 7, top-1 accuracy 50.0%; target: predicted; jax 1.2" in text
     assert "```\npython -m eval.faithfulness <x>\n```" in text
 
@@ -65,13 +73,16 @@ def test_the_page_holds_its_pictures_and_escapes_text(tmp_path):
     curves = {name: {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0} for name in plots.CURVES}
     games = {"grad_cam": {"top": {"deletion": number(0.5), "insertion": number(0.7), **curves}}}
     folders = stored(tmp_path, record(results=FAITHFULNESS), record("games", games))
-    page = report.report(folders, tmp_path / "out").read_text()
+    page = report.report(settings(folders, tmp_path)).read_text()
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     files = sorted((tmp_path / "out").glob("*.png"))
-    assert [f.name for f in files] == ["01_faithfulness_tiny_depth.png", "02_games_tiny_curves_top.png"]
+    assert [f.name for f in files] == ["01_faithfulness_tiny_depth.png", "02_games_tiny_curves.png"]
     assert [base64.b64decode(p) for p in pictures] == [f.read_bytes() for f in files]
+    names = [*(f.name for f in files), "report.html", "report.md"]
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == names
     assert Image.open(io.BytesIO(files[0].read_bytes())).width > 300
-    assert len(re.findall("(?:src|href)=", page)) == len(pictures)
+    assert len(re.findall("src=", page)) == len(pictures)
+    assert re.findall('href="([^"]*)"', page) == ["#s0", "#s1"]  # nothing but its own sections
     assert "photos &lt;1&gt;" in page
     assert "<1>" not in page
 
@@ -80,27 +91,83 @@ def test_depth_is_the_networks_whatever_the_first_method_has():
     assert plots.depth(record(results=FAITHFULNESS)) == ["layer2", "layer4"]
 
 
-def test_plots_draw_the_means_and_their_intervals():
+def drawn(axes, label):
+    """Points and whiskers of a label: `[N, 2]`, `[N, 2]`."""
+    bars = [container for container in axes.containers if container.get_label() == label]
+    points = np.concatenate([each.lines[0].get_xydata() for each in bars])
+    ends = np.concatenate([[segment[:, 0] for segment in each.lines[2][0].get_segments()] for each in bars])
+    return points, ends
+
+
+def test_depth_plots_draw_the_means_and_their_intervals():
     axes = plots.plot_depth(record(results=FAITHFULNESS)).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["layer2", "layer4"]
-    drawn = {bars.get_label(): bars for bars in axes.containers}
-    np.testing.assert_allclose(drawn["grad_cam"].lines[0].get_xydata(), [[0, 70], [1, 20]])
-    np.testing.assert_allclose(drawn["grad_cam"].lines[2][0].get_segments()[0], [[0, 69.5], [0, 70.25]])
-    np.testing.assert_allclose(drawn["cam"].lines[0].get_xydata(), [[1, 9]])
-    horizontal = next(line for line in axes.lines if line.get_label() == "lrp")
-    assert list(horizontal.get_ydata()) == [31, 31]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["CAM", "Grad-CAM", "LRP"]
+    points, ends = drawn(axes, "layer4")
+    np.testing.assert_allclose(points[:, 0], [9, 20])
+    np.testing.assert_array_equal(np.round(points[:, 1]), [0, 1])
+    np.testing.assert_allclose(ends, [[8.5, 9.25], [19.5, 20.25]])
+    points, _ = drawn(axes, "layer2")
+    np.testing.assert_allclose(points[:, 0], [70])
+    points, _ = drawn(axes, WHOLE)
+    np.testing.assert_allclose(points, [[31, 2]])
 
 
-def test_stages_have_rows_and_a_plot(tmp_path):
+def test_controls_come_last_and_leave_a_line():
+    found = {"noise": {"layer2": {"drop_half": number(1.0)}, "layer4": {"drop_half": number(50.0)}}, **FAITHFULNESS}
+    made = record(results=found)
+    assert plots.rows(made) == ["cam", "grad_cam", "lrp", "noise"]
+    lines = [line.get_xdata() for line in plots.plot_depth(made).axes[0].lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(lines, [[50, 50]])
+
+
+def test_curves_have_their_areas_in_the_legend():
+    found = {"deletion": number(0.5), "deletion_curve": {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0}}
+    figure = plots.plot_curves(record("games", {"grad_cam": {"top": found}, "lrp": {WHOLE: found}}))
+    (axes,) = figure.axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 1], [0.5, 0.5], [1, 0]])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0.500  Grad-CAM", "0.500  LRP"]
+
+
+def test_a_matrix_has_the_best_of_each_column_in_bold():
+    found = {
+        "cam": {"a": number(1.0), "b": None, "c": number(3.0)},
+        "lrp": {"a": number(2.0), "b": number(5.0), "c": number(3.0)},
+    }
+    made = tables.matrix(found, ("a", "b", "c"), {"a": 1, "b": 1, "c": -1}, "x")
+    cells = [[not isinstance(cell, str) and cell.best for cell in row[1:]] for row in made.rows]
+    assert cells == [[False, False, True], [True, False, True]]
+    assert not any(cell.best for row in tables.matrix(found, ("a", "c"), {}, "x").rows for cell in row[1:])
+    shades = [row[1].shade for row in made.rows]
+    np.testing.assert_allclose(shades, [0, 0.25])
+
+
+def test_one_layer_makes_one_table(tmp_path):
+    made = record("agreement", {"other": {"logits": {"sim_1": number(0.8), "sim_2": number(0.6)}}})
+    report.report(settings(stored(tmp_path, made), tmp_path))
+    text = (tmp_path / "out/report.md").read_text()
+    assert "| method | Sim 1 | Sim 2 |\n|---|---|---|\n| other | 0.800 [0.300, 1.050] | 0.600 [0.100, 0.850] |" in text
+
+
+def test_stages_have_columns_and_a_plot(tmp_path):
     found = {"head/ssim": number(0.9), "stem/ssim": number(0.1), "head/spearman": number(0.8)}
     made = record("sanity", {"grad_cam": {"top": found}})
     assert plots.stages(made) == {"ssim": ["head", "stem"], "spearman": ["head"]}
-    report.report(stored(tmp_path, made), tmp_path / "out")
+    report.report(settings(stored(tmp_path, made), tmp_path))
     text = (tmp_path / "out/report.md").read_text()
-    assert "| grad_cam | top | head | 0.9 [0.4, 1.15] | 0.8 [0.3, 1.05] |" in text
-    assert "| grad_cam | top | stem | 0.1 [-0.4, 0.35] | - |" in text
-    lines = plots.plot_stages(made).axes[0].containers[0].lines[0]
-    np.testing.assert_allclose(lines.get_xydata(), [[0, 0.9], [1, 0.1]])
+    assert "**SSIM of the maps, at top** (by replaced group)\n\n| method | head | stem |" in text
+    assert "| Grad-CAM | 0.900 [0.400, 1.150] | 0.100 [-0.400, 0.350] |" in text
+    image = plots.plot_stages(made).axes[0].images[0]
+    np.testing.assert_allclose(image.get_array(), [[0.9, 0.1]])
+
+
+@pytest.mark.parametrize(("data", "expected"), [("cars196", ["0.1253", "0.0796"]), ("photos", ["0.1253"])])
+def test_numbers_of_another_set_stand_beside_that_set_only(tmp_path, data, expected):
+    made = record("games", {"grad_cam": {"layer4": {"deletion": number(0.5)}}})
+    made["settings"]["data"] = data
+    report.report(settings(stored(tmp_path, made), tmp_path))
+    text = (tmp_path / "out/report.md").read_text()
+    for value in ("0.1253", "0.0796", "0.0805"):
+        assert (f"| {value} |" in text) == (value in expected)
 
 
 def test_every_published_number_has_a_source():
@@ -111,7 +178,7 @@ def test_every_published_number_has_a_source():
 
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="runs: got none, expected the folders"):
-        report.report([], tmp_path)
+        report.report(settings([], tmp_path))
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
-        report.report([tmp_path], tmp_path / "out")
+        report.report(settings([tmp_path], tmp_path))

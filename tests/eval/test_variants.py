@@ -3,14 +3,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
 
 import jaxcam
-from eval import class_sensitivity, data, sanity, variants
+from eval import class_sensitivity, data, models, sanity, variants
 from eval.class_sensitivity import ClassSettings
+from eval.record import write_json
 from eval.sanity import SanitySettings
+from eval.settings import check_folder, plain
 from jaxcam import maps, metrics
 from tests.eval.conftest import PHOTOS, SIZE
 from tests.eval.test_protocols import directly, settings, values_of
@@ -50,7 +53,8 @@ def test_sanity(network, photos, tmp_path):
 def test_independent_replaces_one_group_only(network, photos, tmp_path):
     order = list(sanity.groups(network))
     chosen = settings(photos, tmp_path, SanitySettings, independent=True, groups=(order[1],))
-    (variant,) = sanity.randomised(network, chosen)
+    fresh = metrics.shuffled(network.params, jax.random.key(0))
+    (variant,) = sanity.randomised(network, fresh, chosen)
     same = jax.tree.map(np.array_equal, variant.params, network.params)
     changed = [jax.tree_util.keystr(p, simple=True, separator=".") for p, v in jax.tree.leaves_with_path(same) if not v]
     assert variant.name == order[1]
@@ -58,9 +62,45 @@ def test_independent_replaces_one_group_only(network, photos, tmp_path):
     assert set(changed) <= set(sanity.groups(network)[order[1]])
 
 
-def test_groups_go_from_the_logits_down_and_leave_statistics(network, shared):
-    from eval import models
+def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_path, monkeypatch):
+    """All replaced at the end but for the batch statistics, which are the trained ones."""
+    fresh = jax.tree.map(lambda x: x + 1, network.params)
+    keys = []
+    made = dataclasses.replace(network, init=lambda key: keys.append(key) or fresh)
+    monkeypatch.setitem(models.OURS, "tiny", lambda root: made)
+    chosen = settings(photos, tmp_path, SanitySettings, methods=("noise",), seed=3)
+    used = []
+    replicate = lambda params: used.append(params) or params
+    monkeypatch.setattr(sanity, "replicate", replicate)
+    assert sanity.run(chosen)["settings"]["untrained"] == "initialised"
+    (key,) = keys
+    assert key == jax.random.key(3)
+    mixed = used[len(sanity.groups(network)) - 1]
+    for (path, value), trained in zip(jax.tree.leaves_with_path(mixed), jax.tree.leaves(network.params), strict=True):
+        kept = "batch_stats" in jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(value, trained if kept else trained + 1)
 
+
+def test_without_initialisers_parameters_are_shuffled(network, tmp_path):
+    chosen = SanitySettings(tmp_path, model="tiny")
+    assert sanity.resolved(network, chosen).untrained == "shuffled"
+    with pytest.raises(ValueError, match="untrained: got 'initialised', expected 'shuffled': tiny has no"):
+        sanity.resolved(network, dataclasses.replace(chosen, untrained="initialised"))
+    old = plain(dataclasses.replace(chosen, untrained="shuffled"), "sanity")
+    del old["untrained"]
+    write_json(tmp_path / "settings.json", old)
+    check_folder(sanity.resolved(network, chosen), "sanity")
+    with pytest.raises(ValueError, match="holds another run: untrained 'shuffled' there, 'initialised' here"):
+        check_folder(dataclasses.replace(chosen, untrained="initialised"), "sanity")
+
+
+def test_the_bundled_network_has_initialisers():
+    network = models.load("tiny20")
+    fresh = network.init(jax.random.key(0))
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, network.params)
+
+
+def test_groups_go_from_the_logits_down_and_leave_statistics(network, shared):
     assert next(iter(sanity.groups(network))) == "head"
     cifar = sanity.groups(models.load("cifar10_resnet20", shared / "data"))
     assert list(cifar) == ["linear", "layer3", "layer2", "layer1", "bn1", "conv1"]

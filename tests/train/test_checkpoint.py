@@ -1,29 +1,54 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from train import checkpoint, parallel
 from train.state import State
 
 
-def _state(value, devices=1):
+def _state(value, devices=1, ema=True):
     variables = {"params": {"kernel": jnp.full((2, 3), value)}, "batch_stats": {}}
-    state = State(jnp.int32(value), variables, (jnp.zeros(2),), variables)
+    state = State(jnp.int32(value), variables, (jnp.zeros(2),), variables if ema else {})
     return parallel.replicate(state, jax.devices()[:devices])
 
 
 def test_latest_and_best_are_kept_and_the_latest_is_restored_on_other_devices(tmp_path):
     with checkpoint.manager(str(tmp_path)) as checkpoints:
-        for epoch, accuracy in ((1, 0.2), (2, 0.9), (3, 0.5), (4, 0.6)):
-            checkpoint.save(checkpoints, _state(epoch), epoch, {"val_accuracy": accuracy})
+        for step, accuracy in ((1, 0.2), (2, 0.9), (3, None), (4, 0.6), (5, None)):
+            checkpoint.save(checkpoints, _state(step), step, accuracy and {"val_accuracy": accuracy})
     with checkpoint.manager(str(tmp_path)) as checkpoints:
-        assert list(checkpoints.all_steps()) == [2, 4]
+        assert list(checkpoints.all_steps()) == [2, 5]
         assert checkpoints.best_step() == 2
-        state, epoch = checkpoint.restore(checkpoints, _state(0.0, devices=2))
-    assert (epoch, int(state.step)) == (4, 4)
+        state, step = checkpoint.restore(checkpoints, _state(0.0, devices=2))
+    assert (step, int(state.step)) == (5, 5)
     kernel = state.ema["params"]["kernel"]
     assert kernel.sharding.device_set == set(jax.devices()[:2])
-    assert (kernel == 4).all()
+    assert (kernel == 5).all()
+
+
+def test_a_state_without_averages_comes_back(tmp_path):
+    with checkpoint.manager(str(tmp_path)) as checkpoints:
+        checkpoint.save(checkpoints, _state(3, ema=False), 3, None)
+        checkpoints.wait_until_finished()
+        state, _ = checkpoint.restore(checkpoints, _state(0.0, ema=False))
+    assert state.ema == {} and (state.averaged["params"]["kernel"] == 3).all()
+
+
+def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_path):
+    """A step donates the state; what is still being written must not change with it."""
+    devices = jax.devices()[:1]
+    step = parallel.pmap_step(lambda state, batch, _: jax.tree.map(lambda x: x + 1, state), devices)
+    state, batch = parallel.replicate({"w": jnp.zeros(2_000_000)}, devices), {"x": np.zeros((1, 2))}
+    with checkpoint.manager(str(tmp_path)) as checkpoints:
+        for number in range(1, 4):
+            state = step(state, batch, None)
+            checkpoint.save(checkpoints, state, number, {"val_accuracy": -float(number)})
+            for _ in range(3):
+                state = step(state, batch, None)
+        checkpoints.wait_until_finished()
+        template = parallel.replicate({"w": jnp.zeros(2_000_000)}, devices)
+        assert (checkpoint.restore(checkpoints, template)[0]["w"] == 9).all()
 
 
 def test_nothing_to_restore_names_the_folder(tmp_path):

@@ -5,53 +5,132 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.smoke import config
-from jaxcam import models
-from train import data, state
+from configs.smoke import config as smoke
+from train import initial, loop, objectives, optimizer, pipeline, state
+
+CONFIG = dataclasses.replace(smoke, warmup_epochs=0.0)
+
+
+def _step(config, **options):
+    """A compiled step of the smoke network, its first state and a batch."""
+    photos = loop.data(config, "train")
+    model = initial.network(dataclasses.replace(config, options={**config.options, **options}), 4)
+    tx = optimizer.optimizer(config, 8)
+    start = state.create(config, initial.variables(config, model)[0], tx)
+    loss = objectives.classification(config, photos.classes).loss
+    step = lambda now, batch: state.train_step(now, batch, config=config, model=model, tx=tx, loss=loss, crop_size=12)
+    return jax.jit(step), start, next(pipeline.batches(photos, config))
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.create(config.architecture, 4, **config.options)
+def two_steps():
+    """States before, after one and after two float32 steps, and the metrics of both."""
+    step, start, batch = _step(CONFIG)
+    after, first = step(start, batch)
+    last, second = step(after, batch)
+    return (start, after, last), (first, second)
 
 
-def test_weight_decay_spares_norms_and_biases(model):
-    tx = state.optimizer(dataclasses.replace(config, warmup_epochs=0.0), 8)
-    params = jax.tree.map(jnp.ones_like, state.create(config, model, tx).variables["params"])
-    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
-    for path, update in jax.tree_util.tree_leaves_with_path(updates):
-        is_kernel = jax.tree_util.keystr(path).endswith("['kernel']")
-        # One Nesterov step of a constant gradient g is -lr (1 + momentum) g.
-        expected = -0.05 * 1.9 * 5e-4 if is_kernel else 0.0
-        np.testing.assert_allclose(update, expected, rtol=1e-5, err_msg=str(path))
-
-
-def test_the_schedule_warms_up_and_ends_at_zero(model):
-    tx = state.optimizer(dataclasses.replace(config, weight_decay=0.0, momentum=0.0, warmup_epochs=1.0), 8)
-    params = {"kernel": jnp.zeros((1, 1))}
-    memory, rates = tx.init(params), []
-    for _ in range(33):
-        updates, memory = tx.update({"kernel": jnp.ones((1, 1))}, memory, params)
-        rates.append(-float(updates["kernel"][0, 0]))
-    warm = [0.05 * t / 8 for t in range(8)]
-    cosine = [0.05 * 0.5 * (1 + np.cos(np.pi * t / 24)) for t in range(25)]
-    np.testing.assert_allclose(rates, warm + cosine, atol=1e-7)
-
-
-def test_the_average_follows_the_variables_by_its_formula(model):
-    tx = state.optimizer(config, 8)
-    now = state.create(config, model, tx)
-    batch = next(data.batches(data.load(config)[0], config, 0))
-    step = jax.jit(lambda s, b: state.train_step(s, b, config=config, model=model, tx=tx, crop_size=12))
+def test_the_average_follows_the_variables_by_its_formula(two_steps):
+    states, metrics = two_steps
     for t in range(2):
-        after, metrics = step(now, batch)
+        before, after = states[t], states[t + 1]
         decay = min(0.9, (1 + t) / (10 + t))
         jax.tree.map(
             lambda old, new, average, d=decay: np.testing.assert_allclose(average, d * old + (1 - d) * new, atol=1e-6),
-            now.ema,
+            before.ema,
             after.variables,
             after.ema,
         )
         assert int(after.step) == t + 1
-        assert 0 < float(metrics["loss"]) < 5
-        now = after
+        assert 0 < float(metrics[t]["loss"]) < 5
+        assert after.averaged is after.ema
+
+
+def test_every_parameter_and_statistic_moves(two_steps):
+    (start, after, _), _ = two_steps
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), start.variables, after.variables)
+    assert all(jax.tree.leaves(moved))
+
+
+def _toy(value, step, config):
+    variables = {"params": {"w": jnp.full(2, value)}}
+    return state.State(jnp.int32(step), variables, (), {"params": {"w": jnp.zeros(2)}} if config.ema_decay else {})
+
+
+def test_the_average_waits_for_updates():
+    """With two steps an update, update u = 3 happens in step 7 and not in step 6."""
+    config = dataclasses.replace(CONFIG, accumulate=2)
+    averages = [state._average(config, _toy(1.0, step, config), _toy(1.0, step, config).variables) for step in (6, 7)]
+    np.testing.assert_allclose(averages[0]["params"]["w"], 0.0)
+    np.testing.assert_allclose(averages[1]["params"]["w"], 1 - (1 + 3) / (10 + 3), rtol=1e-6)
+
+
+def test_without_an_average_the_last_variables_count():
+    now = _toy(1.0, 0, dataclasses.replace(CONFIG, ema_decay=0.0))
+    assert state._average(dataclasses.replace(CONFIG, ema_decay=0.0), now, now.variables) == {}
+    assert now.averaged is now.variables
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(two_steps):
+    """Near the float32 step (8 bits of mantissa), and not the same."""
+    step, start, batch = _step(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))
+    after, metrics = step(start, batch)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((after.variables, after.ema))} == {"float32"}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
+    difference = abs(float(metrics["loss"]) - float(two_steps[1][0]["loss"]))
+    assert 0 < difference < 0.05
+
+
+def test_frozen_layers_keep_every_bit_and_cost_no_backward_pass(two_steps):
+    frozen = ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
+    step, start, batch = _step(dataclasses.replace(CONFIG, frozen=frozen))
+    after, _ = step(start, batch)
+    stays = lambda path: optimizer.is_frozen(path, frozen)
+    same = {}
+    for (path, before), now in zip(
+        jax.tree_util.tree_leaves_with_path(start.variables), jax.tree.leaves(after.variables), strict=True
+    ):
+        name = ".".join(key.key for key in path[1:])
+        same.setdefault(stays(name), []).append(np.array_equal(before, now))
+    assert all(same[True]) and len(same[True]) == 10
+    assert not any(same[False]) and same[False]
+    assert _flops(step, start, batch) < 0.75 * _flops(*_step(CONFIG))
+
+
+def _flops(step, start, batch):
+    return step.lower(start, batch).cost_analysis()["flops"]
+
+
+def test_frozen_norms_use_their_averages():
+    """Their output for an image does not hang on the others of the batch."""
+    config = dataclasses.replace(CONFIG, frozen=("conv1", "bn1", "layer1"))
+    model = initial.network(config, 4)
+    variables = initial.variables(config, model)[0]
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    forward = jax.jit(
+        lambda x: state._forward(x, model=model, variables=variables, key=jax.random.key(0), frozen=config.frozen)[0]
+    )
+    np.testing.assert_allclose(forward(images)[:2], forward(images.at[2:].multiply(5.0))[:2], atol=1e-6)
+    np.testing.assert_allclose(forward(images), jax.jit(model.apply)(variables, images), atol=1e-5)
+
+
+def test_dropout_is_drawn_anew_by_step_and_the_same_again():
+    keys = [jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(step), None)) for step in (0, 1, 0)]
+    assert not np.array_equal(keys[0], keys[1]) and np.array_equal(keys[0], keys[2])
+
+
+def test_validation_counts_only_what_is_masked_in():
+    config = dataclasses.replace(CONFIG, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    class Bright:
+        num_classes = 2
+        apply = staticmethod(
+            lambda variables, images: jnp.stack([0 * images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1)
+        )
+
+    images = np.full((4, 2, 2, 3), 255, np.uint8)
+    batch = {"image": images, "label": np.array([1, 0, 1, 1]), "mask": np.array([True, True, True, False])}
+    sums = jax.jit(lambda batch: state.validation_step({}, batch, config=config, model=Bright()))(batch)
+    losses = np.log1p(np.exp([-1.0, 1.0, -1.0]))
+    np.testing.assert_allclose([sums["count"], sums["correct"], sums["loss"]], [3, 2, losses.sum()], rtol=1e-5)

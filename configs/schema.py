@@ -1,0 +1,250 @@
+"""The fields of a config: every number of a run, checked when the config is made."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Every number of one classification run of `train.classify`.
+
+    Args:
+        name: name of the run, written into the export.
+        data: what `jaxcam.datasets.load` takes: a zip or folder with `train/CLASS/*` and `val/CLASS/*`, a folder that
+            TFDS prepared or a TFDS name; or "synthetic".
+        train_split: of the data.
+        val_split: of the data.
+        workdir: folder of checkpoints and logs.
+        export: `.safetensors` file that the trained network is written to.
+        export_dtype: storage type of its parameters, "float32" or "float16".
+        architecture: name that `jaxcam.models.create` takes.
+        options: its options.
+        init_from: a name or file that `jaxcam.models.load` reads: the parameters to start from; None draws them.
+        frozen: prefixes of parameter paths, "layer1" say, that keep their weights and batch statistics.
+        compute_dtype: "float32" or "bfloat16"; parameters, losses and averages are float32 all the same.
+        image_size: side of the photos in pixels, the size of validation too.
+        mean: mean of each channel of RGB in [0, 1], subtracted from the images.
+        std: deviation of each channel, which divides them.
+        crop_on: where random crops are cut: "device", of photos that all are of `image_size`, or "host", of any.
+        crop_sizes: (first epoch, side in pixels) pairs in order: the side of the training crops from that epoch on.
+        crop_area: smallest and largest part of the photo's area that a crop covers.
+        crop_ratio: largest width to height ratio of a crop, and the smallest's inverse.
+        crop_fraction: part of the resized photo's shorter side that validation keeps.
+        color_jitter: brightness, contrast and saturation are each scaled by U(1 - j, 1 + j).
+        cutmix: probability that a box of an image is cut out of another image.
+        workers: threads that read and decode.
+        epochs: passes over the training photos.
+        batch_size: images in a step over all devices and processes, even.
+        accumulate: steps whose gradients are averaged for one update; a batch in the optimiser's sense is
+            accumulate x batch_size images.
+        loss: "softmax", or "sigmoid" for photos of several classes.
+        label_smoothing: probability that is spread over all classes.
+        auxiliary_weight: of the cross-entropy of a network's auxiliary logits.
+        optimizer: "sgd", "adam" or "adamw".
+        momentum: of SGD.
+        nesterov: whether that is Nesterov's.
+        weight_decay: times the parameters is added to the gradient (adamw: to the update); norms and biases are spared.
+        clip_norm: largest norm of an update's gradient, longer ones are scaled down; 0 leaves all.
+        learning_rate: peak of the schedule.
+        schedule: what follows a linear warm-up from 0: "cosine" down to 0, "multistep" (times `decay_factor` at each of
+            `milestones`), "step" (at every multiple of `decay_every`) or "constant".
+        warmup_epochs: length of the warm-up.
+        milestones: epochs, ascending.
+        decay_every: epochs.
+        decay_factor: above.
+        ema_decay: decay an update of the averaged parameters and batch statistics, which are validated and exported;
+            0 averages nothing and takes the last ones.
+        checkpoint_every: steps between checkpoints, besides one at each epoch's end; 0: none besides.
+        log_every: steps in a window of the log.
+        seed: of parameters, order and augmentation.
+    """
+
+    name: str
+    data: str
+    train_split: str = "train"
+    val_split: str = "val"
+    workdir: str
+    export: str
+    export_dtype: str = "float32"
+    architecture: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    init_from: str | None = None
+    frozen: tuple[str, ...] = ()
+    compute_dtype: str = "float32"
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop_on: str = "device"
+    crop_sizes: Sequence[tuple[int, int]]
+    crop_area: tuple[float, float]
+    crop_ratio: float
+    crop_fraction: float = 1.0
+    color_jitter: float = 0.0
+    cutmix: float = 0.0
+    workers: int = 8
+    epochs: int
+    batch_size: int
+    accumulate: int = 1
+    loss: str = "softmax"
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 1.0
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    learning_rate: float
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
+    decay_every: float = 30.0
+    decay_factor: float = 0.1
+    ema_decay: float = 0.0
+    checkpoint_every: int = 0
+    log_every: int = 100
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Checks what would otherwise fail late or silently.
+
+        Raises:
+            ValueError: a field that is not what it must be.
+        """
+        for fields, holds, expected in _RULES:
+            for field in fields:
+                _require(not hasattr(self, field) or holds(getattr(self, field)), self, field, expected)
+        for field, choices in _CHOICES.items():
+            if hasattr(self, field):
+                _require(getattr(self, field) in choices, self, field, f"one of {', '.join(map(repr, choices))}")
+        low, high = self.crop_area
+        _require(0 < low <= high <= 1, self, "crop_area", "0 < smallest <= largest <= 1")
+        _require(len(self.mean) == len(self.std) == 3, self, "mean", "3 numbers, as of std")
+        rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
+        _require(rising, self, "milestones", "ascending epochs above 0")
+        _require(
+            self.schedule != "multistep" or self.milestones, self, "milestones", "epochs, for schedule='multistep'"
+        )
+        starts = [epoch for epoch, _ in self.crop_sizes]
+        _require(starts[:1] == [0], self, "crop_sizes", "a first pair that begins at epoch 0")
+        _require(starts == sorted(set(starts)), self, "crop_sizes", "pairs in the order of their epochs")
+
+    def view(self, epoch: int) -> int:
+        """The draw of the augmentation that an epoch uses: equal numbers draw the same crops, flips and colours."""
+        return epoch
+
+    def crop_size(self, epoch: int) -> int:
+        """Side in pixels of the training crops in an epoch."""
+        return [size for first, size in self.crop_sizes if first <= epoch][-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fostering(Classification):
+    """A run of `train.foster`: classification + beta * penalty of the Grad-CAM (`jaxcam.fostering.fostering_loss`).
+
+    Args:
+        beta: weight of the penalty; 0 is plain training.
+        layer: of the Grad-CAM; None: the last with spatial extent.
+        term: "entropy" (the paper's), "entropy_softmax", "area" or "dispersion".
+        explain: class of the Grad-CAM: "label" or "predicted".
+    """
+
+    beta: float
+    layer: str | None = None
+    term: str = "entropy"
+    explain: str = "label"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distillation(Classification):
+    """A run of `train.distill`: kd_weight * T^2 KL(teacher || student) + ce_weight * cross-entropy.
+
+    Args:
+        teacher: name or file of the teacher.
+        teacher_kind: "network" (what `jaxcam.models.load` reads), or a black box outside JAX: "onnx" (a file) or
+            "python" (`module:function`, a function of NumPy images).
+        teacher_options: of a black box: the keywords of `jaxcam.blackbox.onnx`.
+        teacher_mean: of a black box: mean of each channel of RGB in [0, 1] that is subtracted from what it gets.
+        teacher_std: of a black box: deviation of each channel, which divides that.
+        teacher_probabilities: of a black box: whether it answers with probabilities, not logits.
+        temperature: T, which divides both logits.
+        kd_weight: of the divergence from the teacher.
+        ce_weight: of the cross-entropy with the labels.
+        answers: of a black box: the folder that its answers are kept in, computed once; say beside the data.
+        views: of a black box: draws of the augmentation of each photo that it is asked about; epoch e trains on draw
+            e mod views.
+    """
+
+    teacher: str
+    teacher_kind: str = "network"
+    teacher_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    teacher_mean: Sequence[float] = (0.0, 0.0, 0.0)
+    teacher_std: Sequence[float] = (1.0, 1.0, 1.0)
+    teacher_probabilities: bool = False
+    temperature: float = 1.0
+    kd_weight: float = 1.0
+    ce_weight: float = 1.0
+    answers: str = ""
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks what would otherwise fail late or silently.
+
+        Raises:
+            ValueError: a field that is not what it must be.
+        """
+        super().__post_init__()
+        _require(self.loss == "softmax", self, "loss", "'softmax': a teacher answers with one class of several")
+        if self.teacher_kind != "network":
+            _require(self.answers, self, "answers", "a folder for the answers of a teacher outside JAX")
+            _require(self.cutmix == 0, self, "cutmix", "0: the answers are of single photos")
+            _require(len(self.crop_sizes) == 1, self, "crop_sizes", "one size, which the answers are for")
+
+    def view(self, epoch: int) -> int:
+        """A black box is asked about `views` draws; any other teacher about a new one in each epoch."""
+        return epoch if self.teacher_kind == "network" else epoch % self.views
+
+
+_CHOICES = {
+    "export_dtype": ("float32", "float16"),
+    "compute_dtype": ("float32", "bfloat16"),
+    "crop_on": ("device", "host"),
+    "loss": ("softmax", "sigmoid"),
+    "optimizer": ("sgd", "adam", "adamw"),
+    "schedule": ("cosine", "multistep", "step", "constant"),
+    "term": ("entropy", "entropy_softmax", "area", "dispersion"),
+    "explain": ("label", "predicted"),
+    "teacher_kind": ("network", "onnx", "python"),
+}
+# (fields, what holds for each, how an error says it); a field that a config lacks is passed over
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("batch_size",), lambda value: value >= 2 and value % 2 == 0, "an even number (CutMix pairs images)"),
+    (("epochs", "accumulate", "log_every", "workers", "image_size", "views"), lambda value: value >= 1, "at least 1"),
+    (("learning_rate", "temperature", "decay_every", "decay_factor"), lambda value: value > 0, "a positive number"),
+    (
+        (
+            "warmup_epochs",
+            "weight_decay",
+            "clip_norm",
+            "checkpoint_every",
+            "color_jitter",
+            "auxiliary_weight",
+            "beta",
+            "kd_weight",
+            "ce_weight",
+            "seed",
+        ),
+        lambda value: value >= 0,
+        "0 or more",
+    ),
+    (("momentum", "label_smoothing", "ema_decay"), lambda value: 0 <= value < 1, "0 or more and below 1"),
+    (("cutmix",), lambda value: 0 <= value <= 1, "a probability"),
+    (("crop_fraction",), lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    (("crop_ratio",), lambda value: value >= 1, "at least 1"),
+    (("frozen",), lambda value: not isinstance(value, str), "a tuple of prefixes"),
+)
+
+
+def _require(holds: Any, config: Classification, field: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{field}: got {getattr(config, field)!r}, expected {expected}")

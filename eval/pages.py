@@ -1,0 +1,165 @@
+"""A report's blocks, and the two forms it is written in: Markdown, and an HTML page that needs no other file."""
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_STYLE = """:root{color-scheme:light}
+body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#212529}
+h1{font-size:1.7rem}h2{margin-top:3rem;border-top:1px solid #dee2e6;padding-top:1rem;font-size:1.3rem}
+table{border-collapse:collapse;display:block;overflow-x:auto;font-size:.82rem;margin:.3rem 0 1.4rem;
+font-variant-numeric:tabular-nums}
+th,td{padding:.16rem .7rem;border-bottom:1px solid #e9ecef;text-align:left;white-space:nowrap}
+th{color:#495057;font-weight:600;border-bottom:1px solid #adb5bd}
+td:first-child,th:first-child{position:sticky;left:0;background:#fff}
+caption{text-align:left;padding:.3rem 0;font-size:.95rem}caption small{color:#868e96}
+.range{color:#868e96}b .range{font-weight:400}
+img{max-width:100%;margin:.6rem 0}code{font-size:.82rem;overflow-wrap:anywhere}
+nav ul{columns:2;padding-left:1.1rem;font-size:.9rem}summary{cursor:pointer;color:#495057}a{color:#0b7285}"""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `code` for a command."""
+
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its interval: the best of its column is bold; `shade` in [0, 1] colours it on the page."""
+
+    mean: str
+    rest: str = ""
+    best: bool = False
+    shade: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are printed, below a title and a remark on it."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    title: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or JPEG in the report's folder."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are shown when they are asked for."""
+
+    title: str
+    blocks: tuple[Text | Table | Picture, ...]
+
+
+Block = Heading | Text | Table | Picture | Folded
+
+
+# Markdown -------------------------------------------------------------
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """The report as Markdown; pictures by their file names."""
+    return "\n\n".join(["# Report", *map(_markdown, blocks)]) + "\n"
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return f"## {text}"
+        case Text(text, code):
+            return f"```\n{text}\n```" if code else text
+        case Picture(name, title):
+            return f"![{title}]({name})"
+        case Folded(title, blocks):
+            inner = "\n\n".join(map(_markdown, blocks))
+            return f"<details><summary>{html.escape(title)}</summary>\n\n{inner}\n\n</details>"
+        case Table():
+            return "\n".join(_markdown_lines(block))
+
+
+def _markdown_lines(table: Table) -> Iterator[str]:
+    if table.title:
+        yield f"**{table.title}**{f' ({table.remark})' if table.remark else ''}\n"
+    yield f"| {' | '.join(table.header)} |"
+    yield "|" + "---|" * len(table.header)
+    for row in table.rows:
+        yield f"| {' | '.join(map(_markdown_cell, row))} |"
+
+
+def _markdown_cell(cell: str | Cell) -> str:
+    if isinstance(cell, str):
+        return cell.replace("|", "\\|")
+    mean = f"**{cell.mean}**" if cell.best else cell.mean
+    return f"{mean} {cell.rest}".rstrip()
+
+
+# HTML -----------------------------------------------------------------
+
+
+def page_of(blocks: Sequence[Block], folder: Path) -> str:
+    """The report as one HTML page, with the pictures of `folder` inside."""
+    titles = [block.text for block in blocks if isinstance(block, Heading)]
+    links = "".join(f'<li><a href="#s{i}">{html.escape(title)}</a></li>' for i, title in enumerate(titles))
+    sections = iter(range(len(titles)))
+    body = "\n".join(_html(block, folder, sections) for block in blocks)
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>jaxcam report</title>'
+    start = f"<h1>Report</h1>\n<nav><ul>{links}</ul></nav>"
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n'
+        f"<body>{start}\n{body}\n</body></html>\n"
+    )
+
+
+def _html(block: Block, folder: Path, sections: Iterator[int]) -> str:
+    match block:
+        case Heading(text):
+            return f'<h2 id="s{next(sections)}">{html.escape(text)}</h2>'
+        case Text(text, code):
+            return f"<p>{'<code>' if code else ''}{html.escape(text)}{'</code>' if code else ''}</p>"
+        case Picture(name, title):
+            data = base64.b64encode((folder / name).read_bytes()).decode()
+            kind = Path(name).suffix[1:].replace("jpg", "jpeg")
+            return f'<p><img alt="{html.escape(title)}" src="data:image/{kind};base64,{data}"></p>'
+        case Folded(title, blocks):
+            inner = "\n".join(_html(each, folder, sections) for each in blocks)
+            return f"<details><summary>{html.escape(title)}</summary>\n{inner}\n</details>"
+        case Table():
+            return _html_table(block)
+
+
+def _html_table(table: Table) -> str:
+    remark = f" <small>{html.escape(table.remark)}</small>" if table.remark else ""
+    caption = f"<caption><b>{html.escape(table.title)}</b>{remark}</caption>" if table.title else ""
+    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
+    rows = ("".join(map(_html_cell, row)) for row in table.rows)
+    lines = "\n".join(f"<tr>{line}</tr>" for line in (header, *rows))
+    return f"<table>{caption}\n{lines}\n</table>"
+
+
+def _html_cell(cell: str | Cell) -> str:
+    if isinstance(cell, str):
+        return f"<td>{html.escape(cell)}</td>"
+    colour = "" if cell.shade is None else f' style="background:rgba(32,136,158,{0.28 * cell.shade:.2f})"'
+    mean = f"<b>{html.escape(cell.mean)}</b>" if cell.best else html.escape(cell.mean)
+    rest = f' <span class="range">{html.escape(cell.rest)}</span>' if cell.rest else ""
+    return f"<td{colour}>{mean}{rest}</td>"

@@ -1,0 +1,93 @@
+"""What a run is asked to do, and the folder that it claims."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+from eval import data as datasets
+from eval.record import write_json
+
+_FILE = "settings.json"
+BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
+# What does not change a method's values.
+_FREE = frozenset({"output", "root", "methods", "batch", "chunk", "distributed"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run explains.
+
+    Args:
+        output: folder of the run.
+        model: squeezenet, cifar10_resnet20, cifar10_resnet56, tiny20 (bundled), or another that jaxcam.models loads.
+        data: tiny20, imagenet100, cifar10_test1000, skimage; a folder or zip of photos; a folder that TFDS prepared, or
+            a TFDS name such as voc/2012.
+        split: of the data, such as validation or test[:50%]; none means tiny20's validation photos, and all photos of
+            any other set.
+        explainer: another network whose maps are measured on `model`: a student that was distilled from it.
+        methods: names of the table in eval/methods.py.
+        options: of methods, as METHOD.OPTION=VALUE: rise.num_masks=500.
+        layers: layers to explain; none means the ends of the model's stages.
+        n: photos, drawn by seed.
+        seed: of the draw and of the bootstrap.
+        batch: photos a device at a time.
+        target: the explained class: the predicted one or the photo's own.
+        root: folder of the named data sets and nets.
+        distributed: whether this is one of several processes, which share the photos and the folder `output`. On
+            clusters that JAX knows they find each other; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+            JAX_PROCESS_ID.
+    """
+
+    output: Path
+    model: str = "tiny20"
+    data: str = "tiny20"
+    split: str = ""
+    explainer: str = ""
+    methods: tuple[str, ...] = ("grad_cam", "grad_cam_plus_plus", "relevance_cam", "noise", "centre")
+    options: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    seed: int = 0
+    batch: int = 16
+    target: Literal["predicted", "label"] = "predicted"
+    root: Path = datasets.SHARED
+    distributed: bool = False
+
+
+def plain(settings: Any, protocol: str) -> dict[str, Any]:
+    """Settings, of a dataclass, as JSON holds them, with the protocol's name."""
+    return {"protocol": protocol, **json.loads(json.dumps(dataclasses.asdict(settings), default=str))}
+
+
+def check_folder(settings: Any, protocol: str) -> None:
+    """Whether `settings.output` is a folder without a run, or one of a run with the same settings (methods may differ).
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    path, ours = settings.output / _FILE, plain(settings, protocol)
+    if not path.exists():
+        return
+    # A setting that did not exist then had the value that is its default now, unless its field says otherwise.
+    usual = {field.name: field.metadata.get(BEFORE, field.default) for field in dataclasses.fields(settings)}
+    theirs = {**usual, **json.loads(path.read_text())}
+    different = [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
+    if different:
+        described = ", ".join(f"{key} {theirs[key]!r} there, {ours[key]!r} here" for key in different)
+        raise ValueError(f"output: {settings.output} holds another run: {described}")
+
+
+def claim(settings: Any, protocol: str) -> None:
+    """Takes the folder `settings.output`; process 0 does it for all.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    check_folder(settings, protocol)
+    if jax.process_index() == 0:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        write_json(settings.output / _FILE, plain(settings, protocol))

@@ -1,0 +1,178 @@
+"""What each metric costs, as a multiple of the forward passes that it needs.
+
+    python -m eval.throughput --model tiny20 --batch 16
+
+A metric of n forward passes is compared with a program of n passes, a metric of none with one pass. Both are timed in
+turn, round after round, in one process, and the median over rounds of their ratios is shown. On CPUs the time is that
+of the processor, which other work on the machine hardly changes; else it is the clock's. Photos and maps are random: no
+metric's cost depends on them.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+import jaxcam
+from eval import data, models
+from jaxcam import maps, metrics
+
+_FEW = 4
+Batch = Mapping[str, jax.Array]
+
+
+class Metric(NamedTuple):
+    """`measure(forward, batch) -> arrays`, and the forward passes that it cannot do without."""
+
+    measure: Callable[[Callable, Batch], Any]
+    passes: int
+
+
+class Cost(NamedTuple):
+    """Forward passes needed, time as their multiple, and seconds a batch."""
+
+    passes: int
+    multiple: float
+    seconds: float
+
+
+def _model(metric: Callable, passes: int, **options: Any) -> Metric:
+    call = lambda f, b: metric(f, b["image"], b["saliency"], b["target"], **options)
+    return Metric(call, passes)
+
+
+def _boxes(metric: Callable, **options: Any) -> Metric:
+    return Metric(lambda _, b: metric(b["saliency"], b["boxes"], **options), 0)
+
+
+def _map(metric: Callable) -> Metric:
+    return Metric(lambda _, b: metric(b["saliency"]), 0)
+
+
+def _pair(metric: Callable, **options: Any) -> Metric:
+    return Metric(lambda _, b: metric(b["saliency"], b["other"], **options), 0)
+
+
+METRICS: dict[str, Metric] = {
+    "average_drop": _model(metrics.average_drop, 2),
+    "average_drop, half": _model(metrics.average_drop, 2, top=0.5),
+    "average_increase": _model(metrics.average_increase, 2),
+    "deletion, 28 steps": _model(metrics.deletion, 29),
+    "insertion, 28 steps": _model(metrics.insertion, 29),
+    "deletion, 100 steps": _model(metrics.deletion, 101, step=0.01),
+    "insertion, 100 steps": _model(metrics.insertion, 101, step=0.01, baseline=0.0),
+    # Two passes of the network, of which each explanation needs one, and the two backward passes above the last layer.
+    "adcc of Grad-CAM": Metric(lambda f, b: metrics.adcc(f, b["image"], jaxcam.grad_cam, b["target"]), 2),
+    "mask_iou": _boxes(metrics.mask_iou),
+    "loc": _boxes(metrics.loc),
+    "pointing_game": _boxes(metrics.pointing_game),
+    "energy_in_box": _boxes(metrics.energy_in_box),
+    "box_from_map": _map(metrics.box_from_map),
+    "entropy": _map(metrics.entropy),
+    "area": _map(metrics.area),
+    "dispersion": _map(metrics.dispersion),
+    "spearman": _pair(metrics.spearman),
+    "ssim": _pair(metrics.ssim),
+    "hog": _pair(metrics.hog_similarity),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Args:
+        model: as for the protocols.
+        metrics: names of this module's table.
+        batch: photos at once.
+        rounds: how often each is timed.
+        root: folder of the named nets.
+    """
+
+    model: str = "tiny20"
+    metrics: tuple[str, ...] = tuple(METRICS)
+    batch: int = 16
+    rounds: int = 9
+    root: Path = data.SHARED
+
+
+def measure(settings: Settings) -> dict[str, Cost]:
+    """Costs by metric.
+
+    Raises:
+        FileNotFoundError: no such model.
+        ValueError: an unknown metric.
+    """
+    if unknown := [name for name in settings.metrics if name not in METRICS]:
+        raise ValueError(f"metrics: got {', '.join(unknown)}, expected any of {', '.join(METRICS)}")
+    network = models.load(settings.model, settings.root)
+    batch = _batch(network.size, settings.batch)
+    chosen = {name: METRICS[name] for name in settings.metrics}
+    programs: dict[str | int, Callable] = {n: _passes(network, n) for n in {max(m.passes, 1) for m in chosen.values()}}
+    for name, metric in chosen.items():
+        programs[name] = jax.jit(lambda p, b, m=metric.measure: m(partial(network.apply, p), b))
+    compiled = {name: program.lower(network.params, batch).compile() for name, program in programs.items()}
+    times: dict[str | int, list[float]] = {name: [] for name in compiled}
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    for _ in range(settings.rounds + 1):  # the first is to warm up
+        for name, program in compiled.items():
+            start = clock()
+            jax.block_until_ready(program(network.params, batch))
+            times[name].append(clock() - start)
+    return {name: _cost(metric, times[name][1:], times[max(metric.passes, 1)][1:]) for name, metric in chosen.items()}
+
+
+def _passes(network: models.Network, count: int) -> Callable:
+    """`count` forward passes over a batch: in a loop if they are many, as metrics do it."""
+
+    def run(params: Any, batch: Batch) -> Any:
+        # Each pass gets other images, or the compiler would do one and no more.
+        once = lambda shift: network.apply(params, batch["image"] + shift)
+        shifts = 1e-3 * jnp.arange(count)
+        return jax.lax.map(once, shifts) if count > _FEW else [once(shift) for shift in shifts]
+
+    return jax.jit(run)
+
+
+def _cost(metric: Metric, seconds: list[float], passes: list[float]) -> Cost:
+    ratios = [a / b for a, b in zip(seconds, passes, strict=True)]
+    return Cost(metric.passes, statistics.median(ratios), statistics.median(seconds))
+
+
+def _batch(size: int, count: int) -> Batch:
+    keys = jax.random.split(jax.random.key(0), 4)
+    draw = lambda key: maps.resize(jax.random.normal(key, (count, 8, 8)), (size, size))
+    corner = jnp.array([size // 4, size // 4, size // 2, size // 2], jnp.float32)
+    return {
+        "image": jax.random.normal(keys[0], (count, size, size, 3)),
+        "saliency": draw(keys[1]),
+        "other": draw(keys[2]),
+        "boxes": jnp.broadcast_to(corner, (count, 1, 4)),
+        "target": jnp.zeros(count, jnp.int32),
+    }
+
+
+def table(costs: Mapping[str, Cost], batch: int) -> str:
+    """The costs as a Markdown table."""
+    lines = ["| metric | forward passes needed | time, as their multiple | ms a photo |", "|---|---|---|---|"]
+    for name, cost in costs.items():
+        needed = str(cost.passes) if cost.passes else "none; compared with 1"
+        lines.append(f"| {name} | {needed} | {cost.multiple:.3f} | {1e3 * cost.seconds / batch:.2f} |")
+    return "\n".join(lines)
+
+
+def main(settings: Settings) -> None:
+    """Prints what metrics cost."""
+    print(f"{settings.model}, batch {settings.batch}, {jax.devices()[0].device_kind}, {settings.rounds} rounds\n")
+    print(table(measure(settings), settings.batch))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,40 @@
+"""The table of costs: every metric runs, and is compared with as many passes as it makes."""
+
+import jax
+import numpy as np
+import pytest
+
+from eval import throughput
+from eval.throughput import METRICS, Settings
+
+
+def test_a_row_for_each_metric(network, capsys):
+    names = ("average_drop, half", "energy_in_box", "ssim")
+    throughput.main(Settings("tiny", names, batch=2, rounds=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == list(names)
+    cost = throughput.measure(Settings("tiny", names[:1], batch=2, rounds=2))[names[0]]
+    assert cost.passes == 2
+    assert cost.seconds > 0
+    assert 0.1 < cost.multiple < 100
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.passes and "adcc" not in name])
+def test_metrics_make_the_passes_that_they_are_said_to_need(name):
+    """Images that enter the network, in the games first once and then in a loop."""
+    entered, weights = [], np.ones((64 * 64 * 3, 8), np.float32)
+
+    def forward(x):
+        entered.append(len(x) // 2)
+        return x.reshape(len(x), -1) @ weights
+
+    program = jax.make_jaxpr(lambda batch: METRICS[name].measure(forward, batch))(throughput._batch(64, 2))
+    if "steps" in name:
+        (loop,) = (equation for equation in program.jaxpr.eqns if equation.primitive.name == "scan")
+        entered[1] *= loop.params["length"]
+    assert sum(entered) == METRICS[name].passes
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="metrics: got speed, expected any of average_drop"):
+        throughput.measure(Settings(metrics=("speed",)))

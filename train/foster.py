@@ -1,0 +1,53 @@
+"""Trains for sharp CAMs: `python -m train.foster --config configs/tiny20_foster.py [--set beta=1.0 ...] [--resume]`.
+
+The loss is cross-entropy + beta * entropy of the Grad-CAM (`jaxcam.fostering.fostering_loss`); options are those of
+`train.classify`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from configs import Fostering
+from jaxcam.fostering import fostering_loss
+from train import objectives, parallel, program
+
+
+def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objective:
+    """Cross-entropy + beta * penalty of the class's Grad-CAM, and the auxiliary logits' cross-entropy.
+
+    Args:
+        config: its beta, layer, term and explain.
+        classes: names, not used.
+
+    Raises:
+        ValueError: smoothed labels of several classes, of which one cannot say which are present.
+    """
+    del classes
+    several = config.loss == "sigmoid"
+    if several and config.label_smoothing:
+        raise ValueError(f"label_smoothing: got {config.label_smoothing}, expected 0 with loss='sigmoid'")
+    options = {"layer": config.layer, "beta": config.beta, "term": config.term, "explain": config.explain}
+
+    def loss(forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]) -> Any:
+        del batch
+        labels = targets > 0 if several else targets
+        value, seen = fostering_loss(forward, images, labels, **options, has_aux=True, axis_name=parallel.AXIS)
+        metrics = {
+            "accuracy": objectives.accuracy(seen.logits, targets),
+            "classification": seen.classification,
+            "penalty": seen.penalty,
+        }
+        return value + objectives.auxiliary(config, seen.aux, targets), (seen.aux, metrics)
+
+    return objectives.Objective(loss)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    program.main("train.foster", __doc__.splitlines()[0], fostering, Fostering, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What a run says while it trains: CSV files, TensorBoard, lines on the terminal and a final report."""
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+import jaxcam
+from configs import Classification
+
+Row = dict[str, Any]
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_KEEPING = ("step", "epoch", "steps", "crop", "learning_rate", "seconds", "images_per_s")  # no metrics
+
+
+class Table:
+    """A CSV file that grows by rows, each of which has the step after which it was written."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Goes on with the rows up to `step`; later ones, of a run that was stopped, are cut off."""
+        self.path, self.rows = path, [row for row in _read(path) if row["step"] <= step]
+        if path.exists():
+            _write(path, self.rows)
+
+    def add(self, row: Row) -> None:
+        """Appends a row; the file holds it when this returns."""
+        self.rows.append(row)
+        if len(self.rows) == 1:
+            _write(self.path, self.rows)
+            return
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.rows[0]).writerow(row)
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A killed process may have left its last line unfinished.
+    return [{key: _number(value) for key, value in row.items()} for row in rows if all(row.values())]
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    """Replaces the file at once."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    os.replace(part, path)
+
+
+class Logs:
+    """The logs of one run in its workdir: `steps.csv`, `epochs.csv`, `tensorboard/` and `report.json`.
+
+    In a run of several processes only the first one's are written.
+    """
+
+    def __init__(self, config: Classification, step: int) -> None:
+        """Goes on with what was logged up to `step`."""
+        self.config, self.began, self.writes = config, time.perf_counter(), jax.process_index() == 0
+        self.folder = Path(config.workdir)
+        if self.writes:
+            from tensorboardX import SummaryWriter  # slow to import, and needed only here
+
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.steps, self.epochs = (Table(self.folder / f"{name}.csv", step) for name in ("steps", "epochs"))
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+
+    def line(self, text: str) -> None:
+        """A line of its own beside the progress bar."""
+        if self.writes:
+            tqdm.write(text)
+            sys.stdout.flush()
+
+    def window(self, row: Row) -> None:
+        """A line, a row and a point on each curve for a window of steps: `step`, `epoch`, `steps`, `seconds`, ..."""
+        if self.writes:
+            self._add(self.steps, {**row, "images_per_s": self._speed([row])}, "train")
+
+    def epoch(self, row: Row) -> None:
+        """The same for an epoch, to whose row the means over its windows are added."""
+        if self.writes:
+            windows = [window for window in self.steps.rows if window["epoch"] == row["epoch"]]
+            self._add(self.epochs, {**row, **_means(windows), "images_per_s": self._speed(windows)}, "epoch")
+
+    def _speed(self, windows: Sequence[Row]) -> float:
+        steps, seconds = (sum(window[key] for window in windows) for key in ("steps", "seconds"))
+        return steps * self.config.batch_size / seconds
+
+    def _add(self, table: Table, row: Row, tag: str) -> None:
+        table.add(row)
+        for key in row.keys() - {"step", "epoch", "steps"}:
+            self.board.add_scalar(f"{tag}/{key}", row[key], row["step"])
+        self.board.flush()
+        self.line(
+            " ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+            )
+        )
+
+    def report(self, results: Row) -> None:
+        """Writes `report.json`: command, config, versions, devices, results, the last epoch's row and durations."""
+        if not self.writes:
+            return
+        trained = sum(row["seconds"] for row in self.steps.rows)
+        said = {
+            "command": shlex.join(sys.argv),
+            "config": dataclasses.asdict(self.config),
+            "python": platform.python_version(),
+            "versions": {"jaxcam": jaxcam.__version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
+            "processes": jax.process_count(),
+            "results": results,
+            "last_epoch": self.epochs.rows[-1] if self.epochs.rows else {},
+            "training_seconds": trained,  # of all the sittings that the logs tell of, without validation
+            "wall_seconds": time.perf_counter() - self.began,  # of this one
+        }
+        part = self.folder / ".report.json.part"
+        part.write_text(json.dumps(said, indent=2) + "\n")
+        os.replace(part, self.folder / "report.json")
+
+    def close(self) -> None:
+        """Ends what is still being written."""
+        if self.writes:
+            self.board.close()
+
+
+def _means(windows: Sequence[Row]) -> Row:
+    """Means of the metrics over the steps of the windows, and the sum of their seconds."""
+    steps = sum(window["steps"] for window in windows)
+    metrics = [key for key in windows[0] if key not in _KEEPING]
+    means = {key: sum(window["steps"] * window[key] for window in windows) / steps for key in metrics}
+    return {**means, "seconds": sum(window["seconds"] for window in windows)}

@@ -1,0 +1,247 @@
+"""The loop that all programs share: steps, validation, logs and checkpoints of one run."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from configs import Classification
+from jaxcam import datasets, models
+from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
+from train.logs import Logs
+from train.optimizer import optimizer, schedule
+from train.state import State, Variables, create, train_step, validation_step
+
+_AHEAD = 2  # steps that are queued before the loop waits; more could hold every thread of a small host
+
+
+def fit(
+    config: Classification,
+    factory: objectives.Factory = objectives.classification,
+    resume: bool = False,
+    devices: list[jax.Device] | None = None,
+) -> State:
+    """Trains from the start or from the latest checkpoint, exports the averaged network and returns the last state.
+
+    In a run of several processes (`parallel.initialize`) each calls this with the same arguments, on the same files.
+
+    Args:
+        config: every number.
+        factory: config and classes -> what is minimised.
+        resume: go on from the latest checkpoint in the workdir, as if the run had not been stopped.
+        devices: of this process, which must then be the only one; None: all.
+
+    Raises:
+        FileExistsError: the workdir holds checkpoints and `resume` is not set.
+        FileNotFoundError: no checkpoint to resume from, or no data.
+        FloatingPointError: a loss or a parameter is not finite; step and last good checkpoint are named.
+    """
+    with closing(Run(config, factory, devices)) as run:
+        state = run.train(*run.begin(resume))
+        run.finish(state)
+    return state
+
+
+def data(config: Classification, split: str) -> datasets.Dataset:
+    """The photos of a split of the config's data: "train" or "val"."""
+    if config.data == "synthetic":
+        return synthetic.load(config, split)
+    name = config.train_split if split == "train" else config.val_split
+    return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
+
+
+class Run:
+    """What stays fixed while a network trains, and its logs."""
+
+    def __init__(
+        self,
+        config: Classification,
+        factory: objectives.Factory = objectives.classification,
+        devices: list[jax.Device] | None = None,
+    ) -> None:
+        """Loads the data and makes the network; nothing is placed on the devices yet."""
+        self.config, self.devices = config, devices
+        self.photos, self.validation = data(config, "train"), data(config, "val")
+        self.steps = pipeline.steps_per_epoch(self.photos, config)
+        self.model = initial.network(config, len(self.photos.classes), parallel.AXIS)
+        self.tx, self.rate = optimizer(config, self.steps), schedule(config, self.steps)
+        self.objective = factory(config, self.photos.classes)
+        self.checkpoints = checkpoint.manager(config.workdir)
+        self.validate = validator(config, self.model, devices)
+        self.logs: Logs | None = None  # from `begin` on
+        self._steps: dict[int, Callable] = {}
+
+    def begin(self, resume: bool) -> tuple[State, int]:
+        """The state to go on from, on the devices, and the steps that it has seen.
+
+        Raises:
+            FileExistsError: the workdir holds checkpoints and `resume` is not set.
+            FileNotFoundError: there is no checkpoint to resume from.
+        """
+        drawn, said = initial.variables(self.config, self.model)
+        state = parallel.replicate(create(self.config, drawn, self.tx), self.devices)
+        step = 0
+        if resume:
+            state, step = checkpoint.restore(self.checkpoints, state)
+            said = f"resumed after step {step}"
+        elif self.checkpoints.latest_step() is not None:
+            raise FileExistsError(f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another")
+        self.logs = Logs(self.config, step)
+        self.logs.line(said)
+        return state, step
+
+    def train(self, state: State, first: int) -> State:
+        """All steps from `first` on.
+
+        Raises:
+            FloatingPointError: a loss or a parameter is not finite; looked at where a window of the log ends.
+        """
+        total, window = self.config.epochs * self.steps, _Window(first)
+        constants, batches = parallel.replicate(self.objective.constants, self.devices), self._batches(first)
+        hidden = None if self.logs.writes else True  # None: where there is no terminal
+        with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
+            for step in range(first + 1, total + 1):
+                state, metrics = self._step((step - 1) // self.steps)(state, next(batches), constants)
+                window.add(metrics)
+                bar.update()
+                if self._ends_window(step):
+                    self._end_window(state, step, window)
+                    window = _Window(step)
+        return state
+
+    def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        host = pipeline.batches(self.photos, self.config, first_step=first, **share)
+        return pipeline.prefetch(map(self.objective.prepare, host), partial(parallel.place, devices=self.devices))
+
+    def _step(self, epoch: int) -> Callable:
+        """The mapped step for the crops of an epoch, made once for each size."""
+        size = self.config.crop_size(epoch)
+        if size not in self._steps:
+            fixed = {"config": self.config, "model": self.model, "tx": self.tx, "loss": self.objective.loss}
+            step = partial(train_step, **fixed, crop_size=size, axis_name=parallel.AXIS)
+            self._steps[size] = parallel.pmap_step(step, self.devices)
+        return self._steps[size]
+
+    def _ends_window(self, step: int) -> bool:
+        return self._ends_epoch(step) or step % self.config.log_every == 0 or self._saves(step)
+
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self.steps == 0
+
+    def _saves(self, step: int) -> bool:
+        every = self.config.checkpoint_every
+        return self._ends_epoch(step) or (every > 0 and step % every == 0)
+
+    def _end_window(self, state: State, step: int, window: "_Window") -> None:
+        """Logs it; at an epoch's end also validates; saves if it is time."""
+        self._log_window(window)
+        if not self._saves(step):
+            return
+        if not bool(_finite(state)):
+            raise FloatingPointError(
+                self._stopped(f"parameters: got NaN or infinite ones after step {step}, expected finite ones")
+            )
+        metrics = None
+        if self._ends_epoch(step):
+            metrics = self.validate(state.averaged, self.validation)
+            self.logs.epoch({"step": step, "epoch": step // self.steps, **metrics})
+        checkpoint.save(self.checkpoints, state, step, metrics)
+
+    def _log_window(self, window: "_Window") -> None:
+        means, bad = window.close()
+        if bad:
+            raise FloatingPointError(self._stopped(f"loss: got {bad[1]} in step {bad[0]}, expected a finite number"))
+        step, epoch = window.last, (window.last - 1) // self.steps
+        keeping = {"step": step, "epoch": epoch + 1, "steps": len(window.metrics), "crop": self.config.crop_size(epoch)}
+        rate = float(self.rate((step - 1) // self.config.accumulate))
+        self.logs.window({**keeping, "learning_rate": rate, **means, "seconds": window.seconds})
+
+    def _stopped(self, why: str) -> str:
+        self.checkpoints.wait_until_finished()
+        last, where = self.checkpoints.latest_step(), self.checkpoints.directory
+        return f"{why}; last good checkpoint: {f'step {last} in {where}' if last is not None else 'none'}"
+
+    def finish(self, state: State) -> None:
+        """Exports the averaged variables, always: no choice by validation accuracy; then validates the written file."""
+        metrics = self.validate(state.averaged, self.validation)
+        notes = {"steps": int(state.step), **metrics}
+        if self.logs.writes:
+            checkpoint.export(self.config, jax.device_get(state.averaged), self.photos.classes, notes)
+        parallel.wait_for_all("exported")
+        exported = evaluate(self.config, self.validation, self.devices)
+        self.logs.report({**notes, "exported_accuracy": exported})
+
+    def close(self) -> None:
+        """Ends what is still being written, also when the training was stopped."""
+        self.checkpoints.close()
+        if self.logs:
+            self.logs.close()
+
+
+class _Window:
+    """Steps between two lines of the log. Metrics stay on the devices until it is closed."""
+
+    def __init__(self, last: int) -> None:
+        self.first, self.last, self.metrics, self.began = last + 1, last, [], time.perf_counter()
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        self.metrics.append(metrics)
+        self.last += 1
+        if len(self.metrics) > _AHEAD:
+            jax.block_until_ready(self.metrics[-1 - _AHEAD])
+
+    def close(self) -> tuple[dict[str, float], tuple[int, float] | None]:
+        """Means over the steps; and the first step whose loss is not finite, with that."""
+        metrics = jax.device_get(self.metrics)
+        self.seconds = time.perf_counter() - self.began
+        bad = [(self.first + i, float(each["loss"])) for i, each in enumerate(metrics) if not np.isfinite(each["loss"])]
+        means = {key: float(np.mean([each[key] for each in metrics], dtype=np.float64)) for key in metrics[0]}
+        return means, bad[0] if bad else None
+
+
+@jax.jit
+def _finite(state: State) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, state.ema))]).all()
+
+
+def validator(
+    config: Classification, model: nn.Module, devices: list[jax.Device] | None = None
+) -> Callable[[Variables, datasets.Dataset], dict[str, float]]:
+    """A function of replicated variables and photos: `val_accuracy` and `val_loss`, of all processes together.
+
+    Args:
+        config: the run's; the loss is without smoothing.
+        model: whose variables they are.
+        devices: of this process, which must then be the only one; None: all.
+    """
+    step = partial(validation_step, config=config, model=model, axis_name=parallel.AXIS)
+    mapped = parallel.pmap_step(step, devices, donate=False)
+
+    def validate(variables: Variables, photos: datasets.Dataset) -> dict[str, float]:
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        batches = pipeline.validation_batches(photos, config, config.batch_size, **share)
+        placed = pipeline.prefetch(batches, partial(parallel.place, devices=devices))
+        each = [jax.device_get(mapped(variables, batch, None)) for batch in placed]
+        sums = {key: sum(float(sums[key]) for sums in each) for key in each[0]}
+        return {"val_accuracy": sums["correct"] / sums["count"], "val_loss": sums["loss"] / sums["count"]}
+
+    return validate
+
+
+def evaluate(config: Classification, photos: datasets.Dataset, devices: list[jax.Device] | None = None) -> float:
+    """Prints and returns the accuracy of the exported file."""
+    model, variables = models.load(config.export)
+    share = validator(config, model, devices)(parallel.replicate(variables, devices), photos)["val_accuracy"]
+    if jax.process_index() == 0:
+        size = Path(config.export).stat().st_size / 1e6
+        said = f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} validation photos"
+        print(said, flush=True)
+    return share

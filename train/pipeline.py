@@ -1,0 +1,305 @@
+"""From a data set to batches on the devices, through Grain: `python -m train.pipeline --config configs/tiny20.py`.
+
+The order is fixed by seed and epoch, a crop by seed, epoch and index: a batch is the same on any number of processes
+and threads, and after a resume. The command prints how many images a second this machine feeds.
+"""
+
+import argparse
+import collections
+import dataclasses
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+import configs
+from configs import Classification
+from jaxcam.datasets import UNKNOWN, Dataset, Record, decode, load, open_image
+
+Batch = dict[str, np.ndarray]
+TRIES = 10  # crops that are drawn before the largest one in the middle is taken
+
+
+def steps_per_epoch(dataset: Dataset, config: Classification) -> int:
+    """Complete batches in the photos.
+
+    Raises:
+        ValueError: there is none.
+    """
+    steps = len(dataset) // config.batch_size
+    if not steps:
+        raise ValueError(f"batch_size: got {config.batch_size}, expected at most the {len(dataset)} photos")
+    return steps
+
+
+def batches(
+    dataset: Dataset,
+    config: Classification,
+    *,
+    first_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """This process's share of the batches of all epochs, from a step on; prefetched by `config.workers` threads.
+
+    Args:
+        dataset: the photos. With `config.crop_on` "device" all are of `config.image_size` and stay whole; with "host"
+            they are of any size and come cropped at random, flipped and resized to it.
+        config: its seed, batch_size (of all processes), epochs, image_size, crop_on, crop_area, crop_ratio, workers.
+        first_step: steps that are left out, counted over all epochs.
+        process_index: which contiguous part of each batch is this process's.
+        process_count: how many processes there are.
+
+    Returns:
+        `image` uint8 `[b, H, W, 3]`; `label` int32 `[b]`, or float32 `[b, N]` of a multi-label set; and `key` uint32
+        `[b, 3]`: seed, view (`config.view` of the epoch: the epoch itself, unless the config says otherwise) and index
+        of each photo, from which the augmentation on the device is drawn.
+
+    Raises:
+        ValueError: a batch that the photos do not fill or the processes cannot share, or photos of another size.
+    """
+    import grain
+
+    steps, share = steps_per_epoch(dataset, config), _share(config.batch_size, process_index, process_count)
+    example = partial(_example, dataset, config, share, steps)
+    example(0)  # so that photos of a wrong size are an error here and not in a thread
+    size = len(share)
+    numbers = grain.MapDataset.range(first_step * size, config.epochs * steps * size)
+    return iter(numbers.map(example).batch(size, drop_remainder=True).to_iter_dataset(_threads(config)))
+
+
+def _threads(config: Classification) -> Any:
+    """Each thread makes one batch at a time, and one more may be ready."""
+    import grain
+
+    return grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.workers + 1)
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> range:
+    """The places in a batch that are a process's."""
+    if batch_size % process_count:
+        raise ValueError(f"batch_size: got {batch_size}, expected a multiple of the {process_count} processes")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index: got {process_index}, expected 0 to {process_count - 1}")
+    size = batch_size // process_count
+    return range(process_index * size, (process_index + 1) * size)
+
+
+def _example(dataset: Dataset, config: Classification, share: range, steps: int, number: int) -> Batch:
+    """The photo that is `number`-th in what a process sees of all epochs."""
+    step, place = divmod(number, len(share))
+    epoch, step = divmod(step, steps)
+    index = int(_order(config.seed, epoch, len(dataset))[step * config.batch_size + share[place]])
+    return photo(dataset, config, config.view(epoch), index)
+
+
+def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Batch:
+    """One entry of a batch of `batches`: a photo, its label and its key.
+
+    Args:
+        dataset: the photos.
+        config: as of `batches`.
+        view: the draw of the augmentation.
+        index: of the photo.
+
+    Returns:
+        `image`, `label` and `key`, without the leading axis.
+
+    Raises:
+        ValueError: a photo of another size or of unknown class.
+    """
+    record, key = dataset[index], (config.seed, view, index)
+    image = _whole(record, config) if config.crop_on == "device" else random_crop(record, config, key)
+    label = _label(record)
+    if (label == UNKNOWN).any():
+        raise ValueError(f"label: {record.id} is of unknown class, expected one")
+    return {"image": image, "label": label, "key": np.array(key, np.uint32)}
+
+
+def _label(record: Record) -> np.ndarray:
+    label = np.asarray(record.label)
+    return label.astype(np.int32 if label.ndim == 0 else np.float32)
+
+
+@lru_cache(maxsize=2)  # threads work on two epochs at most at a time
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(length)
+
+
+def _whole(record: Record, config: Classification) -> np.ndarray:
+    image = decode(record)
+    size = (config.image_size, config.image_size)
+    if image.shape[:2] != size:
+        got = f"image_size: got a photo of {image.shape[1::-1]} pixels, expected {size}"
+        raise ValueError(f"{got} with crop_on='device'; crop_on='host' takes any size")
+    return image
+
+
+def random_crop(record: Record, config: Classification, key: tuple[int, int, int]) -> np.ndarray:
+    """A crop of random area, ratio and place, resized with antialiasing, flipped left to right half of the time.
+
+    Args:
+        record: a photo of any size.
+        config: its crop_area (parts of the photo's), crop_ratio (of width to height, or its inverse) and image_size.
+        key: seed, epoch and index, from which all is drawn.
+
+    Returns:
+        uint8 `[image_size, image_size, 3]`.
+
+    Raises:
+        ValueError: no picture.
+
+    References:
+        Szegedy et al. 2015, Going deeper with convolutions, section 6.
+    """
+    random, size = np.random.default_rng(key), config.image_size
+    whole = open_image(record).size
+    left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
+    # Decoded no finer than the crop needs.
+    pixels = decode(record, (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height)))
+    scale = np.tile(pixels.shape[1::-1], 2) / np.tile(whole, 2)
+    box = tuple(scale * (left, top, left + width, top + height))
+    crop = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
+    return np.ascontiguousarray(crop[:, ::-1]) if random.random() < 0.5 else crop
+
+
+def crop_box(
+    random: np.random.Generator, size: tuple[int, int], area: tuple[float, float], ratio: float
+) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a random crop in a photo of (width, height) pixels.
+
+    The area is uniform in `area`, the ratio of width to height log-uniform in [1/ratio, ratio]. If none of ten fits,
+    the largest crop of an allowed ratio, in the middle.
+    """
+    for _ in range(TRIES):
+        pixels = math.prod(size) * random.uniform(*area)
+        stretch = math.exp(0.5 * random.uniform(-math.log(ratio), math.log(ratio)))
+        width, height = max(1, round(math.sqrt(pixels) * stretch)), max(1, round(math.sqrt(pixels) / stretch))
+        if width <= size[0] and height <= size[1]:
+            left, top = (int(random.integers(0, room, endpoint=True)) for room in (size[0] - width, size[1] - height))
+            return left, top, width, height
+    width, height = min(size[0], round(size[1] * ratio)), min(size[1], round(size[0] * ratio))
+    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
+
+
+def validation_batches(
+    dataset: Dataset,
+    config: Classification,
+    batch: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """This process's share of all photos once, in their order; every process gets as many batches.
+
+    The shorter side is resized to image_size / crop_fraction, and the middle is cut out.
+
+    Args:
+        dataset: photos of any size.
+        config: its image_size, crop_fraction and workers.
+        batch: photos in a batch of all processes.
+        process_index: which contiguous part of each batch is this process's.
+        process_count: how many processes there are.
+
+    Returns:
+        `image` uint8 `[b, image_size, image_size, 3]`, `label` as in `batches`, and `mask` bool `[b]`: False where
+        the last batch is filled up with zeros.
+
+    Raises:
+        ValueError: a batch that the processes cannot share.
+    """
+    import grain
+
+    share = _share(batch, process_index, process_count)
+    count = math.ceil(len(dataset) / batch) * len(share)
+    blank = jax.tree.map(np.zeros_like, _centred(dataset, config, 0))
+
+    def example(number: int) -> Batch:
+        step, place = divmod(number, len(share))
+        index = step * batch + share[place]
+        return _centred(dataset, config, index) if index < len(dataset) else blank
+
+    return iter(grain.MapDataset.range(count).map(example).batch(len(share)).to_iter_dataset(_threads(config)))
+
+
+def _centred(dataset: Dataset, config: Classification, index: int) -> Batch:
+    record = dataset[index]
+    return {"image": centre_crop(record, config), "label": _label(record), "mask": np.array(True)}
+
+
+def centre_crop(record: Record, config: Classification) -> np.ndarray:
+    """The middle `[image_size, image_size, 3]` uint8 of a photo whose shorter side is image_size / crop_fraction."""
+    pixels, size = decode(record), config.image_size
+    shorter = round(size / config.crop_fraction)
+    height, width = (max(size, side * shorter // min(pixels.shape[:2])) for side in pixels.shape[:2])
+    if pixels.shape[:2] != (height, width):
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return pixels[top : top + size, left : left + size]
+
+
+def prefetch(batches: Iterator[Any], place: Callable[[Any], Any] = jax.device_put, ahead: int = 2) -> Iterator[Any]:
+    """Batches on the devices, `ahead` of them on their way while a step runs.
+
+    Args:
+        batches: of `batches` or `validation_batches`.
+        place: puts one on the devices without waiting.
+        ahead: how many are placed before they are asked for.
+
+    Returns:
+        What `place` returned, in the order of the batches.
+    """
+    batches, placed = iter(batches), collections.deque()
+    placed.extend(place(batch) for batch in itertools.islice(batches, ahead))
+    while placed:
+        placed.extend(place(batch) for batch in itertools.islice(batches, 1))
+        yield placed.popleft()
+
+
+def images_per_second(dataset: Dataset, config: Classification, seconds: float) -> float:
+    """How many images a second `batches` gives when nothing else is done; the first batch is not counted.
+
+    Args:
+        dataset: the photos.
+        config: of the run.
+        seconds: how long to count.
+
+    Returns:
+        Images a second.
+
+    Raises:
+        ValueError: as of `batches`.
+    """
+    feed = batches(dataset, dataclasses.replace(config, epochs=10**6))
+    next(feed)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        count += len(next(feed)["label"])
+    return count / (time.perf_counter() - began)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m train.pipeline", description="Images a second of the input pipeline.")
+    parser.add_argument("--config", required=True, help="a Python file that defines `config`: configs/NAME.py")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each mode")
+    chosen = parser.parse_args(arguments)
+    try:
+        config = configs.override(configs.load(chosen.config), chosen.set)
+        dataset = load(config.data, config.train_split)
+        for mode, what in (("device", "whole photos"), ("host", "random crops")):
+            rate = images_per_second(dataset, dataclasses.replace(config, crop_on=mode), chosen.seconds)
+            print(f"{config.name} crop_on={mode} ({what}, {config.workers} threads): {rate:.0f} images/s", flush=True)
+    except (ValueError, OSError) as error:
+        sys.exit(f"train.pipeline: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The command line that all training programs share."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import configs
+from train import loop, objectives, parallel
+
+
+def main(
+    name: str,
+    about: str,
+    factory: objectives.Factory,
+    kind: type[configs.Classification] = configs.Classification,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs `python -m NAME ...`.
+
+    Args:
+        name: of the program.
+        about: one line on it.
+        factory: config and classes -> what is minimised.
+        kind: of the configs that it takes.
+        arguments: of the command line; None takes the process's.
+    """
+    chosen = _parser(name, about).parse_args(arguments)
+    try:
+        if chosen.distributed is not None:
+            parallel.initialize(chosen.distributed)
+        config = configs.override(configs.load(chosen.config), chosen.set)
+        if not isinstance(config, kind):
+            raise ValueError(f"--config: {chosen.config} is a {type(config).__name__}, expected a {kind.__name__}")
+        _dispatch(config, factory, chosen)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"{name}: {error}")
+
+
+def _parser(name: str, about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"python -m {name}", description=about)
+    parser.add_argument("--config", required=True, help="a Python file that defines `config`: configs/NAME.py")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields")
+    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the workdir")
+    parser.add_argument("--evaluate", action="store_true", help="only print the accuracy of the exported network")
+    parser.add_argument("--export-only", action="store_true", help="only export the latest checkpoint")
+    parser.add_argument(
+        "--distributed",
+        nargs="*",
+        metavar="",
+        help="one of several processes, each started with the same command and folders: nothing more on a TPU pod, "
+        "under Slurm, Open MPI or Kubernetes, else HOST:PORT of process 0, the number of processes and own index",
+    )
+    return parser
+
+
+def _dispatch(config: Any, factory: objectives.Factory, chosen: argparse.Namespace) -> None:
+    if chosen.evaluate:
+        loop.evaluate(config, loop.data(config, "val"))
+    elif chosen.export_only:
+        with closing(loop.Run(config, factory)) as run:
+            run.finish(run.begin(resume=True)[0])
+    else:
+        loop.fit(config, factory, chosen.resume)
