@@ -20,6 +20,7 @@ from tqdm import tqdm
 import jaxcam
 from eval import data as datasets
 from eval import games, interpretability, localization
+from eval import models as networks
 from eval.common import Settings, run
 from eval.record import write_json
 from jaxcam import models, photos
@@ -90,7 +91,9 @@ def read(path: Path) -> Net:
 
 def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
     """A number for each column; NaN where no map has a positive cell."""
-    common = {"model": str(net.path), "data": settings.data, "methods": ("grad_cam",), "root": settings.root}
+    last = networks.load(str(net.path), settings.root).layers[-1]
+    common = {"model": str(net.path), "data": settings.data, "root": settings.root}
+    common |= {"methods": ("grad_cam",), "layers": (last,)}
     folder = settings.output / net.path.stem
     made = lambda kind, name, n, **more: kind(folder / name, n=n, batch=settings.batch, **common, **more)
     game = made(games.GameSettings, "games", settings.n_games)
@@ -105,9 +108,8 @@ def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
 
 
 def _number(record: Mapping[str, Any], metric: str) -> float:
-    """The mean at the last stage."""
-    last = list(record["results"]["grad_cam"].values())[-1]
-    value = record["accuracy"] if metric == "accuracy" else last[metric]["mean"]
+    (found,) = record["results"]["grad_cam"].values()
+    value = record["accuracy"] if metric == "accuracy" else found[metric]["mean"]
     value = np.nan if value is None else value
     return 100 * value if metric in _PERCENT else value
 

@@ -140,8 +140,8 @@ def fostering_loss(
     map without a positive value has no entropy and does not count in the mean.
 
     Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`, or `(logits, aux)` with `has_aux`; closes over the parameters.
-            It may run in training mode: batch statistics are computed once. A batch norm above the layer that uses
+        forward: images `[B, H, W, C]` -> logits `[B, N]`, or `(logits, aux)` with `has_aux`; closes over the
+            parameters. It may run in training mode: batch statistics are computed once. A batch norm above the layer that uses
             them joins the images, and dY/dA is then the gradient of the batch's total score.
         images: `[B, H, W, C]`.
         labels: `[B]` classes; `[B, N]` probabilities of the classes (smoothed, mixed), of which the largest is

@@ -1,4 +1,4 @@
-"""The effect of fostering: numbers are those of the protocols, seeds are averaged, what is no such network is refused."""
+"""The effect of fostering: numbers are the protocols', seeds are averaged, what is no such network is refused."""
 
 import json
 

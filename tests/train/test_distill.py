@@ -35,7 +35,8 @@ def test_divergence_is_the_papers_and_zero_of_equals(rng):
     for t in (1.0, 4.0):
         p, q = soft(teachers, t), soft(students, t)
         expected = t**2 * (p * np.log(p / q)).sum(1).mean()
-        np.testing.assert_allclose(distill.divergence(jnp.asarray(teachers), jnp.asarray(students), t), expected, rtol=1e-5)
+        got = distill.divergence(jnp.asarray(teachers), jnp.asarray(students), t)
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert abs(distill.divergence(jnp.asarray(teachers), jnp.asarray(teachers) + 7)) < 1e-6
 
 
@@ -80,7 +81,8 @@ def test_a_student_learns_from_a_network_alone(taught, tmp_path):
 @pytest.fixture
 def black_box(tmp_path):
     (tmp_path / "box.py").write_text(FUNCTION)
-    options = {"teacher": f"{tmp_path}/box.py:brightness", "teacher_kind": "python", "answers": str(tmp_path / "answers")}
+    options = {"teacher": f"{tmp_path}/box.py:brightness", "teacher_kind": "python"}
+    options |= {"answers": str(tmp_path / "answers")}
     return _config(tmp_path, **options, views=2, epochs=3)
 
 
@@ -128,7 +130,7 @@ def test_probabilities_become_logits(black_box, tmp_path):
 def test_answers_to_other_questions_are_refused(black_box, tmp_path):
     photos = loop.data(black_box, "train")
     teacher.answers(black_box, photos)
-    with pytest.raises(ValueError, match="answers: .* holds answers to other questions: seed 0 there, 1 here"):
+    with pytest.raises(ValueError, match=r"answers: .* holds answers to other questions: seed 0 there, 1 here"):
         teacher.answers(dataclasses.replace(black_box, seed=1), photos)
     assert json.loads((tmp_path / "answers/settings.json").read_text())["seed"] == 0
 
@@ -169,5 +171,5 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
 def test_a_config_of_another_kind_is_one_line():
     from configs import smoke as module
 
-    with pytest.raises(SystemExit, match="--config: .* is a Classification, expected a Distillation"):
+    with pytest.raises(SystemExit, match=r"--config: .* is a Classification, expected a Distillation"):
         distill.main(["--config", module.__file__])

@@ -54,7 +54,9 @@ def test_beta_changes_the_step_and_zero_is_plain_training():
     start = state.create(CONFIG, initial.variables(CONFIG, model)[0], tx)
     loss = objectives.classification(CONFIG, photos.classes).loss
     fixed = {"config": CONFIG, "model": model, "tx": tx, "loss": loss, "crop_size": 12}
-    plain, expected = jax.jit(lambda *args: state.train_step(*args, **fixed))(start, next(pipeline.batches(photos, CONFIG)))
+    plain, expected = jax.jit(lambda *args: state.train_step(*args, **fixed))(
+        start, next(pipeline.batches(photos, CONFIG))
+    )
     assert_same(none, plain.variables)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
     assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (fostered, none)), strict=True)) > 1e-4
