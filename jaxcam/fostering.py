@@ -141,8 +141,8 @@ def fostering_loss(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`, or `(logits, aux)` with `has_aux`; closes over the
-            parameters. It may run in training mode: batch statistics are computed once. A batch norm above the layer that uses
-            them joins the images, and dY/dA is then the gradient of the batch's total score.
+            parameters. It may run in training mode: batch statistics are computed once. A batch norm above the layer
+            that uses them joins the images, and dY/dA is then the gradient of the batch's total score.
         images: `[B, H, W, C]`.
         labels: `[B]` classes; `[B, N]` probabilities of the classes (smoothed, mixed), of which the largest is
             explained; or, as booleans `[B, N]`, the classes that are present: then the loss is the sigmoid

@@ -1,8 +1,8 @@
 """Distils a student: `python -m train.distill --config configs/tiny20_distill.py [--set key=value ...] [--resume]`.
 
 The loss is KL(teacher || student) + cross-entropy with the labels. The teacher is one of our networks, asked in the
-same compiled step, or a black box outside JAX (an ONNX file, a Python function), asked once before. Options are those of
-`train.classify`.
+same compiled step, or a black box outside JAX (an ONNX file, a Python function), asked once before. Options are those
+of `train.classify`.
 """
 
 from collections.abc import Callable, Sequence
