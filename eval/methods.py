@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxcam
-from jaxcam.explainers.mask import MASK_VARIANTS
+from jaxcam.cli import black_boxes
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE
 
@@ -54,21 +55,34 @@ def _sizes(forward: Callable, images: jax.Array, layer: Sequence[str]) -> dict[s
     return {name: shapes[name].shape[1:3] for name in layer}
 
 
+def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: Any) -> jax.Array:
+    """`jaxcam.lime` on superpixels of the image at 224 pixels or more, which quickshift's lengths are meant for.
+
+    A photo of 64 pixels itself falls into about five.
+    """
+    size, scale = images.shape[1:3], -(-black_boxes.PUBLISHED_SIZE // min(images.shape[1:3]))
+    large = jax.image.resize(images, (len(images), scale * size[0], scale * size[1], images.shape[3]), "lanczos3")
+    low, high = large.min((1, 2), keepdims=True), large.max((1, 2), keepdims=True)
+    found = jaxcam.quickshift(np.asarray((large - low) / (high - low)))[:, scale // 2 :: scale, scale // 2 :: scale]
+    return jaxcam.lime(forward, images, targets, segments=found, num_segments=int(found.max()) + 1, **options)
+
+
+def mask(forward: Callable, images: jax.Array, targets: jax.Array, *, steps: int = 300) -> jax.Array:
+    """`jaxcam.mask`, its lengths scaled to images below 224 pixels, as on the command line."""
+    return jaxcam.mask(forward, images, targets, variant=black_boxes.variant(images.shape[1:3], steps))
+
+
 CONTROLS: Mapping[str, Method] = {
     "noise": Method("noise (control)", noise),
     "centre": Method("centre (control)", centre),
 }
 METHODS: Mapping[str, Method] = {
     **{name: Method(row.title, row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
+    "lime": Method("LIME", lime, layered=False, jit=False),
+    "mask": Method("MASK", mask, layered=False),
     "grad_cam_channel": Method("Grad-CAM, ReLU by channel", partial(jaxcam.grad_cam, relu="channel")),
     "grad_cam_plus_plus_rcam": Method(
         "Grad-CAM++ (Relevance-CAM's)", partial(jaxcam.grad_cam_plus_plus, variant="rcam")
-    ),
-    # The official prices are for 28 x 28 cells: of small images they hide too much (see jaxcam.mask).
-    "mask_small": Method(
-        "MASK, 100 steps, l1 = 1e-3",
-        partial(jaxcam.mask, variant=MASK_VARIANTS["official"]._replace(steps=100, l1=1e-3)),
-        layered=False,
     ),
     **CONTROLS,
 }

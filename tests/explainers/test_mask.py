@@ -190,7 +190,9 @@ def test_shared_properties(planted):
     assert np.abs(moved - maps).max() > 1e-3  # other shifts
 
 
-@pytest.mark.parametrize("targets", [[0, 1], [[2, 1], [0, 0]], lambda z: jax.nn.softmax(z)[:, 1]], ids=str)
+@pytest.mark.parametrize(
+    "targets", [[0, 1], [[2, 1], [0, 0]], lambda z: jax.nn.softmax(z)[:, 1]], ids=["B", "B K", "function"]
+)
 def test_progress_is_told_between_compiled_steps_and_changes_nothing(planted, targets):
     forward, images, _ = planted
     rules, told = OFFICIAL._replace(steps=12), []
