@@ -1,4 +1,4 @@
-"""What each metric costs, as a multiple of the forward passes that it needs.
+"""What metrics and perturbation methods cost, as a multiple of the forward passes that they need; and their memory.
 
     python -m eval.throughput --model tiny20 --batch 16
 
@@ -23,6 +23,7 @@ import tyro
 import jaxcam
 from eval import data, models
 from jaxcam import maps, metrics
+from jaxcam.explainers.mask import MASK_VARIANTS
 
 _FEW = 4
 Batch = Mapping[str, jax.Array]
@@ -36,11 +37,12 @@ class Metric(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Forward passes needed, time as their multiple, and seconds a batch."""
+    """Forward passes needed, time as their multiple, seconds a batch, and bytes of temporaries at the peak, by XLA."""
 
     passes: int
     multiple: float
     seconds: float
+    memory: int
 
 
 def _model(metric: Callable, passes: int, **options: Any) -> Metric:
@@ -58,6 +60,19 @@ def _map(metric: Callable) -> Metric:
 
 def _pair(metric: Callable, **options: Any) -> Metric:
     return Metric(lambda _, b: metric(b["saliency"], b["other"], **options), 0)
+
+
+def _perturbed(explainer: Callable, passes: int, **options: Any) -> Metric:
+    return Metric(lambda f, b: explainer(f, b["image"], b["target"], **options), passes)
+
+
+def _lime(forward: Callable, batch: Batch) -> Any:
+    """On a grid of 7 x 7 segments: what the host takes to find superpixels is not counted."""
+    size = batch["image"].shape[1]
+    cells = jnp.arange(size) * 7 // size
+    segments = jnp.broadcast_to(7 * cells[:, None] + cells, (len(batch["image"]), size, size))
+    options = {"segments": segments, "num_segments": 49, "num_samples": 64, "chunk": _FEW}
+    return jaxcam.lime(forward, batch["image"], batch["target"], **options)
 
 
 METRICS: dict[str, Metric] = {
@@ -82,6 +97,13 @@ METRICS: dict[str, Metric] = {
     "ssim": _pair(metrics.ssim),
     "hog": _pair(metrics.hog_similarity),
 }
+EXPLAINERS: dict[str, Metric] = {
+    "rise, 64 masks": _perturbed(jaxcam.rise, 64, num_masks=64, chunk=_FEW),
+    "lime, 64 samples": Metric(_lime, 64),
+    # A step is a forward and a backward pass, which costs twice as much.
+    "mask, 20 steps": _perturbed(jaxcam.mask, 60, variant=MASK_VARIANTS["jacobgil"]._replace(steps=20)),
+}
+ROWS = METRICS | EXPLAINERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +119,7 @@ class Settings:
     """
 
     model: str = "tiny20"
-    metrics: tuple[str, ...] = tuple(METRICS)
+    metrics: tuple[str, ...] = tuple(ROWS)
     batch: int = 16
     rounds: int = 9
     root: Path = data.SHARED
@@ -110,11 +132,11 @@ def measure(settings: Settings) -> dict[str, Cost]:
         FileNotFoundError: no such model.
         ValueError: an unknown metric.
     """
-    if unknown := [name for name in settings.metrics if name not in METRICS]:
-        raise ValueError(f"metrics: got {', '.join(unknown)}, expected any of {', '.join(METRICS)}")
+    if unknown := [name for name in settings.metrics if name not in ROWS]:
+        raise ValueError(f"metrics: got {', '.join(unknown)}, expected any of {', '.join(ROWS)}")
     network = models.load(settings.model, settings.root)
     batch = _batch(network.size, settings.batch)
-    chosen = {name: METRICS[name] for name in settings.metrics}
+    chosen = {name: ROWS[name] for name in settings.metrics}
     programs: dict[str | int, Callable] = {n: _passes(network, n) for n in {max(m.passes, 1) for m in chosen.values()}}
     for name, metric in chosen.items():
         programs[name] = jax.jit(lambda p, b, m=metric.measure: m(partial(network.apply, p), b))
@@ -126,7 +148,16 @@ def measure(settings: Settings) -> dict[str, Cost]:
             start = clock()
             jax.block_until_ready(program(network.params, batch))
             times[name].append(clock() - start)
-    return {name: _cost(metric, times[name][1:], times[max(metric.passes, 1)][1:]) for name, metric in chosen.items()}
+    memory = {name: _peak(program) for name, program in compiled.items()}
+    return {
+        name: _cost(metric, times[name][1:], times[max(metric.passes, 1)][1:], memory[name])
+        for name, metric in chosen.items()
+    }
+
+
+def _peak(compiled: Any) -> int:
+    """Bytes of temporaries beside arguments and results; 0 where the backend does not say."""
+    return getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)
 
 
 def _passes(network: models.Network, count: int) -> Callable:
@@ -141,9 +172,9 @@ def _passes(network: models.Network, count: int) -> Callable:
     return jax.jit(run)
 
 
-def _cost(metric: Metric, seconds: list[float], passes: list[float]) -> Cost:
+def _cost(metric: Metric, seconds: list[float], passes: list[float], memory: int) -> Cost:
     ratios = [a / b for a, b in zip(seconds, passes, strict=True)]
-    return Cost(metric.passes, statistics.median(ratios), statistics.median(seconds))
+    return Cost(metric.passes, statistics.median(ratios), statistics.median(seconds), memory)
 
 
 def _batch(size: int, count: int) -> Batch:
@@ -161,10 +192,11 @@ def _batch(size: int, count: int) -> Batch:
 
 def table(costs: Mapping[str, Cost], batch: int) -> str:
     """The costs as a Markdown table."""
-    lines = ["| metric | forward passes needed | time, as their multiple | ms a photo |", "|---|---|---|---|"]
+    lines = ["| | forward passes needed | time, as their multiple | ms a photo | MiB |", "|---|---|---|---|---|"]
     for name, cost in costs.items():
         needed = str(cost.passes) if cost.passes else "none; compared with 1"
-        lines.append(f"| {name} | {needed} | {cost.multiple:.3f} | {1e3 * cost.seconds / batch:.2f} |")
+        measured = f"{cost.multiple:.3f} | {1e3 * cost.seconds / batch:.2f} | {cost.memory / 2**20:.0f}"
+        lines.append(f"| {name} | {needed} | {measured} |")
     return "\n".join(lines)
 
 

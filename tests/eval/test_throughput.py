@@ -19,6 +19,13 @@ def test_a_row_for_each_metric(network, capsys):
     assert 0.1 < cost.multiple < 100
 
 
+def test_perturbation_methods_have_rows_and_memory():
+    cost = throughput.measure(Settings("tiny20", ("rise, 64 masks",), batch=1, rounds=1))["rise, 64 masks"]
+    assert cost.passes == 64
+    assert 0.1 < cost.multiple < 100
+    assert cost.memory > 4 * 4 * 64 * 64 * 3  # four masked photos at once
+
+
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.passes and "adcc" not in name])
 def test_metrics_make_the_passes_that_they_are_said_to_need(name):
     """Images that enter the network, in the games first once and then in a loop."""
