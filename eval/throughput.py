@@ -101,6 +101,8 @@ EXPLAINERS: dict[str, Metric] = {
     "rise, 64 masks": _perturbed(jaxcam.rise, 64, num_masks=64, chunk=_FEW),
     "lime, 64 samples": Metric(_lime, 64),
     # A step is a forward and a backward pass, which costs twice as much.
+    # (By FLOPs: on CPUs XLA takes some nine forward passes' time for a gradient by the image. The median baseline, made
+    # once, is counted too.)
     "mask, 20 steps": _perturbed(jaxcam.mask, 60, variant=MASK_VARIANTS["jacobgil"]._replace(steps=20)),
 }
 ROWS = METRICS | EXPLAINERS
