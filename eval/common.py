@@ -102,13 +102,14 @@ def begin(settings: Settings) -> models.Network:
 
     Raises:
         FileNotFoundError: no such model.
-        ValueError: an unknown method or layer.
+        ValueError: an unknown method or layer. (A student's are looked at when the work begins.)
     """
     if settings.distributed:
         join()
     methods.find(settings.methods, settings.options)
     network = models.load(settings.model, settings.root)
-    _check_layers(_explainer(settings, network), settings.layers)
+    if not settings.explainer:
+        _check_layers(network, settings.layers)
     return network
 
 
@@ -117,11 +118,12 @@ def _explainer(settings: Settings, network: models.Network) -> models.Network:
 
     Raises:
         FileNotFoundError: no such model.
-        ValueError: one of another input size.
+        ValueError: one of another input size, or without the layers.
     """
     if not settings.explainer:
         return network
     explainer = models.load(settings.explainer, settings.root)
+    _check_layers(explainer, settings.layers)
     if explainer.size != network.size:
         got = f"explainer: {settings.explainer} takes images of {explainer.size} pixels"
         raise ValueError(f"{got}, expected {network.size}, as {settings.model}")
@@ -191,8 +193,8 @@ def carry_out(
     """
     start = time.time()
     _check(photos, settings, protocol, network)
-    claim(settings, protocol.name)
     bench = _bench(settings, protocol, network)
+    claim(settings, protocol.name)
     batch, info = _explained(bench, photos, settings, dict(extra or {}))
     work = work_of(bench)
     chosen = methods.find(settings.methods, settings.options)

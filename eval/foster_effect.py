@@ -53,7 +53,7 @@ class EffectSettings:
         n: photos.
         n_games: photos of deletion and insertion, which cost 56 forward passes each.
         batch: photos a device at a time.
-        pictured: values of beta in the pictures; none: all.
+        pictured: in the pictures, TERM_BETA: entropy_0.3; none: all, and beta 0 always.
         root: folder of the named data sets.
     """
 
@@ -63,7 +63,7 @@ class EffectSettings:
     n: int = 1000
     n_games: int = 300
     batch: int = 50
-    pictured: tuple[float, ...] = ()
+    pictured: tuple[str, ...] = ()
     root: Path = datasets.SHARED
 
 
@@ -133,20 +133,22 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def pictures(nets: Sequence[Net], path: Path) -> None:
-    """Grad-CAM of the same two photos of scikit-image by the first seed of each beta."""
+    """Grad-CAM of the same two photos of scikit-image by the first seed of each term and beta."""
     import skimage
 
-    first = {net.beta: net for net in sorted(nets, key=lambda net: (-net.beta, -net.seed))}
+    first = {(net.beta > 0 and net.term, net.beta): net for net in sorted(nets, key=lambda net: -net.seed)}
     shown = [photos.prepare(getattr(skimage.data, name)()[crop], (300, 300)) for name, crop in _EXAMPLES.values()]
     about = models.describe(str(nets[0].path))
     small = np.stack([photos.prepare(photo, (about.preprocess.size,) * 2) for photo in shown])
     targets = np.array([about.classes.index(name) for name in _EXAMPLES])
     heat = {}
-    for beta in sorted(first):
-        model, variables = models.load(str(first[beta].path))
+    for term, beta in sorted(first, key=lambda key: (str(key[0] or ""), key[1])):
+        model, variables = models.load(str(first[term, beta].path))
         forward = partial(model.apply, variables)
         maps = jaxcam.grad_cam(forward, about.preprocess(small / 255), targets)
-        heat[f"beta {beta:g}"] = jaxcam.maps.normalize(jaxcam.maps.resize(maps, (300, 300)))
+        heat[f"{term}, beta {beta:g}" if term else "beta 0"] = jaxcam.maps.normalize(
+            jaxcam.maps.resize(maps, (300, 300))
+        )
     jaxcam.maps.figure(np.stack(shown) / 255, heat, list(_EXAMPLES)).savefig(path, dpi=110)
 
 
@@ -160,7 +162,8 @@ def main(settings: EffectSettings) -> None:
     text = table(nets, numbers)
     (settings.output / "table.md").write_text(text + "\n")
     print(text)
-    chosen = [net for net in nets if not settings.pictured or net.beta in settings.pictured]
+    wanted = lambda net: net.beta == 0 or not settings.pictured or f"{net.term}_{net.beta:g}" in settings.pictured
+    chosen = [net for net in nets if wanted(net)]
     pictures(chosen, settings.output / "pictures.png")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import jaxcam
 from jaxcam.cli import black_boxes
+from jaxcam.maps import normalize
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE
 
@@ -56,15 +57,15 @@ def _sizes(forward: Callable, images: jax.Array, layer: Sequence[str]) -> dict[s
 
 
 def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: Any) -> jax.Array:
-    """`jaxcam.lime` on superpixels of the image at 224 pixels or more, which quickshift's lengths are meant for.
+    """`jaxcam.lime` on superpixels of a larger copy, as on the command line: 64 pixels themselves fall into about five.
 
-    A photo of 64 pixels itself falls into about five.
+    What is segmented are the images that the network gets, each scaled to [0, 255].
     """
-    size, scale = images.shape[1:3], -(-black_boxes.PUBLISHED_SIZE // min(images.shape[1:3]))
-    large = jax.image.resize(images, (len(images), scale * size[0], scale * size[1], images.shape[3]), "lanczos3")
-    low, high = large.min((1, 2), keepdims=True), large.max((1, 2), keepdims=True)
-    found = jaxcam.quickshift(np.asarray((large - low) / (high - low)))[:, scale // 2 :: scale, scale // 2 :: scale]
-    return jaxcam.lime(forward, images, targets, segments=found, num_segments=int(found.max()) + 1, **options)
+    photos = np.asarray(255 * normalize(images.reshape(len(images), -1, images.shape[3]))).reshape(images.shape)
+    each = [black_boxes.segments(photo.round().astype(np.uint8), images.shape[1:3], "stretch") for photo in photos]
+    found = np.concatenate(each)
+    bound = black_boxes.padded(found)
+    return jaxcam.lime(forward, images, targets, segments=found, num_segments=bound, **options)
 
 
 def mask(forward: Callable, images: jax.Array, targets: jax.Array, *, steps: int = 300) -> jax.Array:

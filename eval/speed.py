@@ -17,7 +17,7 @@ import optax
 import tyro
 
 from jaxcam import fostering, linen, lrp, models
-from jaxcam.explainers import gradient, relevance
+from jaxcam.explainers import attention, gradient, relevance
 
 
 class Method(NamedTuple):
@@ -73,6 +73,7 @@ def _fostering(layer: str, term: str = "entropy") -> Callable:
     return _stepped(loss)
 
 
+ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
 _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
 METHODS: dict[str, Method] = {
@@ -83,6 +84,7 @@ METHODS: dict[str, Method] = {
     "relevance_cam/all": Method(_at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"),
     **{name: Method(_at(relevance.lrp, None, composite=name)) for name in lrp.COMPOSITES},
     "clrp": Method(_at(relevance.clrp, None), base="z_plus"),
+    **{name: Method(_explained(getattr(attention, name))) for name in ATTENTION},
     "training": Method(_stepped(_cross_entropy), base="training"),
     **{f"fostering/{stage}": Method(_fostering(stage), base="training") for stage in _STAGES},
     "fostering_area/layer4": Method(_fostering("layer4", "area"), base="training"),
@@ -147,7 +149,7 @@ def main(
     image_size: int = 224,
     batch: int = 1,
     rounds: int = 7,
-    methods: tuple[str, ...] = tuple(METHODS),
+    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in ATTENTION),
 ) -> None:
     """Prints what explanations cost.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcam.explainers.gradient import grad_cam
+from jaxcam.explainers.gradient import check_option, grad_cam
 from jaxcam.layers import Forward
 
 _NORMS = ("sum", "softmax")
@@ -55,7 +55,7 @@ def cam_entropy(maps: jax.Array, norm: str = "sum") -> jax.Array:
         Schoettl, Improving the interpretability of CNNs by CAM fostering, 2020 (arXiv 2009.12546), eq. of ce. The
         normalisation by the sum is the secondary literature's reading.
     """
-    _check_choice("norm", norm, _NORMS)
+    check_option("norm", norm, _NORMS)
     maps = _checked(maps)
     p = _distribution(maps) if norm == "sum" else jax.nn.softmax(maps, axis=(1, 2))
     empty = p == 0  # not p > 0: a NaN must stay one
@@ -164,8 +164,8 @@ def fostering_loss(
     References:
         Schoettl 2020 (arXiv 2009.12546): l = l_train + beta ce. Area and dispersion are measures there, not terms.
     """
-    _check_choice("term", term, TERMS)
-    _check_choice("explain", explain, ("label", "predicted"))
+    check_option("term", term, TERMS)
+    check_option("explain", explain, ("label", "predicted"))
     labels = _check_labels(labels, len(images), explain)
 
     def seen(x: jax.Array) -> tuple[jax.Array, Any]:
@@ -214,11 +214,6 @@ def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
     if labels.dtype == bool and explain == "predicted":
         raise ValueError("explain: got 'predicted' with several classes an image, expected 'label'")
     return labels
-
-
-def _check_choice(name: str, value: str, allowed: Any) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
 def _checked(maps: jax.Array) -> jax.Array:

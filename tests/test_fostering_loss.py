@@ -10,6 +10,7 @@ import pytest
 
 import jaxcam
 from jaxcam.fostering import TERMS, cam_entropy, fostering_loss
+from tests.metrics import literal
 
 LABELS = np.array([2, 0, 1, 2])
 
@@ -127,6 +128,16 @@ def test_parts_add_up_and_the_maps_are_grad_cams(net):
 def silent_head(params):
     """No class-0 evidence anywhere: the map of image 1 is empty."""
     return {**params, "head": params["head"].at[:, 0].set(-jnp.abs(params["head"][:, 0]) - 1)}
+
+
+@pytest.mark.parametrize(
+    ("term", "measure", "sign"),
+    [("entropy", literal.entropy, 1), ("area", literal.area, 1), ("dispersion", literal.dispersion, -1)],
+)
+def test_terms_are_the_literal_measures_and_dispersion_is_subtracted(net, term, measure, sign):
+    params, images = net
+    _, seen = fostering_loss(lambda x: pooled(params, x), images, LABELS, term=term)
+    np.testing.assert_allclose(seen.penalty, sign * np.mean([measure(each) for each in seen.maps]), rtol=1e-9)
 
 
 def test_an_empty_map_does_not_count_and_leaves_gradients_finite(net):

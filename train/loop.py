@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -108,7 +109,8 @@ class Run:
         hidden = None if self.logs.writes else True  # None: where there is no terminal
         with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
             for step in range(first + 1, total + 1):
-                state, metrics = self._step((step - 1) // self.steps)(state, next(batches), constants)
+                batch = window.waiting(lambda: next(batches))
+                state, metrics = self._step((step - 1) // self.steps)(state, batch, constants)
                 window.add(metrics)
                 bar.update()
                 if self._ends_window(step):
@@ -162,6 +164,7 @@ class Run:
         step, epoch = window.last, (window.last - 1) // self.steps
         keeping = {"step": step, "epoch": epoch + 1, "steps": len(window.metrics), "crop": self.config.crop_size(epoch)}
         rate = float(self.rate((step - 1) // self.config.accumulate))
+        means["waiting"] = window.waited / window.seconds
         self.logs.window({**keeping, "learning_rate": rate, **means, "seconds": window.seconds})
 
     def _stopped(self, why: str) -> str:
@@ -190,7 +193,14 @@ class _Window:
     """Steps between two lines of the log. Metrics stay on the devices until it is closed."""
 
     def __init__(self, last: int) -> None:
-        self.first, self.last, self.metrics, self.began = last + 1, last, [], time.perf_counter()
+        self.first, self.last, self.metrics, self.waited, self.began = last + 1, last, [], 0.0, time.perf_counter()
+
+    def waiting(self, get: Callable[[], Any]) -> Any:
+        """What `get` returns; the time is counted as waiting for the input pipeline."""
+        began = time.perf_counter()
+        found = get()
+        self.waited += time.perf_counter() - began
+        return found
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self.metrics.append(metrics)

@@ -15,7 +15,7 @@ from jaxcam.explainers.mask import MASK_VARIANTS, MaskVariant
 from jaxcam.explainers.rise import Progress, chunks
 
 PUBLISHED_SIZE = 224  # pixels, of the images that the papers' lengths are meant for
-_PAD = 64  # the number of segments is padded to a multiple of it, so that few programs serve all photos
+_PAD = 64
 
 
 class View(NamedTuple):
@@ -73,6 +73,11 @@ def segments(photo: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     return large[:, rows[:, None], columns]
 
 
+def padded(found: np.ndarray) -> int:
+    """A bound on the number of segments that few photos exceed, so that few programs serve all."""
+    return _PAD * -(-(int(found.max()) + 1) // _PAD)
+
+
 def variant(size: tuple[int, int], steps: int) -> MaskVariant:
     """The official MASK; its lengths scaled to smaller images, of which its authors' l1=1e-3 hides less."""
     official, scale = MASK_VARIANTS["official"]._replace(steps=steps), min(size) / PUBLISHED_SIZE
@@ -89,8 +94,7 @@ def _rise(view: View, count: int, progress: Progress) -> jax.Array:
 
 def _lime(view: View, count: int, progress: Progress) -> jax.Array:
     found, chunk = segments(view.photo, view.image.shape[:2], view.fit), _at_once(min(view.network.size))
-    padded = _PAD * -(-(int(found.max()) + 1) // _PAD)
-    options = {"segments": found, "num_segments": padded, "num_samples": count, "chunk": chunk}
+    options = {"segments": found, "num_segments": padded(found), "num_samples": count, "chunk": chunk}
     return jaxcam.lime(*view.arguments, **options, progress=progress)
 
 

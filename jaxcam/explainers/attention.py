@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import trace
-from jaxcam.explainers.gradient import at_least_float32, grad_cam, grad_cam_map
+from jaxcam.explainers.gradient import at_least_float32, check_option, each_target, grad_cam, grad_cam_map
 from jaxcam.layers import (
     Forward,
     activations_and_gradients,
@@ -118,7 +118,7 @@ def layerwise_grad_cam(
     References:
         Kang et al., 2021, eq. 6; Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2.
     """
-    _check_option("normalize", normalize, _NORMALIZE)
+    check_option("normalize", normalize, _NORMALIZE)
     check_images(images)
     names = _stage_layers(trace.trace(forward, images), layers)
     found = grad_cam(forward, images, targets, layer=names, has_aux=has_aux)
@@ -175,7 +175,7 @@ def attention_grad_cam(
     layer = list(dict.fromkeys([*gates, *stages]))
     _, acts, grads, *aux = activations_and_gradients(forward, images, targets, layer=layer, has_aux=has_aux)
     attention = _attention_sum({name: acts[name] for name in gates}, images.shape[1:3], reduction, normalize)
-    cams = [_grad_cam(acts[name], grads[name], name) for name in stages]
+    cams = [each_target(grad_cam_map, acts[name], grads[name], f"layer {name!r}") for name in stages]
     evidence = _sum(cams, images.shape[1:3], normalize)
     maps = (attention if evidence.ndim == 3 else attention[:, None]) * evidence
     if softmax:
@@ -186,11 +186,6 @@ def attention_grad_cam(
 def _attention_sum(found: Mapping, size: tuple[int, int], reduction: str, normalize: str | None) -> jax.Array:
     spatial = [at_least_float32(check_spatial(acts, f"layer {name!r}")) for name, acts in found.items()]
     return _sum([_REDUCTIONS[reduction](acts) for acts in spatial], size, normalize)
-
-
-def _grad_cam(activations: jax.Array, gradients: jax.Array, name: str) -> jax.Array:
-    a, g = at_least_float32(check_spatial(activations, f"layer {name!r}")), at_least_float32(gradients)
-    return grad_cam_map(a, g) if g.ndim == 4 else jax.vmap(grad_cam_map, in_axes=(None, 1), out_axes=1)(a, g)
 
 
 def _sum(maps: Sequence[jax.Array], size: tuple[int, int], normalize: str | None) -> jax.Array:
@@ -236,11 +231,6 @@ def _names(argument: str, names: str | Sequence[str]) -> list[str]:
 
 
 def _check_options(source: str, reduction: str, normalize: str | None) -> None:
-    _check_option("source", source, tuple(_SOURCES))
-    _check_option("reduction", reduction, tuple(_REDUCTIONS))
-    _check_option("normalize", normalize, _NORMALIZE)
-
-
-def _check_option(name: str, value: Any, allowed: tuple) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+    check_option("source", source, _SOURCES)
+    check_option("reduction", reduction, _REDUCTIONS)
+    check_option("normalize", normalize, _NORMALIZE)

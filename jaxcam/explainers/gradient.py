@@ -5,7 +5,7 @@ A and G from `jaxcam.activations_and_gradients`, then the formula; so each takes
 targets per image, and `has_aux`. Formulas are computed in float32, whatever the model's dtype (float64 stays float64).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -188,7 +188,7 @@ def grad_cam(
     References:
         Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2.
     """
-    _check_option("relu", relu)
+    check_option("relu", relu)
     return _explain(partial(grad_cam_map, relu=relu), forward, images, targets, layer, has_aux)
 
 
@@ -224,8 +224,8 @@ def grad_cam_plus_plus(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 5, 19 and 20.
     """
-    _check_option("variant", variant)
-    _check_option("relu", relu, ("sum", None))
+    check_option("variant", variant)
+    check_option("relu", relu, ("sum", None))
     return _explain(
         partial(grad_cam_plus_plus_map, variant=variant, relu=relu), forward, images, targets, layer, has_aux
     )
@@ -247,7 +247,7 @@ def hires_cam(
     References:
         Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020, eq. 5.
     """
-    _check_option("relu", relu, ("sum", None))
+    check_option("relu", relu, ("sum", None))
     return _explain(partial(hires_cam_map, relu=relu), forward, images, targets, layer, has_aux)
 
 
@@ -267,7 +267,7 @@ def xgrad_cam(
     References:
         Fu et al., Axiom-based Grad-CAM, BMVC 2020, eq. 9.
     """
-    _check_option("relu", relu, ("sum", None))
+    check_option("relu", relu, ("sum", None))
     return _explain(partial(xgrad_cam_map, relu=relu), forward, images, targets, layer, has_aux)
 
 
@@ -287,7 +287,7 @@ def layer_cam(
     References:
         Jiang et al., LayerCAM, IEEE TIP 2021, eq. 7 and 8.
     """
-    _check_option("relu", relu, ("sum", None))
+    check_option("relu", relu, ("sum", None))
     return _explain(partial(layer_cam_map, relu=relu), forward, images, targets, layer, has_aux)
 
 
@@ -346,15 +346,17 @@ def _explain(
     """The one path of all gradient CAMs: A and G of one or many layers, then the formula for one or many targets."""
     _, acts, grads, *aux = activations_and_gradients(forward, images, targets, layer=layer, has_aux=has_aux)
 
-    def explain(activations: jax.Array, gradients: jax.Array, name: str = "layer") -> jax.Array:
-        a, g = at_least_float32(check_spatial(activations, name)), at_least_float32(gradients)
-        return formula(a, g) if g.ndim == 4 else jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, g)
-
     if isinstance(acts, dict):
-        maps = {name: explain(acts[name], grads[name], f"layer {name!r}") for name in acts}
+        maps = {name: each_target(formula, acts[name], grads[name], f"layer {name!r}") for name in acts}
     else:
-        maps = explain(acts, grads, "layer" if layer is None else f"layer {layer!r}")
+        maps = each_target(formula, acts, grads, "layer" if layer is None else f"layer {layer!r}")
     return (maps, *aux) if has_aux else maps
+
+
+def each_target(formula: Callable, activations: jax.Array, gradients: jax.Array, name: str) -> jax.Array:
+    """`formula(A, G)` in float32 or wider, for G of one target an image or, `[B, K, h, w, c]`, of each of K."""
+    a, g = at_least_float32(check_spatial(activations, name)), at_least_float32(gradients)
+    return formula(a, g) if g.ndim == 4 else jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, g)
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
@@ -370,7 +372,8 @@ def _rectify(maps: jax.Array, relu: str | None) -> jax.Array:
     return maps if relu is None else jax.nn.relu(maps)
 
 
-def _check_option(name: str, value: Any, allowed: tuple = ()) -> None:
-    allowed = allowed or _OPTIONS[name]
+def check_option(name: str, value: Any, allowed: Iterable = ()) -> None:
+    """Raises a ValueError that names the argument unless `value` is allowed; by default of this module's options."""
+    allowed = tuple(allowed) or _OPTIONS[name]
     if value not in allowed:
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")

@@ -36,9 +36,10 @@ def test_a_students_maps_are_played_on_the_teacher(network, student, photos, tmp
 def test_a_student_of_another_input_size_is_refused(network, student, photos, tmp_path, monkeypatch):
     larger = dataclasses.replace(student, size=2 * SIZE)
     monkeypatch.setitem(models.OURS, "larger", lambda root: larger)
-    chosen = settings(photos, tmp_path, explainer="larger")
+    chosen = settings(photos, tmp_path, games.GameSettings, explainer="larger")
     with pytest.raises(ValueError, match="explainer: larger takes images of 32 pixels, expected 16, as tiny"):
-        common.begin(chosen)
+        common.run(chosen, games.protocol(chosen))
+    assert not (chosen.output / "settings.json").exists()
 
 
 def test_options_reach_the_method():
