@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 import jaxcam
 from eval import data as datasets
-from eval import methods, models, parts
+from eval import methods, models, parts, stored
 from eval.parallel import in_batches, join, over_devices, replicate
 from eval.parts import Values
 from eval.record import record, save
 from eval.settings import Settings, check_folder, claim, plain
 from jaxcam import maps
+from jaxcam.metrics import mask_images
 
 SKIPPED = "skipped/"  # in a part: why a layer has no values
 # (forward, batch, maps [B, h, w]) -> values [B, ...] by metric
@@ -73,10 +74,15 @@ class Bench:
     protocol: Protocol
 
     def explain(self, method: methods.Method, layers: Sequence[str]) -> Callable:
-        """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones."""
+        """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones.
+
+        Photos are masked by `batch["shown"]`, maps [B, H, W], if there are any.
+        """
 
         def explain(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
             images = self.explainer.prepare(batch["image"])
+            if "shown" in batch:
+                images = mask_images(images, batch["shown"])
             found = methods.explain(method, partial(self.explainer.apply, params), images, batch["target"], layers)
             size = images.shape[1:3]
             return found if self.protocol.raw else {name: maps.resize(each, size) for name, each in found.items()}
@@ -93,8 +99,8 @@ class Bench:
         return over_devices(measure)
 
 
-# From the explanation function of a method to its values: (explain, photos) -> values [N, ...] by LAYER/METRIC
-Work = Callable[[Callable, Values], Values]
+# From a method to its values: (method, its explanation function, photos) -> values [N, ...] by LAYER/METRIC
+Work = Callable[[methods.Method, Callable, Values], Values]
 
 
 def begin(settings: Settings) -> models.Network:
@@ -193,19 +199,22 @@ def carry_out(
     """
     start = time.time()
     _check(photos, settings, protocol, network)
-    bench = _bench(settings, protocol, network)
+    bench, made = _bench(settings, protocol, network), stored.load(settings)
     claim(settings, protocol.name)
     batch, info = _explained(bench, photos, settings, dict(extra or {}))
+    if made:
+        batch["row"] = made.rows_of(info["ids"])
     work = work_of(bench)
     chosen = methods.find(settings.methods, settings.options)
     for name, method in (bar := tqdm(chosen.items(), unit="method", disable=None)):
         bar.set_description(name)
-        _store(settings, name, method, bench, batch, work)
+        if not _part(settings, name).exists():
+            _store(settings, name, method, bench, batch, work, made)
     values, skipped = gather(settings, chosen)
-    made = record(plain(settings, protocol.name), values, info, start)
-    made |= {"skipped": skipped, **(protocol.finish(values) if protocol.finish else {})}
-    save(settings.output, made, info | values)
-    return made
+    recorded = record(plain(settings, protocol.name), values, info, start)
+    recorded |= {"skipped": skipped, **(protocol.finish(values) if protocol.finish else {})}
+    save(settings.output, recorded, info | values)
+    return recorded
 
 
 def gather(settings: Settings, names: Sequence[str] | Mapping) -> tuple[Values, dict[str, str]]:
@@ -224,20 +233,32 @@ def _part(settings: Settings, name: str) -> Any:
     return settings.output / "parts" / f"{name}.npz"
 
 
-def _store(settings: Settings, name: str, method: methods.Method, bench: Bench, batch: Values, work: Work) -> None:
+def _store(
+    settings: Settings,
+    name: str,
+    method: methods.Method,
+    bench: Bench,
+    batch: Values,
+    work: Work,
+    made: stored.Maps | None,
+) -> None:
     """A method's part of the folder."""
-    if _part(settings, name).exists():
-        return
     count, step = len(batch["target"]), settings.batch * jax.local_device_count()
-    usable, skipped = _usable(method, bench.explainer, settings.layers or bench.explainer.layers)
-    explain = bench.explain(method, usable)
-    compute = lambda group: work(explain, {key: value[group] for key, value in batch.items()})
+    layers = settings.layers or bench.explainer.layers
+    if made:
+        usable, skipped = made.of(name, layers)
+        explain = stored.explain(usable, None if bench.protocol.raw else (bench.network.size,) * 2)
+    else:
+        usable, skipped = _usable(method, bench.explainer, layers)
+        explain = bench.explain(method, usable)
+    compute = lambda group: work(method, explain, {key: value[group] for key, value in batch.items()})
     why = {f"{SKIPPED}{layer}": np.array(reason) for layer, reason in skipped.items()}
     parts.store(_part(settings, name), count, step, compute if usable else None, why)
 
 
-def _measured(bench: Bench, measure: Callable, explain: Callable, batch: Values) -> Values:
+def _measured(bench: Bench, measure: Callable, method: methods.Method, explain: Callable, batch: Values) -> Values:
     """Values `LAYER/METRIC` of some photos: maps of all layers first, then layer by layer the metrics."""
+    del method
     values: Values = {}
     for layer, each in in_batches(explain, bench.explainer_params, batch, bench.batch).items():
         found = in_batches(measure, bench.params, {**batch, "maps": each}, bench.batch)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from eval import cam_vs_grad_cam, class_sensitivity, faithfulness, games, interpretability, localization, methods
+from eval import adcc, cam_vs_grad_cam, class_sensitivity, faithfulness, games, interpretability, localization, methods
 
 # The metrics that a report shows of a protocol, in this order; all that are numbers for any other protocol.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -10,6 +10,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "localization": localization.COLUMNS,
     "games": games.COLUMNS,
     "interpretability": interpretability.COLUMNS,
+    "adcc": adcc.COLUMNS,
     "class_sensitivity": (*class_sensitivity.PAIRS, *class_sensitivity.TOP[1:]),
     "cam_vs_grad_cam": cam_vs_grad_cam.COLUMNS,
 }
@@ -46,6 +47,10 @@ NAMED: dict[str, Named] = {
     "area": Named("Area of the map, cells"),
     "dispersion": Named("Dispersion of the map"),
     "empty": Named("Share of maps without a positive cell"),
+    "adcc": Named("ADCC", 1),
+    "coherency": Named("ADCC's coherency", 1),
+    "complexity": Named("ADCC's complexity", -1),
+    "drop": Named("ADCC's average drop, a fraction", -1),
     "correlation": Named("Correlation of two classes' maps", -1),
     "own": Named("Energy in the class's own box", 1),
     "other": Named("Energy in the other class's box", -1),

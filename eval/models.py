@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxcam
 from eval import nets
@@ -49,14 +50,31 @@ def load(name: str, root: Path = SHARED) -> Network:
 
     Args:
         name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what `jaxcam.models.load` takes:
-            "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors` file.
+            "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors` file; or a black box outside JAX: an `.onnx` file
+            of RGB images `[B, 3, H, W]` in [0, 1] -> logits, as `eval.onnx_export` writes it.
         root: folder of the trained nets.
 
     Raises:
         FileNotFoundError: its file is not there.
         ValueError: an unknown name.
     """
-    return OURS[name](root) if name in OURS else _library(name)
+    if name in OURS:
+        return OURS[name](root)
+    return _black_box(Path(name)) if name.endswith(".onnx") else _library(name)
+
+
+def _black_box(path: Path) -> Network:
+    """A file of images in [0, 1]. Ours are normalised all the same, so that 0 is a mean colour here too."""
+    from jaxcam import blackbox
+
+    height, width = blackbox.onnx_size(path)
+    if height != width:
+        raise ValueError(f"model: {path} takes images of {height} x {width}, expected a square")
+    box = blackbox.onnx(path)
+    classes = box(np.zeros((1, height, width, 3))).shape[1]
+    ask = blackbox.callback(box, classes)
+    mean, std = jnp.array(nets.IMAGENET_MEAN), jnp.array(nets.IMAGENET_STD)
+    return Network((), lambda _, images: ask(images * std + mean), nets.imagenet_normalize, height, ())
 
 
 def _squeezenet(root: Path) -> Network:

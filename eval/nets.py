@@ -17,7 +17,7 @@ import jaxcam
 Params = Mapping[str, jax.Array]
 
 _CAFFE_MEAN = (104.0, 117.0, 123.0)  # of blue, green, red, 0..255
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FIRES_BEFORE_POOL = {"fire4", "fire8"}
 _WIDTHS = (16, 32, 64)
 
@@ -81,7 +81,7 @@ def cifar_resnet(params: Params, images: jax.Array) -> jax.Array:
 
 def imagenet_normalize(images: jax.Array) -> jax.Array:
     """RGB in [0, 1] minus ImageNet's mean, over its standard deviation."""
-    return (images - jnp.asarray(_IMAGENET_MEAN, images.dtype)) / jnp.asarray(_IMAGENET_STD, images.dtype)
+    return (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(IMAGENET_STD, images.dtype)
 
 
 def _conv(params: Params, name: str, x: jax.Array, stride: int, padding: int) -> jax.Array:

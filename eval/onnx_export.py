@@ -2,8 +2,9 @@
 
     python -m eval.onnx_export --model tiny20 --output runs/tiny20.onnx
 
-The file takes RGB images `[B, 3, H, W]` in [0, 1] (the normalisation is inside) and returns logits `[B, N]`. Batch norm
-is folded into the convolutions. Needs the package onnx (`pip install 'jaxcam[onnx]'`).
+The file takes RGB images `[B, 3, H, W]` in [0, 1] (the normalisation is inside) and returns logits `[B, N]`. It takes
+any H and W, and names those of the network in its metadata. Batch norm is folded into the convolutions. Needs the
+package onnx (`pip install 'jaxcam[onnx]'`).
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import numpy as np
 import tyro
 
 from jaxcam import models
+from jaxcam.blackbox import SIZE
 from jaxcam.models.resnet import BLOCKS, STEMS, ResNet
 
 EPSILON = 1e-5  # of our batch norms
@@ -92,6 +94,7 @@ def export(model: ResNet, variables: Mapping, preprocess: Any, path: Path) -> No
         graph.nodes, "jaxcam", inputs, [value("logits", "batch", model.num_classes)], graph.weights
     )
     proto = onnx.helper.make_model(whole, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.helper.set_model_props(proto, {SIZE: str(preprocess.size)})
     onnx.checker.check_model(proto)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)

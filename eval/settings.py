@@ -14,7 +14,7 @@ from eval.record import write_json
 _FILE = "settings.json"
 BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
 # What does not change a method's values.
-_FREE = frozenset({"output", "root", "methods", "batch", "chunk", "distributed"})
+_FREE = frozenset({"output", "root", "methods", "batch", "chunk", "maps", "distributed"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Settings:
         seed: of the draw and of the bootstrap.
         batch: photos a device at a time.
         target: the explained class: the predicted one or the photo's own.
+        maps: folder of a finished run of eval.explain with the same settings, whose maps are measured instead of new
+            ones: costly maps are made once.
         root: folder of the named data sets and nets.
         distributed: whether this is one of several processes, which share the photos and the folder `output`. On
             clusters that JAX knows they find each other; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
@@ -54,6 +56,7 @@ class Settings:
     seed: int = 0
     batch: int = 16
     target: Literal["predicted", "label"] = "predicted"
+    maps: Path | None = None
     root: Path = datasets.SHARED
     distributed: bool = False
 

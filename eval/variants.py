@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from eval import common, data, models
+from eval import common, data, methods, models
 from eval.common import Bench, Protocol, Settings, Values
 from eval.parallel import in_batches, over_devices
 
@@ -49,8 +49,10 @@ def run(
         The record, as written to `settings.output / f"{protocol.name}.json"`.
 
     Raises:
-        ValueError: as `eval.common.carry_out`.
+        ValueError: `settings.maps`, for there are maps to be made; as `eval.common.carry_out`.
     """
+    if settings.maps:
+        raise ValueError(f"maps: got {settings.maps}, but {protocol.name} explains every photo more than once")
 
     def work_of(bench: Bench) -> common.Work:
         return partial(_compared, bench, over_devices(lambda _, part: compare(part)), variants)
@@ -58,8 +60,11 @@ def run(
     return common.carry_out(settings, protocol, network, photos, work_of, extra)
 
 
-def _compared(bench: Bench, measure: Callable, variants: Variants, explain: Callable, batch: Values) -> Values:
+def _compared(
+    bench: Bench, measure: Callable, variants: Variants, method: methods.Method, explain: Callable, batch: Values
+) -> Values:
     """Values `LAYER/VARIANT/METRIC` of some photos."""
+    del method
     first, values = in_batches(explain, bench.explainer_params, batch, bench.batch), {}
     for variant in variants(bench.explainer_params, batch):
         changed = {**batch, **variant.changed}

@@ -1,6 +1,7 @@
 """Models outside JAX, as functions of NumPy arrays: an ONNX file, or whatever Python can call.
 
-`jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers.
+`jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers, and
+`callback` makes it a function of JAX arrays, for `jaxcam.metrics` and whatever else needs no gradient.
 """
 
 import importlib
@@ -9,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 Model = Callable[[np.ndarray], np.ndarray]  # images [B, H, W, C] -> outputs [B, N]
 _LAYOUTS = {"NCHW": (0, 3, 1, 2), "NHWC": (0, 1, 2, 3)}
+SIZE = "image_size"  # metadata of an ONNX file that takes any size: the one it was trained with
 
 
 def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
@@ -32,11 +36,7 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
         ImportError: onnxruntime is not installed.
         ValueError: an unknown `layout`, or a file that onnxruntime cannot read.
     """
-    if layout not in _LAYOUTS:
-        raise ValueError(f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"path: got {str(path)!r}, expected an ONNX file")
-    session = _session(path, threads)
+    session = _opened(path, layout, threads)
     name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -44,6 +44,27 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
         return np.asarray(session.run(None, {name: images})[0], np.float32)
 
     return _in_pieces(run, fixed) if isinstance(fixed, int) else run
+
+
+def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
+    """Height and width of the images that an ONNX file takes: of its input, or else its metadata `image_size`.
+
+    Args:
+        path: the file.
+        layout: as in `onnx`.
+
+    Raises:
+        FileNotFoundError, ImportError: as `onnx`.
+        ValueError: as `onnx`, or the file does not say.
+    """
+    session = _opened(path, layout, threads=1)
+    shape, noted = session.get_inputs()[0].shape, session.get_modelmeta().custom_metadata_map.get(SIZE, "")
+    height, width = (shape[_LAYOUTS[layout].index(axis)] for axis in (1, 2))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    if not noted.isdecimal():
+        raise ValueError(f"path: {path} takes images {shape}, expected a fixed size or the metadata {SIZE!r}")
+    return int(noted), int(noted)
 
 
 def python(name: str) -> Model:
@@ -65,10 +86,42 @@ def python(name: str) -> Model:
     return lambda images: np.asarray(function(np.asarray(images)), np.float32)
 
 
+def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]:
+    """`model` as a function of JAX arrays, also under `jit`, `vmap`, `pmap` and loops: the device asks the host.
+
+    Args:
+        model: images `[B, H, W, C]` -> outputs `[B, N]`, NumPy arrays.
+        num_outputs: N.
+
+    Returns:
+        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative.
+
+    Raises:
+        ValueError: when called, if the model returns another shape.
+    """
+
+    def ask(images: np.ndarray) -> np.ndarray:
+        flat = np.asarray(images).reshape(-1, *images.shape[-3:])
+        found = np.asarray(model(flat), np.float32)
+        if found.shape != (len(flat), num_outputs):
+            raise ValueError(f"model: returned {found.shape}, expected {(len(flat), num_outputs)}")
+        return found.reshape(*images.shape[:-3], num_outputs)
+
+    def forward(images: jax.Array) -> jax.Array:
+        result = jax.ShapeDtypeStruct((*images.shape[:-3], num_outputs), jnp.float32)
+        return jax.pure_callback(ask, result, images, vmap_method="expand_dims")
+
+    return forward
+
+
 KINDS: dict[str, Callable[..., Model]] = {"onnx": onnx, "python": python}
 
 
-def _session(path: str | Path, threads: int) -> Any:
+def _opened(path: str | Path, layout: str, threads: int) -> Any:
+    if layout not in _LAYOUTS:
+        raise ValueError(f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: got {str(path)!r}, expected an ONNX file")
     try:
         import onnxruntime
     except ImportError as error:

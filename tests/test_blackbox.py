@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jaxcam
+from eval import models as eval_models
 from eval import onnx_export
 from jaxcam import blackbox, models
 
@@ -77,3 +78,54 @@ def test_only_plain_residual_networks_are_exported(tmp_path):
     vgg = models.create("vgg11", 3)
     with pytest.raises(ValueError, match="model: got a VGG, expected a plain residual network"):
         onnx_export.export(vgg, {}, None, tmp_path / "x.onnx")
+
+
+def test_a_callback_is_the_network_under_jit_vmap_and_pmap(files, rng):
+    path, network = files
+    images = rng.uniform(size=(4, 16, 16, 3)).astype(np.float32)
+    expected, forward = network(images), blackbox.callback(blackbox.onnx(path), 4)
+    np.testing.assert_allclose(jax.jit(forward)(images), expected, rtol=1e-4, atol=1e-5)
+    for mapped in (jax.vmap, jax.pmap):
+        found = mapped(forward)(images.reshape(2, 2, 16, 16, 3))
+        np.testing.assert_allclose(found.reshape(4, -1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_metrics_of_a_callback_are_the_networks(files, rng):
+    path, network = files
+    images, heat = rng.uniform(size=(3, 16, 16, 3)).astype(np.float32), rng.uniform(size=(3, 16, 16))
+    forward = blackbox.callback(blackbox.onnx(path), 4)
+    found = jax.jit(lambda x: jaxcam.metrics.insertion(forward, x, heat))(images)
+    np.testing.assert_allclose(found, jaxcam.metrics.insertion(network, images, heat), rtol=1e-3, atol=1e-5)
+
+
+def test_a_callback_of_another_shape_is_refused(files, rng):
+    forward = blackbox.callback(blackbox.onnx(files[0]), 5)
+    with pytest.raises(Exception, match=r"model: returned \(2, 4\), expected \(2, 5\)"):
+        jax.block_until_ready(forward(rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)))
+
+
+def test_the_size_of_a_file(files):
+    assert blackbox.onnx_size(files[0]) == (16, 16)
+
+
+def test_protocols_measure_on_a_file(files, rng):
+    path, network = files
+    found = eval_models.load(str(path))
+    photos = rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    assert found.size == 16
+    logits = found.apply(found.params, found.prepare(jax.numpy.asarray(photos)))
+    np.testing.assert_allclose(logits, network(photos.astype(np.float32) / 255), rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_that_does_not_say_its_size_is_refused(tmp_path):
+    value = lambda name, *shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "r", [value("x", 1, 3, "h", "w")], [value("y", 1, 3, "h", "w")]
+    )
+    path = tmp_path / "any.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    with pytest.raises(ValueError, match=r"takes images \[1, 3, 'h', 'w'\], expected a fixed size"):
+        blackbox.onnx_size(path)
+    graph.input[0].CopyFrom(value("x", 1, 3, 8, 9))
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    assert blackbox.onnx_size(path) == (8, 9)
