@@ -1,0 +1,175 @@
+"""Every method at every layer by every measure, on one or more networks, and the report of it: one command.
+
+    python -m eval.benchmark --output runs/benchmark --networks tiny20 cifar10_resnet56 squeezenet
+
+Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow; some explain again.
+Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again
+in the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others go on where they
+stopped; methods that have come since are added.
+"""
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from eval import data as datasets
+from eval.methods import METHODS
+
+_OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
+_ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
+_BLACK_BOX = ("rise", "lime", "mask")
+
+
+class Plan(NamedTuple):
+    """What a network is measured on, and how much of it is affordable."""
+
+    data: str
+    photos: int
+    played: int  # photos of the games, which cost 56 forward passes a map
+    checked: int  # photos of the sanity check, which explains them anew for each group of parameters
+    batch: int
+    boxes: bool = False
+    without: tuple[str, ...] = ()  # methods that cost too much here
+
+
+PLANS: dict[str, Plan] = {
+    "tiny20": Plan("tiny20", 200, 200, 20, 50, boxes=True),
+    "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50),
+    # Score-CAM at three layers is 1280 forward passes a photo.
+    "squeezenet": Plan("imagenet100", 100, 20, 5, 10, without=("score_cam",)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Args:
+        output: folder of all runs and reports.
+        networks: names of the table in eval/benchmark.py.
+        methods: names of the table in eval/methods.py; none means all that apply.
+        protocols: none means all that the data allow.
+        scale: times as many photos as the table says.
+        dry_run: prints the commands and carries none out.
+        root: folder of the named data sets and nets.
+    """
+
+    output: Path
+    networks: tuple[str, ...] = tuple(PLANS)
+    methods: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    scale: float = 1.0
+    dry_run: bool = False
+    root: Path = datasets.SHARED
+
+
+class Run(NamedTuple):
+    """One protocol on one network."""
+
+    network: str
+    protocol: str
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """As a shell takes it, and as a record holds it."""
+        return shlex.join(["python", "-m", f"eval.{self.protocol}", "--output", str(self.folder), *self.words])
+
+    def finished(self) -> bool:
+        """Whether the folder holds just this run."""
+        path = self.folder / f"{self.protocol}.json"
+        return path.exists() and json.loads(path.read_text())["command"] == self.command
+
+
+PROTOCOLS = ("faithfulness", "localization", "interpretability", "games", "adcc", "class_sensitivity", "sanity")
+
+
+def runs(settings: Settings) -> Iterator[Run]:
+    """The runs in their order: each network's maps, then what measures them, then what explains again.
+
+    Raises:
+        ValueError: an unknown network, method or protocol.
+    """
+    _check("networks", settings.networks, PLANS)
+    _check("methods", settings.methods, METHODS)
+    _check("protocols", settings.protocols, PROTOCOLS)
+    for network in settings.networks:
+        plan, chosen = PLANS[network], settings.protocols or PROTOCOLS
+        yield _run(settings, network, "explain", plan.photos)
+        for protocol in chosen:
+            if protocol == "localization" and not plan.boxes:
+                continue
+            yield _run(
+                settings, network, protocol, {"games": plan.played, "sanity": plan.checked}.get(protocol, plan.photos)
+            )
+
+
+def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> None:
+    if unknown := [each for each in chosen if each not in known]:
+        raise ValueError(f"{name}: got {', '.join(unknown)}, expected any of {', '.join(known)}")
+
+
+def _run(settings: Settings, network: str, protocol: str, photos: int) -> Run:
+    plan, folder = PLANS[network], settings.output / network
+    again = protocol in ("adcc", "class_sensitivity", "sanity")
+    names = [name for name in settings.methods or METHODS if name not in (*_ATTENTION, *plan.without)]
+    if again:  # these cost thousands of forward passes for every new explanation
+        names = [name for name in names if name not in (*_BLACK_BOX, "score_cam", "ablation_cam")]
+    options = [option for option in _OPTIONS if option.partition(".")[0] in names]
+    count = max(2, round(settings.scale * photos))
+    words = ["--model", network, "--data", plan.data, "-n", str(count), "--batch", str(min(plan.batch, count))]
+    words += ["--methods", *names, *(["--options", *options] if options else [])]
+    if not again and protocol != "explain":
+        words += ["--maps", str(folder / "explain")]
+    if protocol == "class_sensitivity":
+        words += ["--pairs"]
+    if settings.root != datasets.SHARED:
+        words += ["--root", str(settings.root)]
+    return Run(network, protocol, folder / protocol, tuple(words))
+
+
+def benchmark(settings: Settings) -> list[Path]:
+    """Carries all runs out, each in a process of its own, and writes the reports.
+
+    Returns:
+        The paths of the reports, none of a dry run.
+
+    Raises:
+        ValueError: an unknown network, method or protocol.
+        subprocess.CalledProcessError: a run failed, and has said why.
+    """
+    planned, reports = list(runs(settings)), []
+    for network in settings.networks:
+        ours = [run for run in planned if run.network == network]
+        folder = settings.output / network / "report"
+        for run in ours:
+            _carry_out(run.command, settings.dry_run or run.finished(), settings.dry_run)
+        measured = [str(run.folder) for run in ours if run.protocol != "explain"]
+        command = shlex.join(["python", "-m", "eval.report", *measured, "--output", str(folder)])
+        _carry_out(command, settings.dry_run, settings.dry_run)
+        reports += [] if settings.dry_run else [folder / "report.md"]
+    return reports
+
+
+def _carry_out(command: str, skip: bool, dry: bool) -> None:
+    print(f"# finished: {command}" if skip and not dry else command, flush=True)
+    if not skip:
+        subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+
+
+def main(settings: Settings) -> None:
+    """The whole benchmark."""
+    for report in benchmark(settings):
+        print(report)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
