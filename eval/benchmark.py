@@ -2,8 +2,8 @@
 
     python -m eval.benchmark --output runs/benchmark --networks tiny20 cifar10_resnet56 squeezenet
 
-Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow; some explain again.
-Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again
+Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow; some explain
+again. Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again
 in the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others go on where they
 stopped; methods that have come since are added.
 """
