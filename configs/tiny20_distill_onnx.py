@@ -3,9 +3,9 @@
 Command: python -m eval.onnx_export --model tiny20 --output runs/tiny20.onnx
     python -m train.distill --config configs/tiny20_distill_onnx.py
 Cost: see tiny20_distill; the teacher is asked about 5 x 10,000 photos before.
-Expected: about the student of tiny20_distill.
-Choices: no label smoothing, which teaches that all other classes are alike and so spoils the order that Sim-2 to Sim-5
-    count; no CutMix, since the answers are kept for single photos.
+Reached: 68.6 % top-1 after 10 epochs; Sim-1 to Sim-5 0.715 0.283 0.068 0.016 0.001.
+Choices: no label smoothing, in the hope of a better order behind the first class (Sim-2 to Sim-5), which it did not
+    bring; no CutMix, since the answers are kept for single photos.
 """
 
 import dataclasses

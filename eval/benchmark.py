@@ -23,7 +23,7 @@ from eval import data as datasets
 from eval.methods import METHODS
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
-_ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
+_ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
 _BLACK_BOX = ("rise", "lime", "mask")
 
 

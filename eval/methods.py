@@ -73,6 +73,20 @@ def mask(forward: Callable, images: jax.Array, targets: jax.Array, *, steps: int
     return jaxcam.mask(forward, images, targets, variant=black_boxes.variant(images.shape[1:3], steps))
 
 
+def stage_attention(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Layer-wise attention: `jaxcam.cbam_attention` of the blocks inside each layer, such as a stage."""
+    known = [name.removesuffix(".att") for name in jaxcam.layers(forward, images) if name.endswith(".att")]
+    found = {}
+    for name in layer:
+        inside = [block for block in known if block == name or block.startswith(f"{name}.")]
+        if not inside:
+            raise ValueError(f"layer: got {name!r}, which has no CBAM block inside")
+        found[name] = jaxcam.cbam_attention(forward, images, targets, blocks=inside)
+    return found
+
+
 CONTROLS: Mapping[str, Method] = {
     "noise": Method("noise (control)", noise),
     "centre": Method("centre (control)", centre),
@@ -81,6 +95,7 @@ METHODS: Mapping[str, Method] = {
     **{name: Method(row.title, row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
     "lime": Method("LIME", lime, layered=False, jit=False),
     "mask": Method("MASK", mask, layered=False),
+    "stage_attention": Method("CBAM attention, by stage", stage_attention),
     "grad_cam_channel": Method("Grad-CAM, ReLU by channel", partial(jaxcam.grad_cam, relu="channel")),
     "grad_cam_plus_plus_rcam": Method(
         "Grad-CAM++ (Relevance-CAM's)", partial(jaxcam.grad_cam_plus_plus, variant="rcam")

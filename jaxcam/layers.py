@@ -124,6 +124,7 @@ def activations_and_gradients(
     batch, classes = check_logits(program, images, has_aux)
     check(targets, batch, classes)
     sites = select(program, layer)
+    _check_used(sites)
 
     def tapped(deltas: dict) -> tuple:
         outputs, acts = run(program, images, sites, deltas)
@@ -318,6 +319,13 @@ def _check_site(name: str, sites: dict[str, Site], listed: Layers) -> Site:
             f"layer: {name!r} lies inside a {site.loop}, where one equation stands for many activations; tag its result"
         )
     return site
+
+
+def _check_used(sites: Sequence[Site]) -> None:
+    """Raises where a gradient would be zero whatever the network has learnt."""
+    for site in sites:
+        if not site.used:
+            raise ValueError(f"layer: got {site.name!r}, which the logits do not depend on: its gradient is zero")
 
 
 def _describe(shapes: Any) -> str:

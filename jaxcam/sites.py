@@ -19,6 +19,7 @@ class Site(NamedTuple):
     aval: jax.ShapeDtypeStruct
     loop: str | None  # the primitive that hides the site (scan, while, cond ...), if any
     cut: bool = False  # whether all that the logits take from the images passes through it
+    used: bool = True  # whether the logits depend on it at all
 
 
 class Layers(dict):
@@ -51,13 +52,15 @@ class _Flow(NamedTuple):
 
     origin: str | None = None  # the name of the tag that produced it
     avoided: int = 0  # bit i: a path from the images leads to it that does not pass the i-th site
+    passed: int = 0  # bit i: a path from the i-th site leads to it
 
 
 def find(program: trace.Program) -> list[Site]:
     """Every tag of a program in execution order, also those that a loop hides.
 
     The walk carries, for each variable, the name of the tag that produced it, as a tag on an equal tag is skipped, and
-    which sites can be avoided on the way to it. A call that holds no tag is taken to mix all that enters it.
+    which sites can be avoided and which are passed on the way to it. A call that holds no tag is taken to mix all that
+    enters it.
     """
     sites: list[Site] = []
     count: Counter = Counter()
@@ -68,28 +71,32 @@ def find(program: trace.Program) -> list[Site]:
         sites.append(Site(unique, path, jax.ShapeDtypeStruct(aval.shape, aval.dtype), loop))
 
     def visit(path: trace.Path, eqn: Any, flows: list) -> list:
-        avoided = functools.reduce(operator.or_, (flow.avoided for flow in flows), 0)
+        avoided, passed = _any(flow.avoided for flow in flows), _any(flow.passed for flow in flows)
         if _is_tag(eqn):
             if flows[0].origin != eqn.params["name"]:
-                avoided &= ~(1 << len(sites))
+                avoided, passed = avoided & ~(1 << len(sites)), passed | 1 << len(sites)
                 add(eqn.params["name"], path, eqn.outvars[0].aval)
-            return [_Flow(eqn.params["name"], avoided)]
+            return [_Flow(eqn.params["name"], avoided, passed)]
         for sub in trace.jaxprs_in_params(eqn.params):
             for e in _tags(sub):
                 add(e.params["name"], path, e.outvars[0].aval, eqn.primitive.name)
-        return [_Flow(None, avoided)] * len(eqn.outvars)
+        return [_Flow(None, avoided, passed)] * len(eqn.outvars)
 
     opens = lambda path, eqn: trace.contains(eqn, _is_tag)
     images = [_Flow(None, -1)] * len(program.closed.jaxpr.invars)  # -1 has all bits
     results = trace.evaluate(program.closed, images, visit, opens=opens, lift=lambda value: _Flow())
-    avoided = results[0].avoided if results else 0
-    return [site._replace(cut=not avoided >> i & 1) for i, site in enumerate(sites)]
+    _, avoided, passed = results[0] if results else _Flow()
+    return [s._replace(cut=not avoided >> i & 1, used=bool(passed >> i & 1)) for i, s in enumerate(sites)]
 
 
 def listed(sites: Sequence[Site]) -> Layers:
     """The layers that can be reached: those that no loop hides."""
     reachable = [site for site in sites if site.loop is None]
     return Layers(((s.name, s.aval) for s in reachable), (s.name for s in reachable if s.cut))
+
+
+def _any(bits: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, bits, 0)
 
 
 def _spatial(aval: Any) -> bool:

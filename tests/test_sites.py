@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import jaxcam
+from jaxcam import sites, trace
 from tests import nets
 
 
@@ -155,3 +156,20 @@ def test_cuts_are_found_in_calls_and_behind_auxiliary_results():
     assert found.cuts == {"a", "c"} and found.default == "c"
     maps, _ = jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0, has_aux=True)
     np.testing.assert_allclose(maps, jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0, layer="c", has_aux=True)[0])
+
+
+def side(x):
+    """A side branch that nothing uses, beside one that the logits do."""
+    x = jaxcam.tag(x * 2, "stem")
+    jaxcam.tag(x - 1, "side")
+    return jaxcam.tag(x * x, "top").mean((1, 2))
+
+
+def test_a_layer_that_no_logit_depends_on_has_no_gradient_and_says_so(rng):
+    images = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    used = {site.name: site.used for site in sites.find(trace.trace(side, images))}
+    assert used == {"stem": True, "side": False, "top": True}
+    with pytest.raises(ValueError, match="layer: got 'side', which the logits do not depend on"):
+        jaxcam.grad_cam(side, images, layer="side")
+    _, side_acts = jaxcam.tap(side, "side")(images)  # its activations are there all the same
+    np.testing.assert_allclose(side_acts, 2 * images - 1, rtol=1e-6)

@@ -26,6 +26,7 @@ from jaxcam.layers import (
     find,
     run,
     select,
+    tap,
 )
 from jaxcam.maps import normalize as rescale
 from jaxcam.maps import resize
@@ -172,9 +173,15 @@ def attention_grad_cam(
     check_images(images)
     program = trace.trace(forward, images)
     gates, stages = _attention_layers(program, blocks, source), _stage_layers(program, layers)
-    layer = list(dict.fromkeys([*gates, *stages]))
-    _, acts, grads, *aux = activations_and_gradients(forward, images, targets, layer=layer, has_aux=has_aux)
-    attention = _attention_sum({name: acts[name] for name in gates}, images.shape[1:3], reduction, normalize)
+    check(targets, *check_logits(program, images, has_aux))
+
+    def attending(x: jax.Array) -> tuple:
+        """The logits, and beside them what the gates do: one forward pass for both factors."""
+        outputs, found = tap(forward, gates)(x)
+        return (outputs[0], (outputs[1:], found)) if has_aux else (outputs, ((), found))
+
+    _, acts, grads, (aux, found) = activations_and_gradients(attending, images, targets, layer=stages, has_aux=True)
+    attention = _attention_sum(found, images.shape[1:3], reduction, normalize)
     cams = [each_target(grad_cam_map, acts[name], grads[name], f"layer {name!r}") for name in stages]
     evidence = _sum(cams, images.shape[1:3], normalize)
     maps = (attention if evidence.ndim == 3 else attention[:, None]) * evidence

@@ -69,3 +69,19 @@ def test_lime_and_mask_of_small_images(network, photos, tmp_path):
     assert found.shape == (2, SIZE, SIZE) and all(len(np.unique(each)) > 4 for each in found)
     hidden = methods.METHODS["mask"].function(forward, images, targets, steps=2)
     assert hidden.shape == (2, SIZE, SIZE) and hidden.min() >= 0 and hidden.max() <= 1
+
+
+def test_attention_by_stage_is_that_of_its_blocks():
+    def forward(x):
+        """Three blocks' attention, one of them alone in its stage."""
+        for number, block in enumerate(("layer1.0", "layer1.1", "layer2.0"), start=1):
+            x = x + jaxcam.tag(number * x * x[..., :1], f"{block}.att")
+        return x.mean((1, 2))
+
+    images = np.random.default_rng(2).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
+    found = methods.stage_attention(forward, images, None, layer=["layer1", "layer2.0"])
+    both, one = (jaxcam.cbam_attention(forward, images, blocks=b) for b in (["layer1.0", "layer1.1"], "layer2.0"))
+    np.testing.assert_array_equal(found["layer1"], both)
+    np.testing.assert_array_equal(found["layer2.0"], one)
+    with pytest.raises(ValueError, match="layer: got 'layer', which has no CBAM block inside"):
+        methods.stage_attention(forward, images, None, layer=["layer"])
