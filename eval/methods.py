@@ -7,6 +7,7 @@ nothing of the model: what they score is what any number here has to be compared
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -62,8 +63,9 @@ def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: An
     What is segmented are the images that the network gets, each scaled to [0, 255].
     """
     photos = np.asarray(255 * normalize(images.reshape(len(images), -1, images.shape[3]))).reshape(images.shape)
-    each = [black_boxes.segments(photo.round().astype(np.uint8), images.shape[1:3], "stretch") for photo in photos]
-    found = np.concatenate(each)
+    segment = lambda photo: black_boxes.segments(photo.round().astype(np.uint8), images.shape[1:3], "stretch")
+    with ThreadPoolExecutor() as pool:
+        found = np.concatenate(list(pool.map(segment, photos)))
     bound = black_boxes.padded(found)
     return jaxcam.lime(forward, images, targets, segments=found, num_segments=bound, **options)
 
@@ -95,7 +97,7 @@ METHODS: Mapping[str, Method] = {
     **{name: Method(row.title, row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
     "lime": Method("LIME", lime, layered=False, jit=False),
     "mask": Method("MASK", mask, layered=False),
-    "stage_attention": Method("CBAM attention, by stage", stage_attention),
+    "stage_attention": Method("CBAM by stage", stage_attention),
     "grad_cam_channel": Method("Grad-CAM, ReLU by channel", partial(jaxcam.grad_cam, relu="channel")),
     "grad_cam_plus_plus_rcam": Method(
         "Grad-CAM++ (Relevance-CAM's)", partial(jaxcam.grad_cam_plus_plus, variant="rcam")

@@ -104,7 +104,8 @@ def _section(record: Record, number: int, output: Path) -> Iterator[Block]:
 def _title(record: Record) -> str:
     settings = record["settings"]
     variant = f", {settings['variant']}" if settings.get("variant") else ""
-    return f"{record['protocol']}{variant}: {settings.get('model', '?')} on {settings.get('data', '?')}"
+    student = f" explained by {Path(settings['explainer']).stem}" if settings.get("explainer") else ""
+    return f"{record['protocol']}{variant}: {settings.get('model', '?')}{student} on {settings.get('data', '?')}"
 
 
 def _described(record: Record) -> str:

@@ -1,6 +1,7 @@
 """LIME and KernelSHAP on superpixels: a linear model of what a black box answers when parts of the image are hidden."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -164,7 +165,8 @@ def quickshift(
         raise ValueError(f"images: got shape {images.shape}, expected [B, H, W, C]")
     options = {"kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio, "rng": seed}
     segment = partial(one, convert2lab=images.shape[-1] == 3, **options)
-    return np.stack([segment(_unit(image)) for image in images]).astype(np.int32)
+    with ThreadPoolExecutor() as pool:  # scikit-image works outside Python's lock
+        return np.stack(list(pool.map(lambda image: segment(_unit(image)), images))).astype(np.int32)
 
 
 def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[jax.Array, int]:
