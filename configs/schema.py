@@ -128,6 +128,8 @@ class Classification:
         starts = [epoch for epoch, _ in self.crop_sizes]
         _require(starts[:1] == [0], self, "crop_sizes", "a first pair that begins at epoch 0")
         _require(starts == sorted(set(starts)), self, "crop_sizes", "pairs in the order of their epochs")
+        decays = self.schedule != "cosine" or self.epochs > self.warmup_epochs
+        _require(decays, self, "epochs", f"more than warmup_epochs, {self.warmup_epochs:g}, for the cosine to decay in")
 
     def view(self, epoch: int) -> int:
         """The draw of the augmentation that an epoch uses: equal numbers draw the same crops, flips and colours."""

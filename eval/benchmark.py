@@ -40,10 +40,10 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[str, Plan] = {
-    "tiny20": Plan("tiny20", 200, 200, 20, 50, boxes=True),
+    "tiny20": Plan("tiny20", 200, 100, 20, 50, boxes=True),
     "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50),
-    # Score-CAM at three layers is 1280 forward passes a photo.
-    "squeezenet": Plan("imagenet100", 100, 20, 5, 10, without=("score_cam",)),
+    # Score-CAM and Ablation-CAM at three layers are 1280 forward passes a photo.
+    "squeezenet": Plan("imagenet100", 50, 10, 3, 10, without=("score_cam", "ablation_cam")),
 }
 
 

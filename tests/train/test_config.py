@@ -57,6 +57,11 @@ def test_wrong_overrides_say_what_is_wrong(assignment, message):
 @pytest.mark.parametrize(
     ("kind", "fields", "message"),
     [
+        (
+            configs.Classification,
+            {"epochs": 2, "warmup_epochs": 2.0},
+            "epochs: got 2, expected more than warmup_epochs, 2, for the cosine",
+        ),
         (configs.Fostering, {"beta": -1.0}, "beta: got -1.0, expected 0 or more"),
         (configs.Fostering, {"beta": 1.0, "term": "size"}, "term: got 'size', expected one of 'entropy'"),
         (
