@@ -1,5 +1,6 @@
 """Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
 
+from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering
 from jaxcam import lrp as lrp
 from jaxcam import maps as maps
@@ -36,8 +37,8 @@ from jaxcam.layers import tap as tap
 
 def __getattr__(name: str):
     # flax takes as long to import as all the rest; explaining a model of one's own does without it.
-    if name == "models":
+    if name in ("models", "datasets"):
         import importlib
 
-        return importlib.import_module("jaxcam.models")
+        return importlib.import_module(f"jaxcam.{name}")
     raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import matplotlib.image
 
@@ -17,6 +19,13 @@ def test_the_library_example_runs(tmp_path, monkeypatch):
     assert set(scope["maps"]) == {"layer2", "layer4"}
     picture = matplotlib.image.imread(tmp_path / "cat.png")
     assert picture.std() > 0.05
+
+
+def test_every_name_of_ours_is_there_after_import_jaxcam_alone():
+    names = sorted(set(re.findall(r"(?<!-m )\bjaxcam((?:\.[a-z_0-9]+)+)", README)))
+    assert len(names) > 20
+    program = "import operator, jaxcam\nfor name in {}: operator.attrgetter(name[1:])(jaxcam)"
+    subprocess.run([sys.executable, "-c", program.format(names)], check=True)
 
 
 def test_the_two_commands_stand_after_their_marks():
