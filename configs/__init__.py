@@ -34,28 +34,32 @@ def load(path: str) -> Any:
 def override(config: Any, assignments: Sequence[str]) -> Any:
     """`config` with fields replaced by `key=value` texts; `options.KEY=value` replaces or adds one option.
 
-    Values are Python literals; what is none is taken as text.
+    Values are Python literals; what is none is taken as text. A run in another `workdir` exports its network there, unless
+    `export` says otherwise: no two runs write one file by accident.
 
     Raises:
         ValueError: a text without `=`, an unknown field (the nearest are named) or a value of another type.
     """
+    changes: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set: got {assignment!r}, expected key=value")
-        config = _replace(config, key.strip(), _literal(text.strip()))
-    return config
+        changes |= _change(config, changes, key.strip(), _literal(text.strip()))
+    if "workdir" in changes and "export" not in changes:
+        changes["export"] = str(Path(changes["workdir"]) / Path(config.export).name)
+    return dataclasses.replace(config, **changes)  # at once: fields that must fit each other change together
 
 
-def _replace(config: Any, key: str, value: Any) -> Any:
+def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     name, _, option = key.partition(".")
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields or (option and not isinstance(getattr(config, name), Mapping)):
         nearest = difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or fields
         raise ValueError(f"--set: got the key {key!r}, which is no field; nearest: {', '.join(nearest)}")
-    old = getattr(config, name)
+    old = earlier.get(name, getattr(config, name))
     value = {**old, option: value} if option else _as_type_of(fields[name], old, value, key)
-    return dataclasses.replace(config, **{name: value})
+    return {name: value}
 
 
 def _literal(text: str) -> Any:
@@ -74,7 +78,7 @@ def _as_type_of(field: dataclasses.Field, old: Any, value: Any, key: str) -> Any
     expected = get_args(field.type) if isinstance(field.type, types.UnionType) else (type(old),)
     if isinstance(value, expected):
         return value
-    raise ValueError(f"--set: {key} got {value!r}, expected a {_names(expected)} such as {old!r}")
+    raise ValueError(f"--set: {key} got {value!r}, expected {_names(expected)} such as {old!r}")
 
 
 def _names(kinds: Sequence[type]) -> str:

@@ -15,16 +15,27 @@ def test_overrides_take_literals_and_text():
     assert isinstance(changed.learning_rate, float)
 
 
+def test_fields_that_must_fit_each_other_change_together():
+    changed = configs.override(config, ["schedule=multistep", "milestones=(1.0,)", "options.a=1", "options.b=2"])
+    assert changed.milestones == (1.0,)
+    assert changed.options == {**config.options, "a": 1, "b": 2}
+
+
+def test_another_workdir_has_an_export_of_its_own():
+    assert configs.override(config, ["workdir=/tmp/x"]).export == "/tmp/x/smoke.safetensors"
+    assert configs.override(config, ["export=y.safetensors", "workdir=/tmp/x"]).export == "y.safetensors"
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
         ("epochs", "--set: got 'epochs', expected key=value"),
         ("epoch=3", "'epoch', which is no field; nearest: epochs"),
         ("epochs.x=3", "'epochs.x', which is no field"),
-        ("epochs=many", "epochs got 'many', expected a int such as 4"),
-        ("init_from=3", "init_from got 3, expected a str or None such as None"),
-        ("options=3", "options got 3, expected a dict"),
-        ("frozen=conv1", "frozen got 'conv1', expected a tuple such as ()"),
+        ("epochs=many", "epochs got 'many', expected int such as 4"),
+        ("init_from=3", "init_from got 3, expected str or None such as None"),
+        ("options=3", "options got 3, expected dict"),
+        ("frozen=conv1", "frozen got 'conv1', expected tuple such as ()"),
         ("batch_size=7", "batch_size: got 7, expected an even number"),
         ("epochs=0", "epochs: got 0, expected at least 1"),
         ("accumulate=0", "accumulate: got 0, expected at least 1"),
