@@ -10,8 +10,8 @@ from functools import cache, partial
 from typing import Any
 
 import jax
-import tyro
 
+from eval.command import command
 from eval.common import Bench, Protocol, Settings, Values, Work, begin, carry_out, load_photos
 from eval.methods import Method
 from eval.parallel import in_batches, over_devices
@@ -74,4 +74,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

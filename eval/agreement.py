@@ -13,9 +13,10 @@ import tyro
 
 from eval import data as datasets
 from eval import models
+from eval.command import command
 from eval.parallel import in_batches, over_devices, replicate
 from eval.record import record, save, table
-from eval.settings import claim, plain
+from eval.settings import check_folder, claim, plain
 from jaxcam import metrics
 
 NAME = "agreement"
@@ -68,7 +69,7 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
         ValueError: `top` out of range; networks of different numbers of classes; a folder that holds another run.
     """
     start = time.time()
-    claim(settings, NAME)
+    check_folder(settings, NAME)
     photos, teacher = predict(settings.model, settings)
     _, student = predict(settings.student, settings)
     found = np.asarray(metrics.sim(teacher, student, settings.top))
@@ -79,6 +80,7 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
     info |= {"student_predicted": student.argmax(1), "accuracy": np.array(hits["teacher"].mean())}
     made = record(plain(settings, NAME), values, info, start)
     made["student_accuracy"] = float(hits["student"].mean())
+    claim(settings, NAME)
     save(settings.output, made, info | values)
     return made
 
@@ -89,4 +91,4 @@ def main(settings: AgreementSettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(AgreementSettings, description=__doc__))
+    command(main, AgreementSettings, __doc__)

@@ -16,12 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 
 import jaxcam
-from eval import common, models
+from eval import common
+from eval.applies import check_layers, why_not
+from eval.command import command
 from eval.common import Protocol, Settings
-from eval.parallel import join
+from eval.methods import METHODS
 from eval.record import table
 from jaxcam import maps
 
@@ -85,14 +86,13 @@ def run(settings: CamSettings) -> dict[str, Any]:
     if settings.methods != ("cam",) or len(settings.layers) > 1:
         got = f"methods {', '.join(settings.methods)} and layers {', '.join(settings.layers) or 'none'}"
         raise ValueError(f"methods: got {got}, expected cam alone and one layer or none")
-    if settings.distributed:
-        join()
-    layer = (settings.layers or models.load(settings.model, settings.root).layers)[-1]
+    network = common.begin(settings)
+    check_layers(settings, network, settings.model)
+    layer = (settings.layers or network.layers)[-1]
+    if why := why_not(METHODS["cam"], network, (layer,)):
+        raise ValueError(f"layers: got {layer!r}: {why[layer]}")
     settings = dataclasses.replace(settings, layers=(layer,))
-    record = common.run(settings, Protocol("cam_vs_grad_cam", partial(measure, layer=layer), raw=True))
-    if record["skipped"]:
-        raise ValueError(f"layers: got {layer!r}: {record['skipped'][f'cam/{layer}']}")
-    return record
+    return common.run(settings, Protocol("cam_vs_grad_cam", partial(measure, layer=layer), raw=True))
 
 
 def main(settings: CamSettings) -> None:
@@ -101,4 +101,4 @@ def main(settings: CamSettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CamSettings, description=__doc__))
+    command(main, CamSettings, __doc__)

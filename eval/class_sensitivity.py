@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from eval import data, variants
+from eval.command import command
 from eval.common import Protocol, Settings, Values, begin, load_photos
 from eval.record import table
 from jaxcam import metrics
@@ -121,4 +121,4 @@ def main(settings: ClassSettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ClassSettings, description=__doc__))
+    command(main, ClassSettings, __doc__)

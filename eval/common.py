@@ -13,17 +13,16 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-import jaxcam
 from eval import data as datasets
 from eval import methods, models, parts, stored
+from eval.applies import check_layers, check_options, image, layers_of, usable
 from eval.parallel import in_batches, join, over_devices, replicate
 from eval.parts import Values
 from eval.record import record, save
-from eval.settings import Settings, check_folder, claim, plain
+from eval.settings import PREDICTIONS, Settings, check_folder, claim, confirm, part, plain
 from jaxcam import maps
 from jaxcam.metrics import mask_images
 
@@ -115,7 +114,7 @@ def begin(settings: Settings) -> models.Network:
     methods.find(settings.methods, settings.options)
     network = models.load(settings.model, settings.root)
     if not settings.explainer:
-        _check_layers(network, settings.layers)
+        check_layers(settings, network, settings.model)
     return network
 
 
@@ -129,7 +128,7 @@ def _explainer(settings: Settings, network: models.Network) -> models.Network:
     if not settings.explainer:
         return network
     explainer = models.load(settings.explainer, settings.root)
-    _check_layers(explainer, settings.layers)
+    check_layers(settings, explainer, settings.explainer)
     if explainer.size != network.size:
         got = f"explainer: {settings.explainer} takes images of {explainer.size} pixels"
         raise ValueError(f"{got}, expected {network.size}, as {settings.model}")
@@ -200,6 +199,8 @@ def carry_out(
     start = time.time()
     _check(photos, settings, protocol, network)
     bench, made = _bench(settings, protocol, network), stored.load(settings)
+    if not made:
+        check_options(settings, bench.explainer)
     claim(settings, protocol.name)
     batch, info = _explained(bench, photos, settings, dict(extra or {}))
     if made:
@@ -208,7 +209,7 @@ def carry_out(
     chosen = methods.find(settings.methods, settings.options)
     for name, method in (bar := tqdm(chosen.items(), unit="method", disable=None)):
         bar.set_description(name)
-        if not _part(settings, name).exists():
+        if not part(settings.output, name).exists():
             _store(settings, name, method, bench, batch, work, made)
     values, skipped = gather(settings, chosen)
     recorded = record(plain(settings, protocol.name), values, info, start)
@@ -221,16 +222,12 @@ def gather(settings: Settings, names: Sequence[str] | Mapping) -> tuple[Values, 
     """The finished methods: values by `METHOD/LAYER/METRIC`, and why layers were skipped by `METHOD/LAYER`."""
     values, skipped = {}, {}
     for name in names:
-        for key, value in parts.load(_part(settings, name)).items():
+        for key, value in parts.load(part(settings.output, name)).items():
             if key.startswith(SKIPPED):
                 skipped[f"{name}/{key.removeprefix(SKIPPED)}"] = str(value)
             else:
                 values[f"{name}/{key}"] = value
     return values, skipped
-
-
-def _part(settings: Settings, name: str) -> Any:
-    return settings.output / "parts" / f"{name}.npz"
 
 
 def _store(
@@ -243,17 +240,35 @@ def _store(
     made: stored.Maps | None,
 ) -> None:
     """A method's part of the folder."""
-    count, step = len(batch["target"]), settings.batch * jax.local_device_count()
-    layers = settings.layers or bench.explainer.layers
+    layers = layers_of(settings, bench.explainer)
     if made:
-        usable, skipped = made.of(name, layers)
-        explain = stored.explain(usable, None if bench.protocol.raw else (bench.network.size,) * 2)
+        found, skipped = made.of(name, layers)
+        explain = stored.explain(found, None if bench.protocol.raw else (bench.network.size,) * 2)
     else:
-        usable, skipped = _usable(method, bench.explainer, layers)
-        explain = bench.explain(method, usable)
+        found, skipped = usable(method, bench.explainer, layers)
+        explain = bench.explain(method, found)
     compute = lambda group: work(method, explain, {key: value[group] for key, value in batch.items()})
     why = {f"{SKIPPED}{layer}": np.array(reason) for layer, reason in skipped.items()}
-    parts.store(_part(settings, name), count, step, compute if usable else None, why)
+    _keep(settings, bench, name, len(batch["target"]), compute if found else None, why)
+
+
+def _keep(
+    settings: Settings,
+    bench: Bench,
+    name: str,
+    count: int,
+    compute: Callable[[slice], Values] | None,
+    extra: Mapping[str, np.ndarray],
+) -> None:
+    """`parts.store`, unless the folder has become another run's while a group was computed."""
+
+    def ours(group: slice) -> Values:
+        values = compute(group)
+        confirm(settings, bench.protocol.name)
+        return values
+
+    step = settings.batch * jax.local_device_count()
+    parts.store(part(settings.output, name), count, step, ours if compute else None, extra)
 
 
 def _measured(bench: Bench, measure: Callable, method: methods.Method, explain: Callable, batch: Values) -> Values:
@@ -296,37 +311,9 @@ def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> t
         order = np.argsort(-logits, axis=1, kind="stable")
         return {"predicted": order[:, 0], "runner_up": order[:, min(1, order.shape[1] - 1)]}
 
-    path = _part(settings, "predictions")
-    parts.store(path, len(photos.labels), settings.batch * jax.local_device_count(), compute, {})
-    found = parts.load(path)
+    _keep(settings, bench, PREDICTIONS, len(photos.labels), compute, {})
+    found = parts.load(part(settings.output, PREDICTIONS))
     return found["predicted"], found["runner_up"]
-
-
-def _check_layers(network: models.Network, layers: Sequence[str]) -> None:
-    shapes = jaxcam.layers(partial(network.apply, network.params), _image(network))
-    for layer in layers:
-        if layer not in shapes:
-            raise ValueError(f"layers: got {layer!r}, expected any of {', '.join(shapes)}")
-
-
-def _usable(
-    method: methods.Method, network: models.Network, layers: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The layers that a method can explain, and for each other one why not; by abstract evaluation only."""
-    if not (method.layered and method.jit):
-        return (tuple(layers) if method.layered else (methods.WHOLE,)), {}
-    targets, why = jax.ShapeDtypeStruct((1,), jnp.int32), {}
-    for layer in layers:
-        explain = lambda p, x, t, layer=layer: methods.explain(method, partial(network.apply, p), x, t, [layer])
-        try:
-            jax.eval_shape(explain, network.params, _image(network), targets)
-        except ValueError as error:
-            why[layer] = " ".join(str(error).split())
-    return tuple(layer for layer in layers if layer not in why), why
-
-
-def _image(network: models.Network) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, network.size, network.size, 3), jnp.float32)
 
 
 def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol, network: models.Network) -> None:
@@ -334,6 +321,6 @@ def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol, netw
         raise ValueError(f"data: {settings.data} has no boxes, which {protocol.name} needs; tiny20 has")
     if (settings.target == "label" or protocol.correct_only) and (photos.labels == datasets.UNKNOWN).any():
         raise ValueError(f"data: {settings.data} has photos without a class; put them in a subfolder for each class")
-    classes = jax.eval_shape(network.apply, network.params, _image(network)).shape[1]
+    classes = jax.eval_shape(network.apply, network.params, image(network)).shape[1]
     if (most := photos.labels.max()) >= classes:
         raise ValueError(f"data: {settings.data} has class {most}, expected 0 to {classes - 1}, as {settings.model}")

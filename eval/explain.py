@@ -6,9 +6,10 @@ python -m eval.explain --model tiny20 --data photos/ --methods grad_cam --layers
 from collections.abc import Callable, Mapping
 
 import jax
-import tyro
 
+from eval.command import command
 from eval.common import Protocol, Settings, run
+from eval.record import skipped
 
 
 def measure(forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array) -> dict[str, jax.Array]:
@@ -24,8 +25,10 @@ def main(settings: Settings) -> None:
     """Raw maps of photos."""
     record = run(settings, PROTOCOL)
     found = [f"{method}/{layer}" for method, by_layer in record["results"].items() for layer in by_layer]
-    print(f"{record['photos']} photos: {', '.join(found)} -> {settings.output / 'values.npz'}")
+    print(
+        f"{record['photos']} photos: {', '.join(found)} -> {settings.output / 'values.npz'}", *skipped(record), sep="\n"
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

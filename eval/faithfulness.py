@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
+from eval.command import command
 from eval.common import Protocol, Settings, Values, run
 from eval.record import table
 from jaxcam import maps, metrics
@@ -59,4 +59,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

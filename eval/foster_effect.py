@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 import jaxcam
 from eval import data as datasets
 from eval import games, interpretability, localization
 from eval import models as networks
+from eval.command import command
 from eval.common import Settings, run
 from eval.record import write_json
 from jaxcam import models, photos
@@ -153,7 +153,13 @@ def pictures(nets: Sequence[Net], path: Path) -> None:
 
 
 def main(settings: EffectSettings) -> None:
-    """Measures, prints the table and draws the pictures."""
+    """Measures, prints the table and draws the pictures.
+
+    Raises:
+        ValueError: no networks, or one that `train.foster` did not export.
+    """
+    if not settings.models:
+        raise ValueError("models: got none, expected files that train.foster exported")
     nets = [read(path) for path in settings.models]
     numbers = [measure(net, settings) for net in tqdm(nets, unit="network", disable=None)]
     found = [{**dataclasses.asdict(net), **row} for net, row in zip(nets, numbers, strict=True)]
@@ -168,4 +174,4 @@ def main(settings: EffectSettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(EffectSettings, description=__doc__))
+    command(main, EffectSettings, __doc__)

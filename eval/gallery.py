@@ -53,7 +53,7 @@ class Shown:
 
 
 def find(runs: Sequence[Path]) -> list[Shown]:
-    """The explain runs among folders, those of the same photos taken together."""
+    """The explain runs with maps among folders, those of the same photos taken together."""
     found: dict[tuple, Shown] = {}
     for folder in runs:
         if not (folder / "explain.json").exists():
@@ -63,7 +63,7 @@ def find(runs: Sequence[Path]) -> list[Shown]:
         earlier = found.get(key, Shown(record["settings"], {}))
         values = earlier.values | load(folder / "values.npz")
         found[key] = Shown(earlier.settings, values, earlier.skipped | frozenset(record["skipped"]))
-    return list(found.values())
+    return [shown for shown in found.values() if any(key.endswith("/maps") for key in shown.values)]
 
 
 def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:

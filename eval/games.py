@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
-import tyro
 
+from eval.command import command
 from eval.common import Protocol, Settings, run
 from eval.record import table
 from jaxcam import metrics
@@ -63,4 +63,4 @@ def main(settings: GameSettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(GameSettings, description=__doc__))
+    command(main, GameSettings, __doc__)

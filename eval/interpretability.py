@@ -6,8 +6,8 @@ python -m eval.interpretability --model tiny20 --data tiny20 --target label --ou
 from collections.abc import Callable, Mapping
 
 import jax
-import tyro
 
+from eval.command import command
 from eval.common import Protocol, Settings, run
 from eval.record import table
 from jaxcam import metrics
@@ -35,4 +35,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

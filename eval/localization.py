@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import tyro
 
+from eval.command import command
 from eval.common import Protocol, Settings, run
 from eval.record import table
 from jaxcam import metrics
@@ -45,4 +45,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

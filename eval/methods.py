@@ -32,7 +32,7 @@ class Method(NamedTuple):
 
 
 def noise(forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]) -> dict[str, jax.Array]:
-    """Uniform noise at the layer's resolution, drawn anew for every image, from the image alone."""
+    """Uniform noise at the resolution of the layer (of the image, for `WHOLE`), from the image alone."""
     del targets
     seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
@@ -53,7 +53,7 @@ def centre(forward: Callable, images: jax.Array, targets: jax.Array, *, layer: S
 
 
 def _sizes(forward: Callable, images: jax.Array, layer: Sequence[str]) -> dict[str, tuple[int, int]]:
-    shapes = jaxcam.layers(forward, images)
+    shapes = {WHOLE: images, **jaxcam.layers(forward, images)}
     return {name: shapes[name].shape[1:3] for name in layer}
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
+from eval.command import command
 from jaxcam import models
 from jaxcam.blackbox import SIZE
 from jaxcam.models.resnet import BLOCKS, STEMS, ResNet
@@ -132,4 +132,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

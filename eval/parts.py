@@ -42,10 +42,10 @@ def store(
         for first, last in tqdm(pieces, desc=path.stem, unit="group", leave=False, disable=None):
             save_npz(folder / f"{first:08d}-{last:08d}.npz", compute(slice(first, last)))
     if jax.process_index() == 0:
-        _wait(lambda: compute is None or not list(missing(folder, 0, count, count)))
+        wait(lambda: compute is None or not list(missing(folder, 0, count, count)))
         save_npz(path, {**(_joined(folder) if compute else {}), **extra})
         shutil.rmtree(folder, ignore_errors=True)
-    _wait(path.exists)
+    wait(path.exists)
 
 
 def load(path: Path) -> Values:
@@ -85,7 +85,7 @@ def _group(step: int) -> int:
     return step * max(1, GROUP // step)
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    """Until other processes have done their part; if one dies, jax.distributed ends the others."""
+def wait(condition: Callable[[], bool]) -> None:
+    """Waits until other processes have done their part; if one dies, jax.distributed ends the others."""
     while not condition():
         time.sleep(_POLL)

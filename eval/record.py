@@ -100,13 +100,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def table(record: Mapping[str, Any], metrics: Iterable[str]) -> str:
-    """Means and intervals as a Markdown table, a row for each method and layer."""
+    """Means and intervals as a Markdown table, a row for each method and layer, and what was skipped and why."""
     metrics = list(metrics)
     lines = [f"| method | layer | {' | '.join(metrics)} |", "|---|---|" + "---|" * len(metrics)]
     for method, by_layer in record["results"].items():
         for layer, found in by_layer.items():
             lines.append(f"| {method} | {layer} | {' | '.join(_cell(found.get(m)) for m in metrics)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *skipped(record)])
+
+
+def skipped(record: Mapping[str, Any]) -> list[str]:
+    """A line for each place where a method does not apply, below an empty one; nothing if there is none."""
+    found = [f"skipped: {place}: {reason}" for place, reason in record.get("skipped", {}).items()]
+    return ["", *found] if found else []
 
 
 def _cell(found: Mapping[str, Any] | None) -> str:

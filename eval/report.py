@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from eval import gallery, plots
+from eval.command import command
 from eval.pages import Block, Heading, Picture, Text, markdown, page_of
 from eval.plots import Record
 from eval.tables import tables
@@ -33,7 +34,7 @@ class Settings:
     """What to report.
 
     Args:
-        runs: folders of runs.
+        runs: folders of runs, each taken once.
         output: folder of the report.
         gallery: folder of galleries that do not belong to the report.
         photos: at most, of a gallery.
@@ -57,12 +58,13 @@ def report(settings: Settings) -> Path:
     """
     if not settings.runs:
         raise ValueError("runs: got none, expected the folders of one or more runs")
-    records = [record for folder in settings.runs for record in read(folder)]
+    runs = list({folder.resolve(): folder for folder in settings.runs}.values())
+    records = [record for folder in runs for record in read(folder)]
     records, output = [record for record in records if record["protocol"] != "explain"], settings.output
     output.mkdir(parents=True, exist_ok=True)
     blocks = [block for number, record in enumerate(records, 1) for block in _section(record, number, output)]
     apart: list[Block] = []
-    for shown in gallery.find(settings.runs):
+    for shown in gallery.find(runs):
         folder, place = (output, blocks) if shown.free else (settings.gallery, apart)
         place += [Heading(f"gallery: {shown.name}"), *_gallery(shown, folder, settings.photos)]
     if apart:
@@ -153,4 +155,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

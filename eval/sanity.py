@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import tyro
 
 from eval import models, variants
+from eval.command import command
 from eval.common import Protocol, Settings, Values, begin, load_photos
 from eval.parallel import replicate
 from eval.record import table
@@ -81,9 +82,11 @@ def chosen_groups(network: models.Network, names: tuple[str, ...]) -> dict[str, 
     """Parameter names by group: all modules, or the groups that are asked for.
 
     Raises:
-        ValueError: a group without a trainable parameter.
+        ValueError: a group, or a network, without a trainable parameter.
     """
     everything = groups(network)
+    if not everything:
+        raise ValueError("model: got a network without parameters, expected one with some to replace")
     if not names:
         return everything
     paths = [path for members in everything.values() for path in members]
@@ -159,4 +162,4 @@ def main(settings: SanitySettings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(SanitySettings, description=__doc__))
+    command(main, SanitySettings, __doc__)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,9 +10,11 @@ import jax
 import tyro
 
 from eval import data as datasets
+from eval.parts import wait
 from eval.record import write_json
 
-_FILE = "settings.json"
+_FILE, _PARTS = "settings.json", "parts"
+PREDICTIONS = "predictions"  # the part that is not a method's
 BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
 # What does not change a method's values.
 _FREE = frozenset({"output", "root", "methods", "batch", "chunk", "maps", "distributed"})
@@ -69,28 +72,61 @@ def plain(settings: Any, protocol: str) -> dict[str, Any]:
 def check_folder(settings: Any, protocol: str) -> None:
     """Whether `settings.output` is a folder without a run, or one of a run with the same settings (methods may differ).
 
+    Another run that has no value yet, because it was refused or stopped early, does not count. Changes nothing.
+
     Raises:
         ValueError: the folder holds another run.
     """
+    if _has_values(settings.output) and (different := _different(settings, protocol)):
+        raise ValueError(f"output: {settings.output} holds another run: {different}")
+
+
+def _different(settings: Any, protocol: str) -> str:
+    """What distinguishes the run in the folder from this one; nothing if there is none."""
     path, ours = settings.output / _FILE, plain(settings, protocol)
     if not path.exists():
-        return
+        return ""
     # A setting that did not exist then had the value that is its default now, unless its field says otherwise.
     usual = {field.name: field.metadata.get(BEFORE, field.default) for field in dataclasses.fields(settings)}
     theirs = {**usual, **json.loads(path.read_text())}
     different = [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
-    if different:
-        described = ", ".join(f"{key} {theirs[key]!r} there, {ours[key]!r} here" for key in different)
-        raise ValueError(f"output: {settings.output} holds another run: {described}")
+    return ", ".join(f"{key} {theirs[key]!r} there, {ours[key]!r} here" for key in different)
+
+
+def _has_values(folder: Path) -> bool:
+    """Whether a run has come to a value: a group of photos explained by a method, or all that it was to make."""
+    groups = [file.relative_to(folder / _PARTS).parts[0] for file in (folder / _PARTS).rglob("*.npz")]
+    made = [file for file in folder.glob("*.json") if file.name != _FILE]
+    return bool(made) or any(Path(name).stem != PREDICTIONS for name in groups)
 
 
 def claim(settings: Any, protocol: str) -> None:
-    """Takes the folder `settings.output`; process 0 does it for all.
+    """Takes the folder `settings.output`, and removes the predictions of another run without values.
+
+    Process 0 does it for all; the others return when it is done.
 
     Raises:
         ValueError: the folder holds another run.
     """
     check_folder(settings, protocol)
     if jax.process_index() == 0:
+        if _different(settings, protocol):
+            shutil.rmtree(settings.output / _PARTS, ignore_errors=True)
         settings.output.mkdir(parents=True, exist_ok=True)
         write_json(settings.output / _FILE, plain(settings, protocol))
+    wait(lambda: (settings.output / _FILE).exists() and not _different(settings, protocol))
+
+
+def confirm(settings: Any, protocol: str) -> None:
+    """Whether the folder `settings.output` is still this run's, since one without values can be taken.
+
+    Raises:
+        ValueError: another run has taken it.
+    """
+    if different := _different(settings, protocol):
+        raise ValueError(f"output: another run has taken {settings.output} meanwhile: {different}")
+
+
+def part(folder: Path, name: str) -> Path:
+    """The file of a run's folder that holds a method's values, or its `PREDICTIONS`."""
+    return folder / _PARTS / f"{name}.npz"

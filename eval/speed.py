@@ -6,6 +6,7 @@ FLOPs are XLA's own count of the compiled program; times are medians over rounds
 that a busy machine slows all of them alike.
 """
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 
+from eval.command import command
 from jaxcam import fostering, linen, lrp, models
 from jaxcam.explainers import attention, gradient, relevance
 
@@ -144,14 +145,9 @@ def table(costs: dict[str, Cost]) -> str:
     return "\n".join(lines)
 
 
-def main(
-    model: str = "resnet50",
-    image_size: int = 224,
-    batch: int = 1,
-    rounds: int = 7,
-    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in ATTENTION),
-) -> None:
-    """Prints what explanations cost.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure.
 
     Args:
         model: a name of `jaxcam.models`.
@@ -160,9 +156,21 @@ def main(
         rounds: timed calls of each method.
         methods: what to measure; what these are compared to is measured too.
     """
-    names = list(dict.fromkeys(["forward", *[n for m in methods for n in (_base(m), m)]]))
-    print(f"{model}, {image_size} x {image_size} pixels, batch {batch}, {jax.devices()[0].device_kind}\n")
-    print(table(measure(names, model, image_size, batch, rounds)))
+
+    model: str = "resnet50"
+    image_size: int = 224
+    batch: int = 1
+    rounds: int = 7
+    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in ATTENTION)
+
+
+def main(settings: Settings) -> None:
+    """Prints what explanations cost."""
+    model, size, batch = settings.model, settings.image_size, settings.batch
+    names = list(dict.fromkeys(["forward", *[n for m in settings.methods for n in (_base(m), m)]]))
+    costs = measure(names, model, size, batch, settings.rounds)
+    print(f"{model}, {size} x {size} pixels, batch {batch}, {jax.devices()[0].device_kind}\n")
+    print(table(costs))
 
 
 def _base(name: str) -> str:
@@ -170,4 +178,4 @@ def _base(name: str) -> str:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main, Settings, __doc__)

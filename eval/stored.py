@@ -50,7 +50,7 @@ class Maps:
             ValueError: it has none at a layer, and no reason.
         """
         with np.load(self.folder / "values.npz") as values:
-            whole = f"{name}/{WHOLE}/maps" in values
+            whole = f"{name}/{WHOLE}/maps" in values or f"{name}/{WHOLE}" in self.skipped
             places = (WHOLE,) if whole else tuple(layers)
             found = {at: values[f"{name}/{at}/maps"] for at in places if f"{name}/{at}/maps" in values}
         why = {at: self.skipped[f"{name}/{at}"] for at in places if f"{name}/{at}" in self.skipped}

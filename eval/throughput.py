@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 
 import jaxcam
 from eval import data, models
+from eval.command import command
 from jaxcam import maps, metrics
 from jaxcam.explainers.mask import MASK_VARIANTS
 
@@ -219,9 +219,10 @@ def table(costs: Mapping[str, Cost], batch: int) -> str:
 
 def main(settings: Settings) -> None:
     """Prints what metrics cost."""
+    costs = measure(settings)
     print(f"{settings.model}, batch {settings.batch}, {jax.devices()[0].device_kind}, {settings.rounds} rounds\n")
-    print(table(measure(settings), settings.batch))
+    print(table(costs, settings.batch))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command(main, Settings, __doc__)

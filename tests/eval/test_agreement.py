@@ -59,3 +59,4 @@ def test_command_line(network, photos, tmp_path, capsys):
 def test_bad_input_is_named(network, photos, tmp_path):
     with pytest.raises(ValueError, match="n: got 9, expected 1 to 5, the number of classes"):
         agreement.run(settings(photos, tmp_path, student="tiny", top=9))
+    assert not (tmp_path / "run").exists()

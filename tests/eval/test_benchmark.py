@@ -70,6 +70,13 @@ def test_it_runs_reports_and_skips_what_is_finished(small, tmp_path, monkeypatch
     assert done[0][0] == sys.executable
 
 
+def test_a_run_that_fails_ends_it_and_is_named(small, tmp_path, capfd):
+    with pytest.raises(ChildProcessError, match=r"failed with status 1: python -m eval\.explain --output .*--root"):
+        benchmark.benchmark(settings(tmp_path / "nowhere", tmp_path))
+    assert "eval.explain: data: got" in capfd.readouterr().err
+    assert not (tmp_path / "b/tiny20/report").exists()
+
+
 def test_a_dry_run_carries_nothing_out(small, tmp_path, capsys):
     assert benchmark.benchmark(settings(small, tmp_path, dry_run=True)) == []
     assert capsys.readouterr().out.count("python -m eval.") == len(PROTOCOLS) + 2

@@ -1,6 +1,7 @@
 """The effect of fostering: numbers are the protocols', seeds are averaged, what is no such network is refused."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -62,3 +63,5 @@ def test_means_and_extremes_over_seeds():
 def test_a_network_of_another_training_is_refused():
     with pytest.raises(ValueError, match="models: tiny20 does not say its beta"):
         foster_effect.read("tiny20")
+    with pytest.raises(ValueError, match="models: got none, expected files"):
+        foster_effect.main(foster_effect.EffectSettings((), Path("none")))

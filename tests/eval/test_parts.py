@@ -156,6 +156,7 @@ def test_a_new_setting_does_not_hinder_an_old_run(tmp_path):
     old = plain(Settings(tmp_path), "games")
     del old["split"]
     record.write_json(tmp_path / "settings.json", old)
+    record.save_npz(tmp_path / "parts/noise.npz", {})
     check_folder(Settings(tmp_path), "games")
     with pytest.raises(ValueError, match="holds another run: split '' there, 'val' here"):
         check_folder(Settings(tmp_path, split="val"), "games")

@@ -176,6 +176,18 @@ def test_every_published_number_has_a_source():
     assert len(set(keys)) == len(keys)
 
 
+def test_a_folder_named_twice_is_one_section(tmp_path):
+    (folder,) = stored(tmp_path, record())
+    page = report.report(settings([folder, folder / ".", folder], tmp_path))
+    assert page.with_name("report.md").read_text().count("## faithfulness") == 1
+
+
+def test_a_run_whose_methods_do_not_apply_has_its_section(tmp_path):
+    empty = record(results={}, skipped={"attention_grad_cam/whole network": "no CBAM blocks"})
+    page = report.report(settings(stored(tmp_path, empty), tmp_path))
+    assert "MAL Grad-CAM at whole network (no CBAM blocks)" in page.with_name("report.md").read_text()
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="runs: got none, expected the folders"):
         report.report(settings([], tmp_path))

@@ -11,7 +11,7 @@ import tyro
 import jaxcam
 from eval import class_sensitivity, data, models, sanity, variants
 from eval.class_sensitivity import ClassSettings
-from eval.record import write_json
+from eval.record import save_npz, write_json
 from eval.sanity import SanitySettings
 from eval.settings import check_folder, plain
 from jaxcam import maps, metrics
@@ -89,6 +89,7 @@ def test_without_initialisers_parameters_are_shuffled(network, tmp_path):
     old = plain(dataclasses.replace(chosen, untrained="shuffled"), "sanity")
     del old["untrained"]
     write_json(tmp_path / "settings.json", old)
+    save_npz(tmp_path / "parts/noise.npz", {})
     check_folder(sanity.resolved(network, chosen), "sanity")
     with pytest.raises(ValueError, match="holds another run: untrained 'shuffled' there, 'initialised' here"):
         check_folder(dataclasses.replace(chosen, untrained="initialised"), "sanity")
