@@ -2,6 +2,12 @@
 
 `jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers, and
 `callback` makes it a function of JAX arrays, for `jaxcam.metrics` and whatever else needs no gradient.
+
+Many such models answer with probabilities p. `jaxcam.rise` and `jaxcam.lime` take them with `probabilities=True`,
+`train.distill` with `teacher_probabilities`. All else, `jaxcam.metrics` above all, expects logits, and log p are
+logits, for softmax(log p) = p. So give `callback`
+
+    model = lambda images: np.log(box(images) + 1e-30)  # no log of 0
 """
 
 import importlib
@@ -29,7 +35,8 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
         threads: of onnxruntime; 0 takes one per core.
 
     Returns:
-        A function of images `[B, H, W, C]`, prepared as the model expects, to its outputs `[B, N]` float32.
+        A function of images `[B, H, W, C]`, prepared as the model expects, to its outputs `[B, N]` float32, whatever
+        the file ends with: logits, or probabilities. Of the latter see this module's page.
 
     Raises:
         FileNotFoundError: no such file.
@@ -43,7 +50,9 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
         images = np.ascontiguousarray(np.asarray(images, np.float32).transpose(_LAYOUTS[layout]))
         return np.asarray(session.run(None, {name: images})[0], np.float32)
 
-    return _in_pieces(run, fixed) if isinstance(fixed, int) else run
+    model = _in_pieces(run, fixed) if isinstance(fixed, int) else run
+    model.__name__ = model.__qualname__ = f"onnx({Path(path).name!r})"
+    return model
 
 
 def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
@@ -94,7 +103,8 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
         num_outputs: N.
 
     Returns:
-        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative.
+        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative. What takes it expects logits: of
+        a model that answers with probabilities p pass `lambda x: np.log(model(x) + 1e-30)`.
 
     Raises:
         ValueError: when called, if the model returns another shape.

@@ -16,6 +16,7 @@ import optax
 
 from jaxcam.explainers.gradient import check_option, grad_cam
 from jaxcam.layers import Forward
+from jaxcam.trace import check_forward
 
 _NORMS = ("sum", "softmax")
 
@@ -159,14 +160,17 @@ def fostering_loss(
         The loss, a float32 scalar, and what was seen on the way.
 
     Raises:
-        ValueError: `labels` of another shape or type, an unknown `term` or `explain`, or as `jaxcam.grad_cam`.
+        ValueError: `labels` of another shape or type, `beta` no number, an unknown `term` or `explain`, or as
+            `jaxcam.grad_cam`.
 
     References:
         Schoettl 2020 (arXiv 2009.12546): l = l_train + beta ce. Area and dispersion are measures there, not terms.
     """
     check_option("term", term, TERMS)
     check_option("explain", explain, ("label", "predicted"))
+    check_forward(forward)
     labels = _check_labels(labels, len(images), explain)
+    _check_beta(beta)
 
     def seen(x: jax.Array) -> tuple[jax.Array, Any]:
         logits, aux = forward(x) if has_aux else (forward(x), None)
@@ -205,8 +209,11 @@ def _mean(values: jax.Array, counts: jax.Array, axis_name: str | None) -> jax.Ar
 
 
 def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
-    labels = jnp.asarray(labels)
     expected = f"[{batch}] integers, or [{batch}, N] probabilities or booleans"
+    try:
+        labels = jnp.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"labels: got {labels!r}, expected {expected}") from error
     kind = {1: jnp.integer, 2: jnp.floating}.get(labels.ndim)
     fits = kind is not None and len(labels) == batch
     if not fits or not (jnp.issubdtype(labels.dtype, kind) or (labels.ndim == 2 and labels.dtype == bool)):
@@ -214,6 +221,12 @@ def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
     if labels.dtype == bool and explain == "predicted":
         raise ValueError("explain: got 'predicted' with several classes an image, expected 'label'")
     return labels
+
+
+def _check_beta(beta: Any) -> None:
+    array = hasattr(beta, "dtype") and hasattr(beta, "shape")
+    if not (isinstance(beta, int | float) or (array and beta.shape == () and jnp.issubdtype(beta.dtype, jnp.number))):
+        raise ValueError(f"beta: got {beta!r}, expected a number, 0 or more")
 
 
 def _checked(maps: jax.Array) -> jax.Array:

@@ -30,6 +30,11 @@ class Split(NamedTuple):
     head: Callable[[jax.Array], jax.Array]
     aux: Any
 
+    def __repr__(self) -> str:
+        """Shapes, not values."""
+        shapes = ", ".join(f"{name}={_shapes(getattr(self, name))}" for name in ("logits", "activations", "aux"))
+        return f"Split({shapes}, head=activations -> logits)"
+
 
 def tag(x: jax.Array, name: str) -> jax.Array:
     """Names an activation: x -> x, an identity under every transformation.
@@ -326,6 +331,12 @@ def _check_used(sites: Sequence[Site]) -> None:
     for site in sites:
         if not site.used:
             raise ValueError(f"layer: got {site.name!r}, which the logits do not depend on: its gradient is zero")
+
+
+def _shapes(tree: Any) -> Any:
+    """A tree with each array as its type and shape, such as float32[2, 5]."""
+    brief = lambda x: f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else x
+    return jax.tree.map(brief, tree)
 
 
 def _describe(shapes: Any) -> str:

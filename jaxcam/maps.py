@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_NORMALIZE_FIRST = "see jaxcam.maps.normalize"
 COLORMAP = "inferno"
 SIGNED_COLORMAP = "coolwarm"
 
@@ -186,7 +187,7 @@ def figure(
 
     Args:
         images: `[B, H, W, 3]` in [0, 1].
-        heatmaps: `[B, h, w]` normalised maps of any resolution, or several of them by name.
+        heatmaps: `[B, h, w]` normalised maps of any resolution (they are resized), or several of them by name.
         titles: One for each image, to its left.
         colormap: As in `overlay`.
         alpha: As in `overlay`.
@@ -198,13 +199,15 @@ def figure(
         `.savefig(path)` saves it.
 
     Raises:
-        ValueError: As `overlay`, or the number of titles or maps is not that of the images.
+        ValueError: As `overlay`, or the number of titles or maps is not that of the images, or the maps are not
+            normalised: values off the scale, or none in all the maps that reaches half of it.
     """
     from matplotlib.figure import Figure
 
     images = np.asarray(images, np.float32)
     columns = dict(heatmaps) if isinstance(heatmaps, Mapping) else {"": heatmaps}
     _check_figure(images, columns, titles)
+    _check_scale(columns, signed)
     options = {"colormap": colormap, "alpha": alpha, "signed": signed}
     pictures = [("", images)] + [
         (name, overlay(images, np.asarray(resize(maps, images.shape[1:3])), **options))
@@ -282,7 +285,7 @@ def _check_overlay(images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.n
         raise ValueError(f"alpha: got shape {np.shape(alpha)}, expected a number or {heatmaps.shape}, as heatmaps")
     _check_range("alpha", np.asarray(alpha, np.float32), 0, "an opacity")
     _check_range("images", images, 0, "divide 8-bit images by 255")
-    _check_range("heatmaps", heatmaps, -1 if signed else 0, "see jaxcam.maps.normalize")
+    _check_range("heatmaps", heatmaps, -1 if signed else 0, _NORMALIZE_FIRST)
 
 
 def _check_range(name: str, values: np.ndarray, low: int, advice: str) -> None:
@@ -300,3 +303,17 @@ def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | 
             raise ValueError(f"heatmaps: got shape {np.shape(maps)} for {name!r}, expected [{len(images)}, h, w]")
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"titles: got {len(titles)}, expected one for each of the {len(images)} images")
+
+
+def _check_scale(columns: Mapping, signed: bool) -> None:
+    """Refuses maps that are not normalised; one of several on a common scale may be as faint as it is."""
+    low, peaks = -1 if signed else 0, [0.0]
+    for name, maps in columns.items():
+        values = np.asarray(maps, np.float32)
+        _check_range(f"heatmaps {name!r}" if name else "heatmaps", values, low, _NORMALIZE_FIRST)
+        peaks.append(float(np.abs(values[~np.isnan(values)]).max(initial=0)))
+    if 0 < max(peaks) < 0.5:
+        raise ValueError(
+            f"heatmaps: got values of at most {max(peaks):.4g} in all of them, expected normalised maps, which span "
+            f"[{low}, 1]; {_NORMALIZE_FIRST}"
+        )

@@ -40,10 +40,24 @@ def trace(function: Callable, *args: Any) -> Program:
 
     Returns:
         The program. Arrays that `function` closes over become its constants.
+
+    Raises:
+        TypeError: `function` is a Flax Linen module without its variables. What `function` raises passes through.
     """
+    check_forward(function)
     # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has changed since.
     closed, shapes = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*args)
     return Program(closed, shapes)
+
+
+def check_forward(forward: Any) -> None:
+    """Raises a TypeError if `forward` is a Flax Linen module that has not been bound to its variables."""
+    linen = hasattr(forward, "init_with_output") and hasattr(forward, "apply")  # known without importing flax
+    if linen and getattr(forward, "scope", None) is None:
+        raise TypeError(
+            f"forward: got the Flax Linen module {type(forward).__name__}, expected a function images -> logits, "
+            "such as jaxcam.linen(model, variables)"
+        )
 
 
 def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:

@@ -22,6 +22,7 @@ LEVELS = [
     {"jaxcam"},
     {"jaxcam.methods"},
     {"jaxcam.cli"},
+    {"jaxcam.__main__"},
 ]
 FLAX_ROOMS = {"jaxcam.adapters", "jaxcam.models"}
 

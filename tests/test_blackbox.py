@@ -32,6 +32,19 @@ def test_the_file_gives_the_networks_logits(files, rng):
     np.testing.assert_allclose(blackbox.onnx(path)(images), network(images), rtol=1e-4, atol=1e-5)
 
 
+def test_the_function_is_called_as_the_file(files):
+    assert "onnx('net.onnx')" in repr(blackbox.onnx(files[0]))
+
+
+def test_the_logarithm_of_probabilities_is_logits(files, rng):
+    path, network = files
+    images = rng.uniform(size=(3, 16, 16, 3)).astype(np.float32)
+    answers = lambda x: np.asarray(jax.nn.softmax(blackbox.onnx(path)(x)))
+    forward = blackbox.callback(lambda x: np.log(answers(x) + 1e-30), 4)
+    found = jaxcam.metrics.confidence(forward, images)
+    np.testing.assert_allclose(found, jaxcam.metrics.confidence(network, images), rtol=1e-4)
+
+
 def test_rise_explains_the_file_as_it_explains_the_network(files, rng):
     path, network = files
     images = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)

@@ -268,6 +268,36 @@ def test_a_target_out_of_range_under_jit_gives_nan_not_a_wrong_map():
     assert np.isnan(maps[3]).all()
 
 
+def test_a_linen_module_without_variables_is_told_what_to_do(rng):
+    model, variables, images = nets.tiny()
+    heat, expected = (
+        np.ones(images.shape[:3]),
+        r"forward: got the Flax Linen module .*jaxcam\.linen\(model, variables\)",
+    )
+    for call in (
+        lambda: jaxcam.grad_cam(model, images),
+        lambda: jaxcam.layers(model, images),
+        lambda: jaxcam.rise(model, images),
+        lambda: jaxcam.metrics.confidence(model, images),
+        lambda: jaxcam.metrics.confidences(model, images, heat),
+        lambda: jaxcam.metrics.deletion(model, images, heat),
+        lambda: jaxcam.metrics.adcc(model, images, jaxcam.grad_cam),
+        lambda: jaxcam.fostering.fostering_loss(model, images, np.zeros(len(images), int)),
+    ):
+        with pytest.raises(TypeError, match=expected):
+            call()
+    bound = jax.eval_shape(lambda x: jaxcam.metrics.confidence(model.bind(variables), x), images)
+    assert bound.shape == (len(images),)
+
+
+def test_split_prints_shapes():
+    cut = jaxcam.split(lambda x: (jaxcam.tag(x, "a").mean((1, 2)), {"n": x}), IMAGES, has_aux=True)
+    assert repr(cut) == (
+        "Split(logits=float32[4, 3], activations=float32[4, 6, 6, 3], aux={'n': 'float32[4, 6, 6, 3]'}, "
+        "head=activations -> logits)"
+    )
+
+
 def test_adapters_refuse_other_models():
     with pytest.raises(TypeError, match=r"model: got function, expected a flax\.linen\.Module"):
         jaxcam.linen(pooled, {})

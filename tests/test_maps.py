@@ -232,6 +232,13 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
         (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap: got 'infrno', expected one of"),
         (lambda: maps.figure(ONES[0], ZEROS), r"images: got shape \(2, 2, 3\), expected \[B, H, W, 3\]"),
         (lambda: maps.figure(ONES, {"x": ZEROS[0]}), r"heatmaps: got shape \(2, 2\) for 'x', expected \[1, h, w\]"),
+        (
+            lambda: maps.figure(ONES, {"x": ZEROS + 2}),
+            r"heatmaps 'x': got values 2 to 2, expected \[0, 1\] .*normalize",
+        ),
+        (lambda: maps.figure(ONES, {"x": ZEROS - 1}), r"heatmaps 'x': got values -1 to -1, expected \[0, 1\]"),
+        (lambda: maps.figure(ONES, ZEROS + 1e-6), r"heatmaps: got values of at most 1e-06 .*maps\.normalize"),
+        (lambda: maps.figure(ONES, ZEROS - 0.4, signed=True), r"at most 0\.4 .* which span \[-1, 1\]"),
         (lambda: maps.figure(ONES, ZEROS, ["a", "b"]), r"titles: got 2, expected one for each of the 1 images"),
     ],
 )
@@ -252,3 +259,12 @@ def test_figure_draws_every_heatmap_without_pyplot(rng, tmp_path):
     np.testing.assert_allclose(axes[1, 0].images[0].get_array(), images[1], atol=1e-6)
     expected = maps.overlay(images, np.asarray(maps.resize(heat, (8, 12))))
     np.testing.assert_allclose(axes[1, 1].images[0].get_array(), expected[1], atol=1e-6)
+
+
+def test_figure_takes_what_normalize_gives(rng):
+    """A common scale leaves one of several columns faint; nothing positive is 0; what is unknown is NaN."""
+    images, heat = np.ones((1, 4, 4, 3)), rng.random((1, 4, 4))
+    maps.figure(images, {"much": maps.normalize(heat), "little": 0.01 * heat, "nothing": 0 * heat})
+    maps.figure(images, maps.normalize(0 * heat))
+    maps.figure(images, np.full((1, 4, 4), np.nan))
+    maps.figure(images, maps.normalize(heat - 0.5, "signed"), signed=True)

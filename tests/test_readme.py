@@ -11,7 +11,7 @@ README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_library_example_runs(tmp_path, monkeypatch):
-    example = re.search(r"## In ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    example = re.search(r"## In a few lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
     scope = {}
     exec(compile(example, "README.md", "exec"), scope)

@@ -25,7 +25,7 @@ def usage(prefix: str, renamed: Mapping[str, str] | None = None) -> Iterator[Non
     try:
         yield
     except (OSError, ValueError) as error:
-        message = one_line(error)
+        message = one_line(error).replace("give architecture= and its options", "give --architecture")
         for argument, option in (renamed or {}).items():
             if message.startswith(argument):
                 raise UsageError(option + message.removeprefix(argument)) from error
@@ -34,6 +34,11 @@ def usage(prefix: str, renamed: Mapping[str, str] | None = None) -> Iterator[Non
 
 def load(arguments: argparse.Namespace, kind: type[Network]) -> Network:
     """The network that the options name."""
+    if Path(arguments.model).suffix == ".onnx":
+        raise UsageError(
+            f"--model: got {arguments.model!r}, but the command line explains networks of jaxcam.models; an ONNX file "
+            "is explained from Python: jaxcam.rise(jaxcam.blackbox.onnx(path), images, host=True)"
+        )
     with usage("--model: ", _OPTIONS):
         return kind(arguments.model, architecture=arguments.architecture, classes=arguments.classes)
 

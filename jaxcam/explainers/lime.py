@@ -114,6 +114,7 @@ def lime_surrogate(
     Raises:
         ValueError: bad images, targets or segments; `forward` returns no `[B, N]`; an unknown `kernel`, a number out of
             range; segments that must be computed, `host` or `progress` inside a transformation.
+        TypeError: `forward` is a function of NumPy arrays, and `host` is False.
 
     References:
         Ribeiro et al., KDD 2016, eq. 1; Lundberg and Lee, NeurIPS 2017, theorem 2; Covert and Lee, AISTATS 2021, for

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxcam.layers import cast_like, check_images
 from jaxcam.targets import Targets, check, concrete, resolve, scores
+from jaxcam.trace import check_forward
 
 Progress = Callable[[int, int], Any]  # (done, total) -> anything; called on the host after each chunk
 
@@ -96,6 +97,7 @@ def rise(
     Raises:
         ValueError: bad images or targets, `forward` returns no `[B, N]`, a number out of range, or `host` or `progress`
             inside a transformation.
+        TypeError: `forward` is a function of NumPy arrays, and `host` is False.
 
     References:
         Petsiuk et al., RISE, BMVC 2018, eq. 6; github.com/eclique/RISE for the masks.
@@ -213,6 +215,7 @@ def black_box(
     forward: Callable, images: Any, targets: Targets, probabilities: bool, host: bool, progress: Progress | None
 ) -> tuple[jax.Array, BlackBox]:
     """The images as a JAX array, and `forward` with what is asked of it; every argument is checked."""
+    check_forward(forward)
     images = jnp.asarray(images)
     check_images(images)
     if not jnp.issubdtype(images.dtype, jnp.inexact):
@@ -221,8 +224,23 @@ def black_box(
         if given and concrete(images) is None:
             raise ValueError(f"{name}: got {given!r} inside a transformation such as jax.jit, expected concrete images")
     outside = lambda x: np.asarray(forward(np.asarray(x)))
-    ask = outside if host else jax.jit(forward) if progress else forward
+    ask = outside if host else _inside(jax.jit(forward) if progress else forward)
     return images, BlackBox(ask, _resolve(ask, images, targets, host), probabilities)
+
+
+def _inside(forward: Callable) -> Callable:
+    """`forward`, saying what to do where it turns out to be a function of NumPy arrays."""
+
+    def ask(images: jax.Array) -> Any:
+        try:
+            return forward(images)
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                "forward: got a function of NumPy arrays, expected one of JAX arrays; jaxcam.rise and jaxcam.lime take "
+                "a model outside JAX with host=True, and jaxcam.blackbox.callback makes it a function of JAX arrays"
+            ) from error
+
+    return ask
 
 
 def _resolve(ask: Callable, images: jax.Array, targets: Targets, host: bool) -> Any:

@@ -6,7 +6,8 @@ A composite maps keys to rules; of the keys that match a linear layer the first 
 * a position: `"first"` (no linear layer between it and the pixels; several may be) or `"last"` (the last one in
   execution order), or an int, counted in execution order from 0 or, negative, from the end;
 * the name of a layer of the model, with `*`, `?` and `[...]` as in a shell: it stands for the linear layers whose
-  result is next tagged with that name; `"*"` is every one.
+  result is next tagged with that name; `"*"` is every one. A name that stands for none is an error, raised when
+  relevance is computed.
 
 A product with a matrix that is made of the program's own numbers and no parameters (`jax.image.resize`, an average) is
 no linear layer but pooling, and takes no rule.
@@ -18,7 +19,7 @@ References:
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from jaxcam.lrp import rules
 from jaxcam.lrp.rules import Rule
 
 CONV, DENSE = "conv_general_dilated", "dot_general"
+_KINDS = (CONV, DENSE, "first", "last")
 _BIAS, _PRODUCT = ("pass", "absorb"), ("signal", "half")
 
 
@@ -75,6 +77,19 @@ class Composite:
     def rule(self, place: Place) -> Rule | None:
         """The rule of the first key that matches, or None."""
         return next((rule for key, rule in self.rules.items() if _matches(key, place)), None)
+
+    def check_names(self, layers: Iterable[str]) -> None:
+        """Raises a ValueError if a key names no layer of a network, `layers` being those of its linear layers."""
+        names = list(dict.fromkeys(layers))
+        for key in self.rules:
+            name = isinstance(key, str) and key not in _KINDS and key.strip("*?")
+            if name and not any(fnmatchcase(layer, key) for layer in names):
+                close = difflib.get_close_matches(name, names, n=4, cutoff=0.3) or names[-4:]
+                close = list(dict.fromkeys([n for n in names if n.startswith(name + ".")][:2] + close))[:4]
+                raise ValueError(
+                    f"composite: got the key {key!r}, which is no linear layer of the network, expected one of "
+                    f"{len(names)} names, such as {close}, or a pattern of them with '*'"
+                )
 
 
 def _matches(key: str | int, place: Place) -> bool:

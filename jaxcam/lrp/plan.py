@@ -96,9 +96,11 @@ def make(program: trace.Program, composite: Composite, sources: Iterable[trace.P
         The plan.
 
     Raises:
-        ValueError: on the way to a source there is an equation without a rule, or no way at all.
+        ValueError: on the way to a source there is an equation without a rule, or no way at all; a key of the composite
+            names no layer.
     """
-    planner = _Planner(composite, frozenset(sources), [s for s in find(program) if s.loop is None])
+    found = find(program)
+    planner = _Planner(composite, frozenset(sources), [s for s in found if s.loop is None])
     images = Fact(root=PIXELS, active=PIXELS in planner.sources)
     outputs = trace.evaluate(program.closed, [images], planner.visit, opens=lambda path, eqn: True, lift=_constant)
     if outputs[0].refused:
@@ -106,6 +108,8 @@ def make(program: trace.Program, composite: Composite, sources: Iterable[trace.P
     if not outputs[0].active:
         raise ValueError("layer: the logits do not depend on it, so no relevance can reach it")
     places = planner.places()
+    hidden = [site.name for site in found if site.loop is not None]  # its linear layers cannot be seen
+    composite.check_names([*(place.layer for place in places.values() if place.layer), *hidden])
     steps = dict(planner.steps)
     for path, step in steps.items():
         if step.kind == "linear":

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam import trace
 from jaxcam.layers import Forward, Layer, Site, check_images, check_logits, find, select, zeros_like
 from jaxcam.lrp import plan as planning
 from jaxcam.lrp.composites import Composite, resolve
 from jaxcam.lrp.transform import run
-from jaxcam.targets import Targets, check
+from jaxcam.targets import Targets, check, concrete
 from jaxcam.targets import resolve as resolve_targets
 
 INITS = ("one_hot", "contrastive", "official")
@@ -31,11 +32,31 @@ class Conservation(NamedTuple):
     """Sums of relevance, `[B]` each: what entered at the logits, and what is found at each layer and at the pixels.
 
     A layer that all relevance passes (the end of a stage) shows the same sum as entered; one on a branch its share.
+    The former are `cuts`, `jaxcam.layers(forward, images).cuts`. Printed, it is a line per layer.
     """
 
     entered: jax.Array
     layers: dict[str, jax.Array]
     pixels: jax.Array
+    cuts: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        """A line per layer: its name, its sum for each image, and a star if it should be what entered."""
+        rows = [("entered", self.entered), *self.layers.items(), (_PIXELS, self.pixels)]
+        starred, width = self.cuts | {_PIXELS}, max(len(name) for name, _ in rows)
+        lines = [f"{name:{width}} {'*' if name in starred else ' '} {_rounded(x)}" for name, x in rows]
+        return "\n".join([*lines, "* all relevance passes here: the sum should be what entered"])
+
+
+# Names are no arrays: they stay outside of what jit and vmap trace.
+jax.tree_util.register_pytree_node(
+    Conservation, lambda c: (c[:3], c.cuts), lambda cuts, sums: Conservation(*sums, cuts)
+)
+
+
+def _rounded(sums: jax.Array) -> str:
+    values, brief = concrete(sums), {"float_kind": lambda value: f"{value:.4g}"}
+    return str(sums) if values is None else np.array2string(values, 130, threshold=16, formatter=brief)
 
 
 def relevance(
@@ -64,7 +85,8 @@ def relevance(
 
     Raises:
         ValueError: bad input, as in `activations_and_gradients`; `targets` is a function; unknown `init` or
-            `composite`; an equation without a rule (softmax, attention, a loop), named with the layer it sits in.
+            `composite`, or one that names a layer which the network has not; an equation without a rule (softmax,
+            attention, a loop), named with the layer it sits in.
 
     References:
         Bach et al., PLoS ONE 2015, eq. 56 to 60; Gu et al., Understanding individual decisions of CNNs via contrastive
@@ -136,7 +158,8 @@ def conservation(
     if start.ndim != 2:
         raise ValueError(f"targets: got shape {start.shape[:2]}, expected one class per image")
     sums = {path: value.reshape(-1) for path, value in pull(start)[0].items()}
-    return Conservation(start.sum(-1), {s.name: sums[s.path] for s in sites}, sums[planning.PIXELS])
+    cuts = frozenset(s.name for s in sites if s.cut)
+    return Conservation(start.sum(-1), {s.name: sums[s.path] for s in sites}, sums[planning.PIXELS], cuts)
 
 
 def initial(logits: jax.Array, targets: Targets = None, init: str | jax.Array = "one_hot") -> jax.Array:

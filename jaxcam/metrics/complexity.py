@@ -15,6 +15,7 @@ from jaxcam.layers import Forward, check_images
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 from jaxcam.metrics.faithfulness import confidences, drop, mask_images, one_target
 from jaxcam.targets import Targets
+from jaxcam.trace import check_forward
 
 
 class Adcc(NamedTuple):
@@ -161,11 +162,18 @@ def adcc(
 
     Raises:
         ValueError: bad images or targets; `explain` returns no `[B, h, w]`.
+        TypeError: `explain` is no function; maps alone do not do, as the masked images are explained too.
 
     References:
         Poppi et al., Revisiting the evaluation of class activation mapping, CVPR Workshops 2021.
     """
+    check_forward(forward)
     check_images(images)
+    if not callable(explain):
+        raise TypeError(
+            f"explain: got a {type(explain).__name__}, expected a function (forward, images, targets) -> maps, such as "
+            "jaxcam.grad_cam"
+        )
     chosen = one_target(forward(images), targets)
     first = _saliency(explain(forward, images, chosen), images)
     again = _saliency(explain(forward, mask_images(images, first), chosen), images)

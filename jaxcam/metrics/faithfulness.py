@@ -11,6 +11,7 @@ from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.targets import Targets, resolve, scores
+from jaxcam.trace import check_forward
 
 
 class Confidences(NamedTuple):
@@ -34,6 +35,7 @@ def confidence(forward: Forward, images: jax.Array, targets: Targets = None) -> 
     Raises:
         ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per image.
     """
+    check_forward(forward)
     check_images(images)
     logits = forward(images)
     return probability(logits, one_target(logits, targets))
@@ -66,6 +68,7 @@ def confidences(
     Raises:
         ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
     """
+    check_forward(forward)
     check_images(images)
     saliency = checked(saliency, images)
     logits = forward(images)

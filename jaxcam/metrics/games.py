@@ -15,6 +15,7 @@ from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.metrics.faithfulness import one_target, probability, ranks
 from jaxcam.targets import Targets
+from jaxcam.trace import check_forward
 
 RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
 _BLUR_SIDE, _BLUR_SIGMA = 11, 5.0
@@ -172,6 +173,7 @@ def _play(
     insert: bool,
 ) -> jax.Array:
     """The curve from `images` to `other`, or back; the end that is `images` also finds the class."""
+    check_forward(forward)
     if chunk < 1:
         raise ValueError(f"chunk: got {chunk}, expected at least 1")
     saliency, pixels = checked(saliency, images), math.prod(images.shape[1:3])

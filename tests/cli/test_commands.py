@@ -1,11 +1,14 @@
 """The command line: pictures, raw maps, exit codes and messages."""
 
 import pathlib
+import runpy
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import jaxcam
@@ -217,6 +220,11 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
     [
         ("gone.safetensors", "jaxcam: --model: there is no file gone.safetensors"),
         ("resnet5", "jaxcam: --model: got 'resnet5', neither a file nor a known network; nearest: resnet50"),
+        (
+            "net.onnx",
+            "jaxcam: --model: got 'net.onnx', but the command line explains networks of jaxcam.models; an ONNX",
+        ),
+        ("other.safetensors", "jaxcam: --model: other.safetensors does not say its architecture"),
         ("text.safetensors", "jaxcam: --model: text.safetensors is no complete safetensors file"),
     ],
 )
@@ -224,9 +232,19 @@ def test_a_network_that_cannot_be_had_is_a_usage_error(photo, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     photo()
     pathlib.Path("text.safetensors").write_text("no network")
+    safetensors.numpy.save_file({"x": np.ones(2)}, "other.safetensors")
     assert cli.main(["explain", "cat.png", "--model", model]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(message) and errors.count("\n") == 1
+    assert "architecture=" not in errors
+    assert ("give --architecture" in errors) == (model == "other.safetensors")
+
+
+def test_the_package_runs_as_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxcam", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("jaxcam", run_name="__main__")
+    assert capsys.readouterr().out == f"jaxcam {jaxcam.__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import skimage.transform
 
+import jaxcam
 from jaxcam.explainers import rise as module
 from jaxcam.explainers.rise import rise
 
@@ -192,6 +193,17 @@ def test_integer_images_are_masked_as_numbers(tiny):
     photos = np.random.default_rng(0).integers(0, 255, (1, 8, 8, 3), np.uint8)
     options = {"num_masks": 4, "grid": 3}
     np.testing.assert_allclose(rise(forward, photos, 0, **options), rise(forward, photos * 1.0, 0, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"targets": 0}, {"targets": 0, "progress": print}])
+def test_a_function_of_numpy_arrays_is_told_to_say_host(tiny, options):
+    forward, images = tiny
+    box = lambda x: np.asarray(forward(np.asarray(x)))
+    with pytest.raises(TypeError, match=r"forward: got a function of NumPy arrays, .*host=True") as caught:
+        rise(box, images, num_masks=2, **options)
+    assert isinstance(caught.value.__cause__, jax.errors.TracerArrayConversionError)
+    with pytest.raises(TypeError, match="host=True"):
+        jaxcam.lime(box, images, segments=np.zeros(images.shape[:3], int), num_samples=2, **options)
 
 
 def test_bad_input_is_named(tiny):

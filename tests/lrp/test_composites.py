@@ -1,5 +1,7 @@
 """Which layer takes which rule."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -96,3 +98,21 @@ def test_a_layer_without_a_rule_is_named():
         jax.eval_shape(
             lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite={"conv*": rules.z_plus}), images
         )
+
+
+@pytest.mark.parametrize("key", ["cnov2", "layr4*", "top"])  # the last is a layer, but not a linear one
+def test_a_name_that_no_linear_layer_has_is_refused(key):
+    model, variables, images = nets.tiny()
+    composite = {"first": rules.flat, key: rules.epsilon(), "*": rules.z_plus}
+    with pytest.raises(ValueError, match=f"composite: got the key '{re.escape(key)}', .*such as .*'conv2'"):
+        jax.eval_shape(lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite=composite), images)
+
+
+def test_a_key_need_not_win_but_must_name_something(places):
+    layers = [place.layer for place in places]
+    for key in ("*", "?*", "first", "last", 7, "dot_general", "conv_general_dilated", "conv1", "[h]ead"):
+        lrp.Composite({"*": rules.flat, key: rules.z_plus}).check_names(layers)
+    with pytest.raises(ValueError, match=r"'layer4', .*such as \['layer4.0.conv1'"):
+        lrp.Composite({"layer4": rules.flat}).check_names(["conv1", "layer4.0.conv1", "fc"])
+    with pytest.raises(ValueError, match="expected one of 0 names"):
+        lrp.Composite({"fc": rules.flat}).check_names([])

@@ -150,6 +150,17 @@ def test_conservation_reports_every_layer(tiny):
         assert np.allclose(sums.layers[name], values.sum((1, 2, 3)), rtol=1e-3, atol=1e-5)
 
 
+def test_conservation_prints_a_line_per_layer(tiny):
+    forward, _, images = tiny
+    sums = jax.jit(lambda x: lrp.conservation(forward, x, 1, composite="epsilon"))(images)
+    assert sums.cuts == jaxcam.layers(forward, images).cuts
+    lines = str(sums).splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["entered", *sums.layers, "pixels"]
+    assert {line.split()[0] for line in lines[:-1] if line.split()[1] == "*"} == sums.cuts | {"pixels"}
+    np.testing.assert_allclose(np.array(lines[0].split("[")[1].strip("]").split(), float), sums.entered, rtol=1e-3)
+    jax.eval_shape(lambda x: print(lrp.conservation(forward, x, 1)), images)  # inside a transformation too
+
+
 def test_a_layer_inside_a_branch_gets_its_share_only():
     """Tapped inside the branch, the shortcut depends on the images but not on the layer: it is no bias."""
     w, v, head = (jnp.asarray(np.random.default_rng(i).normal(size=(4, 4)), jnp.float32) for i in range(3))

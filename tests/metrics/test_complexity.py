@@ -110,5 +110,7 @@ def test_bad_input_is_named():
     images, forward = jnp.ones((2, 4, 4, 1)), lambda x: x.mean((1, 2))
     with pytest.raises(ValueError, match=r"explain: returned shape \(1, 4, 4\), expected maps \[2, h, w\]"):
         metrics.adcc(forward, images, lambda f, x, t: jnp.ones((1, 4, 4)))
+    with pytest.raises(TypeError, match=r"explain: got a .*Array.*, expected a function \(forward, images, targets\)"):
+        metrics.adcc(forward, images, jnp.ones((2, 4, 4)))
     with pytest.raises(ValueError, match="shape"):
         metrics.harmonic(np.ones(2), np.ones(3), np.ones(3))
