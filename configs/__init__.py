@@ -34,8 +34,8 @@ def load(path: str) -> Any:
 def override(config: Any, assignments: Sequence[str]) -> Any:
     """`config` with fields replaced by `key=value` texts; `options.KEY=value` replaces or adds one option.
 
-    Values are Python literals; what is none is taken as text. A run in another `workdir` exports its network there, unless
-    `export` says otherwise: no two runs write one file by accident.
+    Values are Python literals; what is none is taken as text. A run in another `workdir` exports its network there,
+    unless `export` says otherwise: no two runs write one file by accident.
 
     Raises:
         ValueError: a text without `=`, an unknown field (the nearest are named) or a value of another type.
