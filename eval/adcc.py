@@ -17,7 +17,6 @@ from eval.methods import Method
 from eval.parallel import in_batches, over_devices
 from eval.record import table
 from jaxcam import metrics
-from jaxcam.metrics.complexity import harmonic
 
 COLUMNS = ("adcc", "coherency", "complexity", "drop")
 PROTOCOL = Protocol("adcc")
@@ -25,11 +24,8 @@ PROTOCOL = Protocol("adcc")
 
 def measure(forward: Callable, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """ADCC and its parts, of the maps `maps` and those of the photos masked by them, `again`, `[B, H, W]`."""
-    first = batch["maps"]
-    lost = metrics.drop(*metrics.confidences(forward, batch["image"], first, batch["target"])) / 100
-    coherency, complexity = metrics.coherency(first, batch["again"]), metrics.complexity(first)
-    whole = harmonic(coherency, complexity, lost)
-    return {"adcc": whole, "coherency": coherency, "complexity": complexity, "drop": lost}
+    found = metrics.adcc_of_maps(forward, batch["image"], batch["maps"], batch["again"], batch["target"])
+    return dict(zip(COLUMNS, found, strict=True))
 
 
 def _work_of(bench: Bench) -> Work:

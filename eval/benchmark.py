@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     data: str
     photos: int
     played: int  # photos of the games, which cost 56 forward passes a map
-    checked: int  # photos of the sanity check, which explains them anew for each group of parameters
+    checked: int  # photos of the sanity check, which explains them anew for each group of parameters; 0: not done
     batch: int
     boxes: bool = False
     without: tuple[str, ...] = ()  # methods that cost too much here
@@ -42,7 +42,7 @@ PLANS: dict[str, Plan] = {
     "tiny20": Plan("tiny20", 200, 100, 20, 50, boxes=True),
     "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50),
     # 20 ms a forward pass: Score-CAM and Ablation-CAM at three layers take 1280, and LIME and MASK long.
-    "squeezenet": Plan("imagenet100", 50, 10, 2, 10, without=("score_cam", "ablation_cam", "lime", "mask")),
+    "squeezenet": Plan("imagenet100", 50, 10, 0, 10, without=("score_cam", "ablation_cam", "lime", "mask")),
 }
 
 
@@ -104,11 +104,9 @@ def runs(settings: Settings) -> Iterator[Run]:
         plan, chosen = PLANS[network], settings.protocols or PROTOCOLS
         yield _run(settings, network, "explain", plan.photos)
         for protocol in chosen:
-            if protocol == "localization" and not plan.boxes:
-                continue
-            yield _run(
-                settings, network, protocol, {"games": plan.played, "sanity": plan.checked}.get(protocol, plan.photos)
-            )
+            count = {"games": plan.played, "sanity": plan.checked, "localization": plan.photos * plan.boxes}
+            if photos := count.get(protocol, plan.photos):
+                yield _run(settings, network, protocol, photos)
 
 
 def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> None:

@@ -132,6 +132,10 @@ def _cell(values: Sequence[float]) -> str:
     return f"{np.mean(finite):.3g}{spread}"
 
 
+def _label(net: Net) -> str:
+    return f"{net.term}_{net.beta:g}"
+
+
 def pictures(nets: Sequence[Net], path: Path) -> None:
     """Grad-CAM of the same two photos of scikit-image by the first seed of each term and beta."""
     import skimage
@@ -156,11 +160,14 @@ def main(settings: EffectSettings) -> None:
     """Measures, prints the table and draws the pictures.
 
     Raises:
-        ValueError: no networks, or one that `train.foster` did not export.
+        ValueError: no networks, or one that `train.foster` did not export; unknown `pictured`.
     """
     if not settings.models:
         raise ValueError("models: got none, expected files that train.foster exported")
     nets = [read(path) for path in settings.models]
+    known = {_label(net) for net in nets}
+    if unknown := set(settings.pictured) - known:
+        raise ValueError(f"pictured: got {', '.join(sorted(unknown))}, expected any of {sorted(known)}")
     numbers = [measure(net, settings) for net in tqdm(nets, unit="network", disable=None)]
     found = [{**dataclasses.asdict(net), **row} for net, row in zip(nets, numbers, strict=True)]
     settings.output.mkdir(parents=True, exist_ok=True)
@@ -168,7 +175,7 @@ def main(settings: EffectSettings) -> None:
     text = table(nets, numbers)
     (settings.output / "table.md").write_text(text + "\n")
     print(text)
-    wanted = lambda net: net.beta == 0 or not settings.pictured or f"{net.term}_{net.beta:g}" in settings.pictured
+    wanted = lambda net: net.beta == 0 or not settings.pictured or _label(net) in settings.pictured
     chosen = [net for net in nets if wanted(net)]
     pictures(chosen, settings.output / "pictures.png")
 

@@ -65,14 +65,12 @@ def load(name: str, root: Path = SHARED) -> Network:
 
 def _black_box(path: Path) -> Network:
     """A file of images in [0, 1]. Ours are normalised all the same, so that 0 is a mean colour here too."""
-    from jaxcam import blackbox
-
-    height, width = blackbox.onnx_size(path)
+    height, width = jaxcam.blackbox.onnx_size(path)
     if height != width:
         raise ValueError(f"model: {path} takes images of {height} x {width}, expected a square")
-    box = blackbox.onnx(path)
+    box = jaxcam.blackbox.onnx(path)
     classes = box(np.zeros((1, height, width, 3))).shape[1]
-    ask = blackbox.callback(box, classes)
+    ask = jaxcam.blackbox.callback(box, classes)
     mean, std = jnp.array(nets.IMAGENET_MEAN), jnp.array(nets.IMAGENET_STD)
     return Network((), lambda _, images: ask(images * std + mean), nets.imagenet_normalize, height, ())
 

@@ -1,12 +1,11 @@
-"""What metrics and perturbation methods cost, as a multiple of the forward passes that they need; and their memory.
+"""What metrics and perturbation methods cost, as a multiple of the passes that they need; and their memory.
 
     python -m eval.throughput --model tiny20 --batch 16
 
 A metric of n forward passes is compared with a program of n passes, a metric of none with one pass; a method of n
-gradients by the images with n of these. Both are timed in
-turn, round after round, in one process, and the median over rounds of their ratios is shown. On CPUs the time is that
-of the processor, which other work on the machine hardly changes; else it is the clock's. Photos and maps are random: no
-metric's cost depends on them.
+gradients with respect to the images with n of these. Both are timed in turn, round after round, in one process, and the
+median over rounds of their ratios is shown. On CPUs the time is that of the processor, which other work on the machine
+hardly changes; else it is the clock's. Photos and maps are random: no metric's cost depends on them.
 """
 
 import dataclasses
@@ -35,11 +34,11 @@ class Metric(NamedTuple):
 
     measure: Callable[[Callable, Batch], Any]
     passes: int
-    gradients: bool = False  # each pass is a gradient by the images, not a forward pass
+    gradients: bool = False  # each pass is a gradient with respect to the images
 
 
 class Cost(NamedTuple):
-    """Forward passes needed, time as their multiple, seconds a batch, and bytes of temporaries at the peak, by XLA."""
+    """Passes needed, time as their multiple, seconds a batch, and bytes of temporaries at the peak, by XLA."""
 
     passes: int
     multiple: float

@@ -9,6 +9,7 @@ without a box. A map that marks nothing is not excused: it gets the worst score 
 from jaxcam.metrics.agreement import sim as sim
 from jaxcam.metrics.complexity import Adcc as Adcc
 from jaxcam.metrics.complexity import adcc as adcc
+from jaxcam.metrics.complexity import adcc_of_maps as adcc_of_maps
 from jaxcam.metrics.complexity import area as area
 from jaxcam.metrics.complexity import coherency as coherency
 from jaxcam.metrics.complexity import complexity as complexity

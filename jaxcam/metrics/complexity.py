@@ -177,9 +177,40 @@ def adcc(
     chosen = one_target(forward(images), targets)
     first = _saliency(explain(forward, images, chosen), images)
     again = _saliency(explain(forward, mask_images(images, first), chosen), images)
-    lost = drop(*confidences(forward, images, first, chosen)) / 100
-    known = finite(first)
-    parts = (coherency(first, again), complexity(first), lost)
+    return adcc_of_maps(forward, images, first, again, chosen, mask=mask)
+
+
+def adcc_of_maps(
+    forward: Forward,
+    images: jax.Array,
+    saliency: jax.Array,
+    again: jax.Array,
+    targets: Targets = None,
+    *,
+    mask: jax.Array | None = None,
+) -> Adcc:
+    """`adcc` of maps that are there already.
+
+    Args:
+        forward: as in `adcc`.
+        images: as in `adcc`.
+        saliency: `[B, H, W]`, the maps of the images.
+        again: `[B, H, W]`, the maps of the images masked by them (`mask_images`), for the same classes.
+        targets: as in `adcc`.
+        mask: as in `adcc`.
+
+    Returns:
+        As `adcc`.
+
+    Raises:
+        ValueError: bad images, maps or targets.
+
+    References:
+        Poppi et al. 2021.
+    """
+    lost = drop(*confidences(forward, images, saliency, targets)) / 100
+    known = finite(saliency)
+    parts = (coherency(saliency, again), complexity(saliency), lost)
     return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))
 
 

@@ -65,3 +65,10 @@ def test_a_network_of_another_training_is_refused():
         foster_effect.read("tiny20")
     with pytest.raises(ValueError, match="models: got none, expected files"):
         foster_effect.main(foster_effect.EffectSettings((), Path("none")))
+
+
+def test_an_unknown_picture_is_refused_before_anything_is_measured(nets, tmp_path):
+    chosen = foster_effect.EffectSettings(nets, tmp_path / "out", pictured=("entropy_1", "area_1"))
+    with pytest.raises(ValueError, match=r"pictured: got area_1, expected any of \['entropy_0', 'entropy_1'\]"):
+        foster_effect.main(chosen)
+    assert not (tmp_path / "out").exists()
