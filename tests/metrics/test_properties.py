@@ -49,6 +49,9 @@ METRICS = {
     "adcc": lambda images, saliency, targets, boxes, mask: metrics.adcc(
         forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask
     ),
+    "adcc_of_maps": lambda images, saliency, targets, boxes, mask: metrics.adcc_of_maps(
+        forward, images, saliency, images[..., 0], targets, mask=mask
+    ),
     "selectivity": lambda images, saliency, targets, boxes, mask: metrics.selectivity(saliency[:, 0], mask=mask),
     "top_share": lambda images, saliency, targets, boxes, mask: metrics.top_share(saliency[:, 0], mask=mask),
     "sim": lambda images, saliency, targets, boxes, mask: metrics.sim(saliency[:, 0], images[:, 0, :, 0], mask=mask),
