@@ -207,13 +207,14 @@ def carry_out(
         batch["row"] = made.rows_of(info["ids"])
     work = work_of(bench)
     chosen = methods.find(settings.methods, settings.options)
+    earlier = [name for name in chosen if part(settings.output, name).exists()]
     for name, method in (bar := tqdm(chosen.items(), unit="method", disable=None)):
         bar.set_description(name)
         if not part(settings.output, name).exists():
             _store(settings, name, method, bench, batch, work, made)
     values, skipped = gather(settings, chosen)
     recorded = record(plain(settings, protocol.name), values, info, start)
-    recorded |= {"skipped": skipped, **(protocol.finish(values) if protocol.finish else {})}
+    recorded |= {"skipped": skipped, "earlier": earlier, **(protocol.finish(values) if protocol.finish else {})}
     save(settings.output, recorded, info | values)
     return recorded
 

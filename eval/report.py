@@ -112,10 +112,11 @@ def _title(record: Record) -> str:
 
 def _described(record: Record) -> str:
     settings, versions = record["settings"], record["versions"]
+    earlier = f" ({len(record['earlier'])} methods done before)" if record.get("earlier") else ""
     parts = [
         f"{record['photos']} photos, seed {record['seed']}, top-1 accuracy {record['accuracy']:.1%}",
         *(f"{name.replace('_', ' ')}: {settings[name]}" for name in _SHOWN if settings.get(name)),
-        f"jax {versions['jax']} on {record['devices']}, {record['seconds']:.0f} s, finished {record['finished']}",
+        f"jax {versions['jax']} on {record['devices']}, {record['seconds']:.0f} s{earlier}, finished {record['finished']}",
         "means over photos with 95 % bootstrap intervals, the best of each column in bold",
     ]
     return "; ".join(parts) + "."

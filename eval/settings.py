@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,9 +71,9 @@ def plain(settings: Any, protocol: str) -> dict[str, Any]:
 
 
 def check_folder(settings: Any, protocol: str) -> None:
-    """Whether `settings.output` is a folder without a run, or one of a run with the same settings (methods may differ).
+    """Whether `settings.output` is a folder without a run, or one of a run with the same settings.
 
-    Another run that has no value yet, because it was refused or stopped early, does not count. Changes nothing.
+    Methods may differ, and options of methods that only one of the two names. Another run that has no value yet, because it was refused or stopped early, does not count. Changes nothing.
 
     Raises:
         ValueError: the folder holds another run.
@@ -89,8 +90,24 @@ def _different(settings: Any, protocol: str) -> str:
     # A setting that did not exist then had the value that is its default now, unless its field says otherwise.
     usual = {field.name: field.metadata.get(BEFORE, field.default) for field in dataclasses.fields(settings)}
     theirs = {**usual, **json.loads(path.read_text())}
+    both = set(ours.get("methods", ())) & set(theirs.get("methods", ()))
+    ours, theirs = ({**each, "options": options_of(each, both)} for each in (ours, theirs))
     different = [key for key in ours if key not in _FREE and ours[key] != theirs[key]]
     return ", ".join(f"{key} {theirs[key]!r} there, {ours[key]!r} here" for key in different)
+
+
+def options_of(settings: Mapping[str, Any], methods: Collection[str]) -> list[str]:
+    """The options of some methods, in an order of their own. `settings` are as JSON holds them."""
+    return sorted(option for option in settings.get("options", ()) if option.partition(".")[0] in methods)
+
+
+def _with_earlier(ours: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Settings that also hold the methods, and their options, with which the run was started before."""
+    theirs = json.loads(path.read_text())
+    if "methods" not in ours:
+        return ours
+    more = [name for name in theirs["methods"] if name not in ours["methods"]]
+    return {**ours, "methods": ours["methods"] + more, "options": ours["options"] + options_of(theirs, more)}
 
 
 def _has_values(folder: Path) -> bool:
@@ -110,10 +127,13 @@ def claim(settings: Any, protocol: str) -> None:
     """
     check_folder(settings, protocol)
     if jax.process_index() == 0:
+        held, path = plain(settings, protocol), settings.output / _FILE
         if _different(settings, protocol):
             shutil.rmtree(settings.output / _PARTS, ignore_errors=True)
+        elif path.exists():
+            held = _with_earlier(held, path)
         settings.output.mkdir(parents=True, exist_ok=True)
-        write_json(settings.output / _FILE, plain(settings, protocol))
+        write_json(path, held)
     wait(lambda: (settings.output / _FILE).exists() and not _different(settings, protocol))
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.settings import Settings, plain
+from eval.settings import Settings, options_of, plain
 from jaxcam.maps import resize
 from jaxcam.methods import WHOLE
 
-_SAME = ("model", "data", "split", "explainer", "options", "target")  # else they are maps of something else
+_SAME = ("model", "data", "split", "explainer", "target", "options")  # else they are maps of something else
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,11 @@ def load(settings: Settings) -> Maps | None:
     if not path.exists():
         raise FileNotFoundError(f"maps: {settings.maps} holds no finished run of eval.explain")
     record, ours = json.loads(path.read_text()), plain(settings, "explain")
+    theirs = record["settings"]
+    ours, theirs = ({**each, "options": options_of(each, settings.methods)} for each in (ours, theirs))
     for key in _SAME:
-        if record["settings"][key] != ours[key]:
-            got = f"{key} {record['settings'][key]!r}"
-            raise ValueError(f"maps: {settings.maps} was made with {got}, expected {ours[key]!r}")
+        if theirs[key] != ours[key]:
+            raise ValueError(f"maps: {settings.maps} was made with {key} {theirs[key]!r}, expected {ours[key]!r}")
     known = frozenset(record["results"]) | {key.split("/")[0] for key in record["skipped"]}
     if absent := [name for name in settings.methods if name not in known]:
         raise ValueError(f"maps: {settings.maps} has none of {', '.join(absent)}, expected methods of {sorted(known)}")

@@ -1,5 +1,6 @@
 """What the protocols are made of: photos, trained nets, controls, intervals."""
 
+import dataclasses
 import io
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from eval import data, methods, models, nets, record
+from eval.settings import Settings, check_folder, claim, plain
 from jaxcam import metrics
 from tests import nets as test_nets
 from tests.eval.conftest import SIZE, forward
@@ -151,8 +153,6 @@ def test_sets_of_a_short_name_can_be_split(photos):
 
 
 def test_a_new_setting_does_not_hinder_an_old_run(tmp_path):
-    from eval.settings import Settings, check_folder, plain
-
     old = plain(Settings(tmp_path), "games")
     del old["split"]
     record.write_json(tmp_path / "settings.json", old)
@@ -160,3 +160,17 @@ def test_a_new_setting_does_not_hinder_an_old_run(tmp_path):
     check_folder(Settings(tmp_path), "games")
     with pytest.raises(ValueError, match="holds another run: split '' there, 'val' here"):
         check_folder(Settings(tmp_path, split="val"), "games")
+
+
+def test_methods_can_come_later_with_their_options(tmp_path):
+    run = Settings(tmp_path, methods=("rise",), options=("rise.num_masks=9",))
+    claim(run, "games")
+    record.save_npz(tmp_path / "parts/rise.npz", {})
+    more = dataclasses.replace(run, methods=("noise", "lime"), options=("lime.num_samples=8",))
+    claim(more, "games")
+    record.save_npz(tmp_path / "parts/lime.npz", {})
+    claim(dataclasses.replace(run, methods=("rise", "lime"), options=(*more.options, *run.options)), "games")
+
+    for methods, options in {("rise",): (), ("lime",): ("lime.num_samples=9",)}.items():
+        with pytest.raises(ValueError, match="holds another run: options .* there, .* here"):
+            check_folder(dataclasses.replace(run, methods=methods, options=options), "games")
