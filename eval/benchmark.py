@@ -2,10 +2,11 @@
 
     python -m eval.benchmark --output runs/benchmark --networks tiny20 cifar10_resnet56 squeezenet
 
-Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow; some explain
-again. Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again
-in the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others go on where they
-stopped; methods that have come since are added.
+Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow. Some explain
+again: methods of hundreds of forward passes do so in a run of their own, of fewer photos and with a few others to
+compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own,
+printed before it starts and again in the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are
+skipped and others go on where they stopped; methods that have come since are added.
 """
 
 import dataclasses
@@ -23,7 +24,8 @@ from eval.methods import METHODS
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
-_BLACK_BOX = ("rise", "lime", "mask")
+_COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask")  # hundreds of forward passes a map
+_BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")  # what these are compared with where there are fewer photos
 
 
 class Plan(NamedTuple):
@@ -32,17 +34,17 @@ class Plan(NamedTuple):
     data: str
     photos: int
     played: int  # photos of the games, which cost 56 forward passes a map
-    checked: int  # photos of the sanity check, which explains them anew for each group of parameters; 0: not done
+    checked: int  # photos of the sanity check, which explains them anew for each group of parameters
     batch: int
+    costly: int  # photos that the costly methods explain again, and those that they explain for the sanity check
+    costly_checked: int
     boxes: bool = False
-    without: tuple[str, ...] = ()  # methods that cost too much here
 
 
 PLANS: dict[str, Plan] = {
-    "tiny20": Plan("tiny20", 200, 100, 20, 50, boxes=True),
-    "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50),
-    # 20 ms a forward pass: Score-CAM and Ablation-CAM at three layers take 1280, and LIME and MASK long.
-    "squeezenet": Plan("imagenet100", 50, 10, 0, 10, without=("score_cam", "ablation_cam", "lime", "mask")),
+    "tiny20": Plan("tiny20", 200, 100, 20, 50, 100, 20, boxes=True),
+    "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50, 100, 20),
+    "squeezenet": Plan("imagenet100", 50, 20, 10, 10, 10, 0),  # 20 ms a forward pass
 }
 
 
@@ -89,6 +91,7 @@ class Run(NamedTuple):
 
 
 PROTOCOLS = ("faithfulness", "localization", "interpretability", "games", "adcc", "class_sensitivity", "sanity")
+_AGAIN = ("adcc", "class_sensitivity", "sanity")  # they explain other photos, classes or parameters than eval.explain
 
 
 def runs(settings: Settings) -> Iterator[Run]:
@@ -101,12 +104,20 @@ def runs(settings: Settings) -> Iterator[Run]:
     _check("methods", settings.methods, METHODS)
     _check("protocols", settings.protocols, PROTOCOLS)
     for network in settings.networks:
-        plan, chosen = PLANS[network], settings.protocols or PROTOCOLS
-        yield _run(settings, network, "explain", plan.photos)
-        for protocol in chosen:
-            count = {"games": plan.played, "sanity": plan.checked, "localization": plan.photos * plan.boxes}
-            if photos := count.get(protocol, plan.photos):
-                yield _run(settings, network, protocol, photos)
+        names = [name for name in settings.methods or METHODS if name not in _ATTENTION]
+        yield _run(settings, network, "explain", names)
+        for protocol in settings.protocols or PROTOCOLS:
+            if protocol != "localization" or PLANS[network].boxes:
+                yield from _runs(settings, network, protocol, names)
+
+
+def _runs(settings: Settings, network: str, protocol: str, names: list[str]) -> Iterator[Run]:
+    cheap = [name for name in names if protocol not in _AGAIN or name not in _COSTLY]
+    costly = [name for name in names if name not in cheap]
+    if cheap:
+        yield _run(settings, network, protocol, cheap)
+    if costly and (PLANS[network].costly_checked or protocol != "sanity"):
+        yield _run(settings, network, protocol, [*(name for name in _BESIDE if name in cheap), *costly], costly=True)
 
 
 def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> None:
@@ -114,23 +125,21 @@ def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> Non
         raise ValueError(f"{name}: got {', '.join(unknown)}, expected any of {', '.join(known)}")
 
 
-def _run(settings: Settings, network: str, protocol: str, photos: int) -> Run:
+def _run(settings: Settings, network: str, protocol: str, names: Sequence[str], costly: bool = False) -> Run:
     plan, folder = PLANS[network], settings.output / network
-    again = protocol in ("adcc", "class_sensitivity", "sanity")
-    names = [name for name in settings.methods or METHODS if name not in (*_ATTENTION, *plan.without)]
-    if again:  # these cost thousands of forward passes for every new explanation
-        names = [name for name in names if name not in (*_BLACK_BOX, "score_cam", "ablation_cam")]
-    options = [option for option in _OPTIONS if option.partition(".")[0] in names]
+    sanity = plan.costly_checked if costly else plan.checked
+    photos = {"games": plan.played, "sanity": sanity}.get(protocol, plan.costly if costly else plan.photos)
     count = max(2, round(settings.scale * photos))
+    options = [option for option in _OPTIONS if option.partition(".")[0] in names]
     words = ["--model", network, "--data", plan.data, "-n", str(count), "--batch", str(min(plan.batch, count))]
     words += ["--methods", *names, *(["--options", *options] if options else [])]
-    if not again and protocol != "explain":
+    if protocol not in ("explain", "class_sensitivity", "sanity"):
         words += ["--maps", str(folder / "explain")]
     if protocol == "class_sensitivity":
         words += ["--pairs"]
     if settings.root != datasets.SHARED:
         words += ["--root", str(settings.root)]
-    return Run(network, protocol, folder / protocol, tuple(words))
+    return Run(network, protocol, folder / f"{protocol}{'_costly' * costly}", tuple(words))
 
 
 def benchmark(settings: Settings) -> list[Path]:

@@ -116,7 +116,8 @@ def _described(record: Record) -> str:
     parts = [
         f"{record['photos']} photos, seed {record['seed']}, top-1 accuracy {record['accuracy']:.1%}",
         *(f"{name.replace('_', ' ')}: {settings[name]}" for name in _SHOWN if settings.get(name)),
-        f"jax {versions['jax']} on {record['devices']}, {record['seconds']:.0f} s{earlier}, finished {record['finished']}",
+        f"jax {versions['jax']} on {record['devices']}, {record['seconds']:.0f} s{earlier}",
+        f"finished {record['finished']}",
         "means over photos with 95 % bootstrap intervals, the best of each column in bold",
     ]
     return "; ".join(parts) + "."

@@ -73,7 +73,8 @@ def plain(settings: Any, protocol: str) -> dict[str, Any]:
 def check_folder(settings: Any, protocol: str) -> None:
     """Whether `settings.output` is a folder without a run, or one of a run with the same settings.
 
-    Methods may differ, and options of methods that only one of the two names. Another run that has no value yet, because it was refused or stopped early, does not count. Changes nothing.
+    Methods may differ, and options of methods that only one of the two names. Another run that has no value yet,
+    because it was refused or stopped early, does not count. Changes nothing.
 
     Raises:
         ValueError: the folder holds another run.

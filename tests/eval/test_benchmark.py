@@ -13,7 +13,7 @@ from eval.benchmark import PLANS, PROTOCOLS, Plan, Settings
 @pytest.fixture
 def small(monkeypatch, photos):
     """tiny20's bundled network on six synthetic photos with boxes."""
-    monkeypatch.setitem(PLANS, "tiny20", Plan("tiny20", 4, 2, 2, 2, boxes=True))
+    monkeypatch.setitem(PLANS, "tiny20", Plan("tiny20", 4, 2, 2, 2, 3, 2, boxes=True))
     return photos[1]
 
 
@@ -22,24 +22,31 @@ def settings(root, tmp_path, **fields):
 
 
 def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
-    found = list(benchmark.runs(settings(small, tmp_path, methods=())))
-    assert [run.protocol for run in found] == ["explain", *PROTOCOLS]
-    words = {run.protocol: run.command for run in found}
-    for name in ("faithfulness", "localization", "interpretability", "games"):
-        assert f"--maps {tmp_path}/b/tiny20/explain" in words[name]
-    for name in ("explain", "adcc", "class_sensitivity", "sanity"):
-        assert "--maps" not in words[name]
-    assert " rise lime mask " in words["explain"]
-    assert " rise " not in words["adcc"]
-    assert "attention_grad_cam" not in words["explain"]  # the bundled network has no attention
-    assert "-n 2 " in words["games"]
-    assert "-n 4 " in words["faithfulness"]
+    words = {run.folder.name: run.command for run in benchmark.runs(settings(small, tmp_path, methods=()))}
+    again = ("adcc", "class_sensitivity", "sanity")
+    costly = [name for protocol in again for name in (protocol, f"{protocol}_costly")]
+    assert list(words) == ["explain", "faithfulness", "localization", "interpretability", "games", *costly]
+    for name in words:
+        stored = name not in ("explain", "class_sensitivity", "class_sensitivity_costly", "sanity", "sanity_costly")
+        assert (f"--maps {tmp_path}/b/tiny20/explain" in words[name]) == stored
+        assert (" rise lime mask " in words[name] + " ") == (name not in again)
+        assert " grad_cam " in words[name]
+        assert "attention_grad_cam" not in words[name]  # the bundled network has no attention
+    counts = {"faithfulness": 4, "games": 2, "sanity": 2, "adcc": 4, "adcc_costly": 3, "sanity_costly": 2}
+    for name, count in counts.items():
+        assert f"-n {count} " in words[name]
+    assert " hires_cam " in words["adcc"]
+    assert " hires_cam " not in words["adcc_costly"]
 
 
-def test_sets_without_boxes_and_costly_methods_are_left_out(small, tmp_path):
-    found = list(benchmark.runs(settings(small, tmp_path, networks=("squeezenet",), methods=())))
-    assert [run.protocol for run in found] == ["explain", "faithfulness", "interpretability", "games", *PROTOCOLS[4:6]]
-    assert "score_cam" not in found[0].command
+def test_what_the_data_or_the_machine_do_not_allow_is_left_out(small, tmp_path):
+    found = benchmark.runs(settings(small, tmp_path, networks=("squeezenet",), methods=()))
+    names = [run.folder.name for run in found]
+    assert "localization" not in names
+    assert "sanity_costly" not in names
+    assert "adcc_costly" in names
+    found = benchmark.runs(settings(small, tmp_path, networks=("squeezenet",), methods=("rise",), protocols=("adcc",)))
+    assert [run.folder.name for run in found] == ["explain", "adcc_costly"]
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,6 @@ def test_methods_can_come_later_with_their_options(tmp_path):
     record.save_npz(tmp_path / "parts/lime.npz", {})
     claim(dataclasses.replace(run, methods=("rise", "lime"), options=(*more.options, *run.options)), "games")
 
-    for methods, options in {("rise",): (), ("lime",): ("lime.num_samples=9",)}.items():
-        with pytest.raises(ValueError, match="holds another run: options .* there, .* here"):
-            check_folder(dataclasses.replace(run, methods=methods, options=options), "games")
+    for name, options in {"rise": (), "lime": ("lime.num_samples=9",)}.items():
+        with pytest.raises(ValueError, match=rf"holds another run: options .'{name}.* there, .* here"):
+            check_folder(dataclasses.replace(run, methods=(name,), options=options), "games")
