@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import jaxcam
 from eval import data, models
 from eval.command import command
-from jaxcam import maps, metrics
+from jaxcam import loops, maps, metrics
 from jaxcam.explainers.mask import MASK_VARIANTS
 
 _FEW = 4
@@ -182,7 +182,7 @@ def _passes(network: models.Network, count: int, gradients: bool) -> Callable:
         # Each pass gets other images, or the compiler would do one and no more.
         once = lambda shift: one(batch["image"] + shift)
         shifts = 1e-3 * jnp.arange(count)
-        return jax.lax.map(once, shifts) if count > _FEW else [once(shift) for shift in shifts]
+        return loops.map(once, shifts) if count > _FEW else [once(shift) for shift in shifts]
 
     return jax.jit(run)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcam import loops
 from jaxcam.explainers.rise import BlackBox, Progress, black_box
 from jaxcam.layers import cast_like
 from jaxcam.targets import Targets
@@ -151,7 +152,7 @@ def _descend(box: BlackBox, scene: tuple, carry: tuple, keys: jax.Array, rules: 
         updates, state = _adam(rules).update(jax.grad(losses)(cells, key), state)
         return (jnp.clip(optax.apply_updates(cells, updates), 0, 1), state), None
 
-    return jax.lax.scan(step, carry, keys)[0]
+    return loops.scan(step, carry, keys)[0]
 
 
 def _adam(rules: MaskVariant) -> optax.GradientTransformation:
@@ -235,7 +236,7 @@ def _circle(box: BlackBox, images: jax.Array, null: jax.Array | None, rules: Mas
         weights = jnp.broadcast_to(weights, images.shape[:3])
         return box.scores(perturb(images, null, weights, key, still)[None])[0]
 
-    scores, full = jax.lax.map(lambda radius: ask(1 - circle(radius, size)), radii), ask(jnp.ones(size))
+    scores, full = loops.map(lambda radius: ask(1 - circle(radius, size)), radii), ask(jnp.ones(size))
     enough = (scores - scores[-1]) / (full - scores[-1]) < _CIRCLE_SCORE
     first = jnp.where(enough.any(0), jnp.argmax(enough, 0), len(radii) - 1)
     rows, cols = (_centres(side, rules.cell) for side in size)

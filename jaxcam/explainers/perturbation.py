@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam import trace
+from jaxcam import loops, trace
 from jaxcam.explainers.gradient import at_least_float32, weighted_sum
 from jaxcam.layers import (
     Forward,
@@ -207,7 +207,7 @@ def _in_chunks(evaluate: Callable, count: int, chunk: int) -> jax.Array:
     """`evaluate(indices [n]) -> [..., n]` over all indices, in one loop of equal chunks. Returns `[..., count]`."""
     chunk = min(chunk, count)
     steps = -(-count // chunk)
-    parts = jax.lax.map(evaluate, jnp.arange(steps * chunk).reshape(steps, chunk))
+    parts = loops.map(evaluate, jnp.arange(steps * chunk).reshape(steps, chunk))
     parts = jnp.moveaxis(parts, 0, -2)
     return parts.reshape(*parts.shape[:-2], steps * chunk)[..., :count]
 

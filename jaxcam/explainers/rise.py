@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam import loops
 from jaxcam.layers import cast_like, check_images
 from jaxcam.targets import Targets, check, concrete, resolve, scores
 from jaxcam.trace import check_forward
@@ -293,9 +294,9 @@ def run(
                 break
         return state
     if done is None:
-        return jax.lax.scan(lambda s, i: (step(s, i), None), state, jnp.arange(steps))[0]
+        return loops.scan(lambda s, i: (step(s, i), None), state, jnp.arange(steps))[0]
     going = lambda carry: (carry[1] < steps) & ~done(carry[0])
-    return jax.lax.while_loop(going, lambda carry: (step(*carry), carry[1] + 1), (state, jnp.int32(0)))[0]
+    return loops.while_loop(going, lambda carry: (step(*carry), carry[1] + 1), (state, jnp.int32(0)))[0]
 
 
 def _check_options(num_masks: int, grid: int, keep: float, tolerance: float | None) -> None:

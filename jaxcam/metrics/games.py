@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam import loops
 from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.metrics.faithfulness import one_target, probability, ranks
@@ -201,10 +202,10 @@ def _in_chunks(evaluate: Callable, numbers: jax.Array, chunk: int) -> jax.Array:
     largest = min(chunk, count)
     # The size down to half of `chunk` that leaves least over: 28 steps by at most 8 are 4 times 7, 100 are 20 times 5.
     each = min(range(largest, largest // 2, -1), key=lambda size: -(-count // size) * size)
-    loops = -(-count // each)
-    padded = jnp.pad(numbers, (0, loops * each - count), mode="edge")
-    values = jax.lax.map(evaluate, padded.reshape(loops, each))
-    return values.reshape(loops * each, -1)[:count]
+    rounds = -(-count // each)
+    padded = jnp.pad(numbers, (0, rounds * each - count), mode="edge")
+    values = loops.map(evaluate, padded.reshape(rounds, each))
+    return values.reshape(rounds * each, -1)[:count]
 
 
 def _step_pixels(step: int | float, pixels: int) -> int:

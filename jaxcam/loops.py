@@ -1,0 +1,74 @@
+"""`scan`, `map` and `while_loop` of `jax.lax`, in which convolutions are as fast on CPUs as outside of them.
+
+XLA's fast CPU kernels take convolutions of `[b, ..., f]` images with `[..., i, o]` weights. Its compiler brings others
+into this layout, but (jaxlib 0.10 to 0.12) not in the bodies of loops: there the gradient of every convolution, and
+each convolution of a channels-first network, runs 30 to 100 times slower. So the transpositions are put into the body.
+On accelerators, whose compilers choose layouts everywhere, bodies stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import ConvDimensionNumbers
+
+from jaxcam import trace
+
+_CONV = "conv_general_dilated"
+
+
+def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan(step, carry, xs)`."""
+    return jax.lax.scan(_laid_out(step), carry, xs)
+
+
+def map(function: Callable, xs: Any) -> Any:  # the name that it has in jax.lax
+    """`jax.lax.map(function, xs)`."""
+    return jax.lax.map(_laid_out(function), xs)
+
+
+def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
+    """`jax.lax.while_loop(going, step, carry)`."""
+    return jax.lax.while_loop(going, _laid_out(step), carry)
+
+
+def _laid_out(body: Callable) -> Callable:
+    """A body with its convolutions laid out; those in loops of its own and in derivatives made by hand are left."""
+    if jax.default_backend() != "cpu":
+        return body
+
+    def run(*args: Any) -> Any:
+        program = trace.trace(body, *args)
+        visit = lambda _, eqn, values: [_convolve(eqn, *values)] if _is_conv(eqn) else trace.bind(eqn, values)
+        opens = lambda _, eqn: eqn.primitive.name in trace.CALLS and trace.contains(eqn, _is_conv)
+        results = trace.evaluate(program.closed, jax.tree.leaves(args), visit, opens=opens)
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
+
+    return run
+
+
+def _is_conv(eqn: Any) -> bool:
+    return eqn.primitive.name == _CONV
+
+
+def _convolve(eqn: Any, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+    """A convolution with its operands and its result transposed by operations of their own."""
+    numbers = eqn.params["dimension_numbers"]
+    dimensions, space = lhs.ndim, range(1, lhs.ndim - 1)
+    images, kernel = (0, dimensions - 1, *space), (dimensions - 1, dimensions - 2, *range(dimensions - 2))
+    operands = lhs.transpose(_last(numbers.lhs_spec)), rhs.transpose(_first_last(numbers.rhs_spec))
+    (result,) = trace.bind(eqn, operands, dimension_numbers=ConvDimensionNumbers(images, kernel, images))
+    return jnp.moveaxis(result, range(dimensions), _last(numbers.out_spec))
+
+
+def _last(spec: Sequence[int]) -> tuple[int, ...]:
+    """(batch, feature, *space) to (batch, *space, feature)."""
+    batch, feature, *space = spec
+    return (batch, *space, feature)
+
+
+def _first_last(spec: Sequence[int]) -> tuple[int, ...]:
+    """(out, in, *space) to (*space, in, out)."""
+    out, into, *space = spec
+    return (*space, into, out)
