@@ -55,7 +55,10 @@ def data(config: Classification, split: str) -> datasets.Dataset:
     if config.data == "synthetic":
         return synthetic.load(config, split)
     name = config.train_split if split == "train" else config.val_split
-    return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
+    try:
+        return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
+    except (FileNotFoundError, ValueError) as error:  # `name` is what a config calls data
+        raise type(error)(str(error).replace("name: ", "data: ", 1)) from error
 
 
 class Run:
@@ -85,12 +88,16 @@ class Run:
         Raises:
             FileExistsError: the workdir holds checkpoints and `resume` is not set.
             FileNotFoundError: there is no checkpoint to resume from.
+            ValueError: the checkpoint has seen more steps than the config has.
         """
         drawn, said = initial.variables(self.config, self.model)
         state = parallel.replicate(create(self.config, drawn, self.tx), self.devices)
         step = 0
         if resume:
             state, step = checkpoint.restore(self.checkpoints, state)
+            if step > (total := self.config.epochs * self.steps):
+                got = f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} holds {step}"
+                raise ValueError(f"{got}; name another workdir for a shorter run")
             said = f"resumed after step {step}"
         elif self.checkpoints.latest_step() is not None:
             raise FileExistsError(f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another")

@@ -90,6 +90,10 @@ def test_the_command_line_evaluates_what_it_exported(finished, capsys):
     assert "of 32 validation photos" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"workdir: .* holds checkpoints; --resume, or name another"):
         classify.main(["--config", smoke.__file__, "--set", *paths])
+    with pytest.raises(SystemExit, match=r"epochs: got 2, 16 steps, but .* holds 32; name another workdir"):
+        classify.main(["--config", smoke.__file__, "--set", *paths, "epochs=2", "--resume"])
+    with pytest.raises(SystemExit, match=r"train\.classify: data: got '/nowhere/x', expected"):
+        classify.main(["--config", smoke.__file__, "--set", "data=/nowhere/x"])
 
 
 def test_the_latest_checkpoint_is_exported_again(finished, tmp_path, capsys):
