@@ -1,9 +1,10 @@
 """`scan`, `map` and `while_loop` of `jax.lax`, in which convolutions are as fast on CPUs as outside of them.
 
 XLA's fast CPU kernels take convolutions of `[b, ..., f]` images with `[..., i, o]` weights. Its compiler brings others
-into this layout, but (jaxlib 0.10 to 0.12) not in the bodies of loops: there the gradient of every convolution, and
-each convolution of a channels-first network, runs 30 to 100 times slower. So the transpositions are put into the body.
-On accelerators, whose compilers choose layouts everywhere, bodies stay as they are.
+into this layout, but not in the bodies of loops (github.com/jax-ml/jax/issues/12868; so still in jaxlib 0.12): there
+the gradient of every convolution, and each convolution of a channels-first network, runs 30 to 100 times slower. So
+the transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there bodies stay as they
+are.
 """
 
 from collections.abc import Callable, Sequence
