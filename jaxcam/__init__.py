@@ -2,6 +2,7 @@
 
 from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering
+from jaxcam import loops as loops
 from jaxcam import lrp as lrp
 from jaxcam import maps as maps
 from jaxcam import metrics as metrics

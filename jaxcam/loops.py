@@ -20,17 +20,52 @@ _CONV = "conv_general_dilated"
 
 
 def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan(step, carry, xs)`."""
+    """`jax.lax.scan(step, carry, xs)`.
+
+    Args:
+        step: `(carry, x) -> (carry, y)`.
+        carry: arrays that go from step to step.
+        xs: arrays `[n, ...]`.
+
+    Returns:
+        The last carry, and the ys `[n, ...]`.
+
+    Raises:
+        TypeError: as `jax.lax.scan`.
+    """
     return jax.lax.scan(_laid_out(step), carry, xs)
 
 
 def map(function: Callable, xs: Any) -> Any:  # the name that it has in jax.lax
-    """`jax.lax.map(function, xs)`."""
+    """`jax.lax.map(function, xs)`.
+
+    Args:
+        function: of one x.
+        xs: arrays `[n, ...]`.
+
+    Returns:
+        Its results `[n, ...]`.
+
+    Raises:
+        TypeError: as `jax.lax.map`.
+    """
     return jax.lax.map(_laid_out(function), xs)
 
 
 def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
-    """`jax.lax.while_loop(going, step, carry)`."""
+    """`jax.lax.while_loop(going, step, carry)`.
+
+    Args:
+        going: carry to whether there is another step; its convolutions are left.
+        step: carry to carry.
+        carry: arrays that go from step to step.
+
+    Returns:
+        The first carry that is not `going`.
+
+    Raises:
+        TypeError: as `jax.lax.while_loop`.
+    """
     return jax.lax.while_loop(going, _laid_out(step), carry)
 
 

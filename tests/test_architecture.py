@@ -13,7 +13,7 @@ ROOT = pathlib.Path(jaxcam.__file__).parent
 # A module imports only from levels below its own, or from its own folder.
 LEVELS = [
     {"jaxcam._version", "jaxcam.trace", "jaxcam.targets"},
-    {"jaxcam.sites"},
+    {"jaxcam.sites", "jaxcam.loops"},
     {"jaxcam.layers", "jaxcam.maps"},
     {"jaxcam.adapters", "jaxcam.photos", "jaxcam.models", "jaxcam.lrp", "jaxcam.datasets", "jaxcam.layouts"},
     {"jaxcam.explainers", "jaxcam.blackbox"},
