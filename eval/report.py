@@ -107,7 +107,8 @@ def _title(record: Record) -> str:
     settings = record["settings"]
     variant = f", {settings['variant']}" if settings.get("variant") else ""
     student = f" explained by {Path(settings['explainer']).stem}" if settings.get("explainer") else ""
-    return f"{record['protocol']}{variant}: {settings.get('model', '?')}{student} on {settings.get('data', '?')}"
+    photos = f"{record['photos']} photos of {settings.get('data', '?')}"
+    return f"{record['protocol']}{variant}: {settings.get('model', '?')}{student} on {photos}"
 
 
 def _described(record: Record) -> str:

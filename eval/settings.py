@@ -103,11 +103,12 @@ def options_of(settings: Mapping[str, Any], methods: Collection[str]) -> list[st
 
 
 def _with_earlier(ours: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Settings that also hold the methods, and their options, with which the run was started before."""
+    """Settings that also hold the methods, and their options, of which the run has values from before."""
     theirs = json.loads(path.read_text())
     if "methods" not in ours:
         return ours
-    more = [name for name in theirs["methods"] if name not in ours["methods"]]
+    begun = {each.stem for each in (path.parent / _PARTS).glob("*")}  # NAME.npz, or NAME/ under way
+    more = [name for name in theirs["methods"] if name in begun and name not in ours["methods"]]
     return {**ours, "methods": ours["methods"] + more, "options": ours["options"] + options_of(theirs, more)}
 
 
