@@ -2,8 +2,8 @@
 
 XLA's fast CPU kernels take convolutions of `[b, ..., f]` images with `[..., i, o]` weights. Its compiler brings others
 into this layout, but not in the bodies of loops (github.com/jax-ml/jax/issues/12868; so still in jaxlib 0.12): there
-the gradient of every convolution, and each convolution of a channels-first network, runs 30 to 100 times slower. So
-the transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there bodies stay as they
+the gradient of every convolution, and each convolution of a channels-first network, runs many times slower. So the
+transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there bodies stay as they
 are.
 """
 

@@ -57,8 +57,10 @@ def data(config: Classification, split: str) -> datasets.Dataset:
     name = config.train_split if split == "train" else config.val_split
     try:
         return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
-    except (FileNotFoundError, ValueError) as error:  # `name` is what a config calls data
-        raise type(error)(str(error).replace("name: ", "data: ", 1)) from error
+    except (FileNotFoundError, ValueError) as error:
+        if not str(error).startswith("name: "):  # which is what a config calls data
+            raise
+        raise type(error)(f"data: {str(error).removeprefix('name: ')}") from error
 
 
 class Run:
