@@ -69,6 +69,7 @@ class Fact(NamedTuple):
     root: Any = None  # identifies the value it is an element-wise function of; None: does not depend on the images
     depth: int = 0  # linear layers on the longest way from the pixels
     active: bool = False  # whether relevance may flow into it
+    reaches: frozenset[trace.Path] = frozenset()  # the sources at which relevance that flows into it arrives
     literal: bool = False  # made of the program's own numbers only, no parameters: interpolation weights, say
     exponential: str = ""  # "terms" for exp(activation), "sum" for a sum of these: a softmax's denominator
     stopped: bool = False  # computed from nothing but stop_gradient's results
@@ -84,29 +85,36 @@ class Plan(NamedTuple):
     places: dict[trace.Path, Place]
 
 
-def make(program: trace.Program, composite: Composite, sources: Iterable[trace.Path]) -> Plan:
+def make(
+    program: trace.Program,
+    composite: Composite,
+    sources: Iterable[trace.Path],
+    *,
+    required: Iterable[trace.Path] | None = None,
+) -> Plan:
     """Decides what each equation does, for relevance that enters at the logits and shall reach `sources`.
 
     Args:
         program: a traced model; its first output is the logits.
         composite: which linear layer takes which rule.
         sources: paths of tags, or `PIXELS`.
+        required: the sources at which relevance must arrive; None is all of them.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: on the way to a source there is an equation without a rule, or no way at all; a key of the composite
-            names no layer.
+        ValueError: on the way to any source there is an equation without a rule; no way leads to a required one; a key
+            of the composite names no layer.
     """
     found = find(program)
     planner = _Planner(composite, frozenset(sources), [s for s in found if s.loop is None])
-    images = Fact(root=PIXELS, active=PIXELS in planner.sources)
+    entry = planner.sources & {PIXELS}
+    images = Fact(root=PIXELS, active=bool(entry), reaches=entry)
     outputs = trace.evaluate(program.closed, [images], planner.visit, opens=lambda path, eqn: True, lift=_constant)
     if outputs[0].refused:
         raise ValueError(outputs[0].refused)
-    if not outputs[0].active:
-        raise ValueError("layer: the logits do not depend on it, so no relevance can reach it")
+    _check_reached(planner, outputs[0], planner.sources if required is None else frozenset(required))
     places = planner.places()
     hidden = [site.name for site in found if site.loop is not None]  # its linear layers cannot be seen
     composite.check_names([*(place.layer for place in places.values() if place.layer), *hidden])
@@ -115,6 +123,17 @@ def make(program: trace.Program, composite: Composite, sources: Iterable[trace.P
         if step.kind == "linear":
             steps[path] = step._replace(rule=_rule(composite, places[path]))
     return Plan(steps, planner.sources, outputs, places)
+
+
+def _check_reached(planner: "_Planner", logits: Fact, required: frozenset[trace.Path]) -> None:
+    """Raises where a map would be zero whatever the network has learnt."""
+    lost = sorted(required - logits.reaches)
+    if lost:
+        names = {site.path: site.name for site in planner.sites} | {PIXELS: "pixels"}
+        raise ValueError(
+            f"layer: no relevance can reach {names.get(lost[0])!r}: the logits do not depend on it, or only through "
+            "gates (a sigmoid in a product), which take no relevance, or through what stop_gradient returned"
+        )
 
 
 def _rule(composite: Composite, place: Place) -> Rule:
@@ -164,6 +183,7 @@ class _Planner:
             literal = all(f.literal for f in facts)
             return [Fact(b, literal=literal) for b in bounds]
         step, refused = self.step(path, eqn, facts, dependent)
+        reaches = frozenset().union(*(facts[i].reaches for i in self.receiving(step, eqn, facts, dependent)))
         active = path in self.sources or (any(f.active for f in facts) and step.kind != "stop")
         if active and step.kind != "bind":
             self.steps[path] = step
@@ -173,6 +193,7 @@ class _Planner:
             root=facts[heirs[0]].root if step.kind in ("pass", "same") else path,
             depth=max(facts[i].depth for i in dependent) + linear,
             active=active,
+            reaches=reaches | (self.sources & {path}),
             stopped=step.kind == "stop" or all(facts[i].stopped for i in dependent),
             exponential=_exponential(eqn.primitive.name, [facts[i] for i in dependent]),
             refused=refused if active else "",
@@ -182,17 +203,20 @@ class _Planner:
 
     def step(self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
         """The step, and why relevance cannot pass it ("" if it can)."""
-        if path in self.sources:
-            return Step("source"), ""
-        step, reason = self.choose(path, eqn, facts, dependent)
+        step, reason = (Step("source"), "") if path in self.sources else self.choose(path, eqn, facts, dependent)
         if reason:
             return step, self.message(path, eqn, reason)
-        # A refusal below is inherited through the operands that receive relevance.
-        receiving = [step.operand] if step.kind in ("signal", "linear") else dependent
+        inherited = [facts[i].refused for i in self.receiving(step, eqn, facts, dependent)]
+        return step, next(filter(None, inherited), "")
+
+    def receiving(self, step: Step, eqn: Any, facts: list[Fact], dependent: list[int]) -> list[int]:
+        """The operands that relevance flows on to, and from which a refusal below is inherited: also by a source."""
+        if step.kind == "stop":
+            return []
+        operands = [step.operand] if step.kind in ("signal", "linear") else dependent
         # Predicates and indices choose what gets it and get none, unless they are all there is.
         heard = lambda i: facts[i].active and (step.kind == "pass" or _is_float(eqn.invars[i]))
-        inherited = [facts[i].refused for i in receiving if heard(i)]
-        return step, next(filter(None, inherited), "")
+        return [i for i in operands if heard(i)]
 
     def choose(self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
         name, first = eqn.primitive.name, dependent[0]

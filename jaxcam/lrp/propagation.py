@@ -1,6 +1,6 @@
 """Relevance at the pixels or at layers: what enters at the logits, one pull through the program, what arrives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -120,7 +120,7 @@ def propagate(
     program = _checked(forward, images, targets, init, has_aux)
     sources = [_pixel_site(images)] if pixels else select(program, layer)
     seeds = {s.path: _seed(s.aval.shape, s, images) for s in sources}
-    pull, (logits, found, aux) = _pullback(program, resolve(composite), images, seeds, has_aux)
+    pull, (logits, found, aux) = _pullback(program, resolve(composite), images, seeds, has_aux, required=seeds)
     rel = _pull(pull, initial(logits, targets, init))
     return Relevance(logits, {s.name: found[s.path] for s in sources}, {s.name: rel[s.path] for s in sources}, aux)
 
@@ -153,7 +153,9 @@ def conservation(
     # One seed per image, broadcast over the layer: its cotangent is the layer's sum.
     flat = lambda s: _seed((images.shape[0],) + (1,) * (len(s.aval.shape) - 1), s, images)
     seeds = {s.path: flat(s) for s in [_pixel_site(images), *sites]}
-    pull, (logits, _, _) = _pullback(program, resolve(composite), images, seeds, False)
+    # A branch that ends nowhere, and what only sets gates, have a share of 0; the pixels must be reached.
+    required = {planning.PIXELS}
+    pull, (logits, _, _) = _pullback(program, resolve(composite), images, seeds, False, required=required)
     start = initial(logits, targets, init)
     if start.ndim != 2:
         raise ValueError(f"targets: got shape {start.shape[:2]}, expected one class per image")
@@ -225,10 +227,16 @@ def _wide(dtype: Any) -> Any:
 
 
 def _pullback(
-    program: trace.Program, composite: Composite, images: jax.Array, seeds: Mapping, has_aux: bool
+    program: trace.Program,
+    composite: Composite,
+    images: jax.Array,
+    seeds: Mapping,
+    has_aux: bool,
+    *,
+    required: Iterable[trace.Path],
 ) -> tuple[Callable, tuple]:
     """`(pull, (logits, activations by path, aux))`; `pull(relevance at the logits)` gives R by path."""
-    plan = planning.make(program, composite, seeds)
+    plan = planning.make(program, composite, seeds, required=required)
 
     def transformed(seeds: Mapping) -> tuple:
         boxes, found = run(program, plan, images, seeds)

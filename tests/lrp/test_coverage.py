@@ -172,6 +172,53 @@ def test_the_error_names_the_layer():
         lrp.relevance(forward, X, layer="below")
 
 
+def attended(x):
+    """Two layers with attention, which has no rule, between them."""
+    low = jaxcam.tag(conv(x), "low")
+    high = jaxcam.tag(conv(jax.nn.relu(softmax_attention(low))), "high")
+    return jax.nn.relu(high).mean((1, 2)) @ HEAD
+
+
+@pytest.mark.parametrize("layers", ["low", ["low"], ["low", "high"], ["high", "low"]])
+def test_a_refusal_does_not_vanish_behind_another_layer(layers):
+    for explain in (lrp.relevance, jaxcam.relevance_cam):
+        with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+            explain(attended, X, layer=layers)
+
+
+def test_conservation_refuses_what_relevance_refuses():
+    with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+        lrp.relevance(attended, X)
+    with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+        lrp.conservation(attended, X)
+
+
+def test_the_layer_above_a_refusal_is_explained_alone():
+    alone = lrp.relevance(attended, X, layer="high")
+    cut = lambda high: jax.nn.relu(high).mean((1, 2)) @ HEAD
+    split = jaxcam.split(attended, X, "high")
+    below = lrp.relevance(lambda x: cut(jaxcam.tag(x, "high")), split.activations, layer="high")
+    assert np.allclose(alone, below, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["side", ["stem", "side"], ["side", "stem"]])
+def test_a_layer_without_a_way_to_the_logits_is_refused_beside_others_too(layers):
+    forward = lambda x: (net(jax.nn.relu)(x), jaxcam.tag(conv(x), "side"))[0]
+    with pytest.raises(ValueError, match="layer: no relevance can reach 'side'"):
+        lrp.relevance(forward, X, layer=layers)
+
+
+def test_a_layer_that_only_sets_a_gate_is_refused_not_zero():
+    def forward(x):
+        gate = jaxcam.tag(jax.nn.sigmoid(conv(x, -K)), "gate")
+        return (conv(x) * gate).mean((1, 2)) @ HEAD
+
+    with pytest.raises(ValueError, match="no relevance can reach 'gate': .* only through gates"):
+        lrp.relevance(forward, X, layer="gate")
+    halved = lrp.relevance(forward, X, layer="gate", composite=lrp.z_plus(product="half"))
+    assert np.abs(halved).max() > 0
+
+
 def test_what_lies_below_the_layer_needs_no_rule():
     forward = lambda x: jax.nn.relu(conv(jaxcam.tag(softmax_attention(x), "attended"))).mean((1, 2)) @ HEAD
     assert lrp.relevance(forward, X, layer="attended").shape == X.shape
@@ -186,7 +233,7 @@ def test_what_the_logits_do_not_depend_on_needs_no_rule():
 
 def test_a_layer_that_the_logits_do_not_depend_on():
     forward = lambda x: (x.mean((1, 2)) @ HEAD, jaxcam.tag(conv(x), "side"))[0]
-    with pytest.raises(ValueError, match="layer: the logits do not depend on it"):
+    with pytest.raises(ValueError, match="layer: no relevance can reach 'side': the logits do not depend on it"):
         lrp.relevance(forward, X, layer="side")
 
 
