@@ -24,7 +24,8 @@ PROTOCOL = Protocol("adcc")
 
 def measure(forward: Callable, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """ADCC and its parts, of the maps `maps` and those of the photos masked by them, `again`, `[B, H, W]`."""
-    found = metrics.adcc_of_maps(forward, batch["image"], batch["maps"], batch["again"], batch["target"])
+    call = (forward, batch["image"], batch["maps"], batch["again"], batch["target"])
+    found = metrics.adcc_of_maps(*call, activation=forward.activation)
     return dict(zip(COLUMNS, found, strict=True))
 
 
@@ -32,7 +33,7 @@ def _work_of(bench: Bench) -> Work:
     network = bench.network
 
     def measured(params: Any, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
-        return measure(partial(network.apply, params), {**batch, "image": network.prepare(batch["image"])})
+        return measure(network.forward(params), {**batch, "image": network.prepare(batch["image"])})
 
     # The second explanation is of one layer, since each layer's map masks another photo.
     again = cache(lambda method, layer: bench.explain(method, (layer,)))

@@ -71,7 +71,7 @@ def why_not(method: methods.Method, network: models.Network, layers: Sequence[st
     """Why a method cannot explain a layer, or `WHOLE`; nothing is known of methods that work on the host."""
     targets, why = jax.ShapeDtypeStruct((1,), jnp.int32), {}
     for layer in _places(method, layers) if method.jit else ():
-        explain = lambda p, x, t, layer=layer: methods.explain(method, partial(network.apply, p), x, t, [layer])
+        explain = lambda p, x, t, layer=layer: methods.explain(method, network.forward(p), x, t, [layer])
         try:
             jax.eval_shape(explain, network.params, image(network), targets)
         except ValueError as error:

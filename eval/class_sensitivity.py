@@ -17,7 +17,7 @@ import numpy as np
 
 from eval import data, variants
 from eval.command import command
-from eval.common import Protocol, Settings, Values, begin, load_photos
+from eval.common import Protocol, Settings, Values, begin, load_photos, num_logits
 from eval.record import table
 from jaxcam import metrics
 
@@ -100,6 +100,8 @@ def run(settings: ClassSettings) -> dict[str, Any]:
     """
     settings = dataclasses.replace(settings, target="label" if settings.pairs else "predicted")
     network = begin(settings)
+    if num_logits(network) == 1:
+        raise ValueError(f"model: {settings.model} has one logit, expected two at least: there is no second class")
     photos = load_photos(settings, PROTOCOL, network)
     second: Values = {}
     if settings.pairs:

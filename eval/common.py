@@ -82,7 +82,7 @@ class Bench:
             images = self.explainer.prepare(batch["image"])
             if "shown" in batch:
                 images = mask_images(images, batch["shown"])
-            found = methods.explain(method, partial(self.explainer.apply, params), images, batch["target"], layers)
+            found = methods.explain(method, self.explainer.forward(params), images, batch["target"], layers)
             size = images.shape[1:3]
             return found if self.protocol.raw else {name: maps.resize(each, size) for name, each in found.items()}
 
@@ -93,7 +93,7 @@ class Bench:
 
         def measure(params: Any, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
             batch = {**batch, "image": self.network.prepare(batch["image"])}
-            return self.protocol.measure(partial(self.network.apply, params), batch, batch["maps"])
+            return self.protocol.measure(self.network.forward(params), batch, batch["maps"])
 
         return over_devices(measure)
 
@@ -294,12 +294,19 @@ def _explained(bench: Bench, photos: datasets.Photos, settings: Settings, extra:
         raise ValueError(f"data: the network classifies none of the {len(photos.labels)} photos correctly")
     photos, predicted, runner_up = photos.take(keep), predicted[keep], runner_up[keep]
     target = predicted if settings.target == "predicted" else photos.labels
+    if num_logits(bench.network) == 1:
+        target = np.zeros_like(target)  # the only logit
     batch = {"image": photos.images, "target": target.astype(np.int32), "runner_up": runner_up.astype(np.int32)}
     if photos.boxes is not None:
         batch["boxes"] = photos.boxes
     info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": predicted, "targets": target}
     info["accuracy"] = np.array(correct.mean())
     return batch | {key: value[keep] for key, value in extra.items()}, info
+
+
+def num_logits(network: models.Network) -> int:
+    """N of the logits `[B, N]`."""
+    return jax.eval_shape(network.apply, network.params, image(network)).shape[1]
 
 
 def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -309,6 +316,9 @@ def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> t
 
     def compute(group: slice) -> Values:
         logits = in_batches(predict, bench.params, {"image": photos.images[group]}, bench.batch)
+        if logits.shape[1] == 1:  # a yes or no: classes 1 and 0, of which the one logit speaks for the former
+            yes = logits[:, 0] > 0
+            return {"predicted": yes.astype(int), "runner_up": 1 - yes}
         order = np.argsort(-logits, axis=1, kind="stable")
         return {"predicted": order[:, 0], "runner_up": order[:, min(1, order.shape[1] - 1)]}
 
@@ -322,6 +332,6 @@ def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol, netw
         raise ValueError(f"data: {settings.data} has no boxes, which {protocol.name} needs; tiny20 has")
     if (settings.target == "label" or protocol.correct_only) and (photos.labels == datasets.UNKNOWN).any():
         raise ValueError(f"data: {settings.data} has photos without a class; put them in a subfolder for each class")
-    classes = jax.eval_shape(network.apply, network.params, image(network)).shape[1]
+    classes = max(num_logits(network), 2)  # one logit tells two classes apart
     if (most := photos.labels.max()) >= classes:
         raise ValueError(f"data: {settings.data} has class {most}, expected 0 to {classes - 1}, as {settings.model}")

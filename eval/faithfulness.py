@@ -20,7 +20,7 @@ COLUMNS = ("drop_half", "increase_half", "drop_soft", "increase_soft")
 def measure(forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array) -> dict[str, jax.Array]:
     """Confidences on the image, under the soft mask and under that of the top half, and what follows from them."""
     call = (forward, batch["image"], saliency, batch["target"])
-    soft, half = metrics.confidences(*call), metrics.confidences(*call, top=0.5)
+    soft, half = (metrics.confidences(*call, top=top, activation=forward.activation) for top in (None, 0.5))
     return {
         "confidence": soft.full,
         "confidence_soft": soft.masked,

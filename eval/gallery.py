@@ -18,7 +18,7 @@ from eval import data, models
 from eval.measures import title
 from eval.methods import METHODS
 from eval.parts import Values, load
-from jaxcam import datasets, pictures
+from jaxcam import datasets, pictures, targets
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE
 
@@ -85,7 +85,7 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
     apply = jax.jit(lambda images: network.apply(network.params, network.prepare(images)))
     for row, name in enumerate(map(str, values["ids"][:count])):
         photo = data.stretched(records[name], network.size)[0]
-        probabilities = np.asarray(jax.nn.softmax(apply(photo[None])[0]))
+        probabilities = np.asarray(targets.probabilities(apply(photo[None])[0], network.activation))
         path = folder / f"{shown.name}_{name.replace('/', '_').rpartition('.')[0] or name}.jpg"
         picture = pictures.draw(_explanation(shown, row, records[name], network, probabilities))
         save = partial(picture.savefig, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})

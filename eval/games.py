@@ -47,7 +47,7 @@ def measure(
     """Both curves and their areas."""
     call, values = (forward, batch["image"], saliency, batch["target"]), {}
     for name, options in VARIANTS[variant].items():
-        curve = getattr(metrics, name)(*call, chunk=chunk, **options)
+        curve = getattr(metrics, name)(*call, chunk=chunk, activation=forward.activation, **options)
         values |= {name: metrics.auc(curve), f"{name}_curve": curve}
     return values
 

@@ -29,6 +29,7 @@ class Method(NamedTuple):
     function: Callable
     layered: bool = True  # False: explains the network as a whole, and takes no layer
     jit: bool = True  # False: works on the host, and compiles its own parts
+    confidence: bool = False  # asks for probabilities: takes `activation`
 
 
 def noise(forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]) -> dict[str, jax.Array]:
@@ -70,9 +71,13 @@ def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: An
     return jaxcam.lime(forward, images, targets, segments=found, num_segments=bound, **options)
 
 
-def mask(forward: Callable, images: jax.Array, targets: jax.Array, *, steps: int = 300) -> jax.Array:
+def mask(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, steps: int = 300, activation: Any = None
+) -> jax.Array:
     """`jaxcam.mask`, its lengths scaled to images below 224 pixels, as on the command line."""
-    return jaxcam.mask(forward, images, targets, variant=black_boxes.variant(images.shape[1:3], steps))
+    return jaxcam.mask(
+        forward, images, targets, variant=black_boxes.variant(images.shape[1:3], steps), activation=activation
+    )
 
 
 def stage_attention(
@@ -94,9 +99,9 @@ CONTROLS: Mapping[str, Method] = {
     "centre": Method("centre (control)", centre),
 }
 METHODS: Mapping[str, Method] = {
-    **{name: Method(row.title, row.function, row.layered, row.jit) for name, row in LIBRARY.items()},
-    "lime": Method("LIME", lime, layered=False, jit=False),
-    "mask": Method("MASK", mask, layered=False),
+    **{name: Method(row.title, row.function, row.layered, row.jit, row.confidence) for name, row in LIBRARY.items()},
+    "lime": Method("LIME", lime, layered=False, jit=False, confidence=True),
+    "mask": Method("MASK", mask, layered=False, confidence=True),
     "stage_attention": Method("CBAM by stage", stage_attention),
     "grad_cam_channel": Method("Grad-CAM, ReLU by channel", partial(jaxcam.grad_cam, relu="channel")),
     "grad_cam_plus_plus_rcam": Method(
@@ -143,6 +148,7 @@ def explain(
     method: Method, forward: Callable, images: jax.Array, targets: jax.Array, layers: Sequence[str]
 ) -> dict[str, jax.Array]:
     """Raw maps by layer; under `WHOLE` for a method that takes no layer."""
+    options = {"activation": getattr(forward, "activation", None)} if method.confidence else {}
     if not method.layered:
-        return {WHOLE: method.function(forward, images, targets)}
-    return method.function(forward, images, targets, layer=list(layers))
+        return {WHOLE: method.function(forward, images, targets, **options)}
+    return method.function(forward, images, targets, layer=list(layers), **options)

@@ -29,6 +29,7 @@ class Network:
         size: height and width of its input.
         layers: what to explain unless asked otherwise.
         classes: their names, if they are known.
+        activation: what makes its logits probabilities, as in `jaxcam.targets.probabilities`.
         init: from a key to untrained parameters by the architecture's own initialisers, if these are known.
     """
 
@@ -39,10 +40,32 @@ class Network:
     layers: tuple[str, ...]
     classes: tuple[str, ...] = ()
     init: Callable[[jax.Array], Any] | None = None
+    activation: str | None = None
+
+    def forward(self, params: Any) -> "Forward":
+        """The network with these parameters."""
+        return Forward(self, params)
 
     def prepare(self, images: jax.Array) -> jax.Array:
         """uint8 photos -> normalised images."""
         return self.preprocess(images.astype(jnp.float32) / 255)
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Normalised images -> logits, and what makes these probabilities."""
+
+    network: Network
+    params: Any
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits `[B, N]` of images `[B, H, W, 3]`."""
+        return self.network.apply(self.params, images)
+
+    @property
+    def activation(self) -> str | None:
+        """As in `jaxcam.targets.probabilities`."""
+        return self.network.activation
 
 
 def load(name: str, root: Path = SHARED) -> Network:
@@ -108,4 +131,6 @@ def _library(name: str) -> Network:
     size = about.preprocess.size
     shapes = jaxcam.layers(partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     init = lambda key: jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
-    return Network(variables, apply, about.preprocess, size, stages(shapes), tuple(about.classes), init)
+    return Network(
+        variables, apply, about.preprocess, size, stages(shapes), tuple(about.classes), init, about.activation
+    )

@@ -147,7 +147,7 @@ def measure(settings: Settings) -> dict[str, Cost]:
     bases = {_base(metric) for metric in chosen.values()}
     programs: dict[Any, Callable] = {base: _passes(network, *base) for base in bases}
     for name, metric in chosen.items():
-        programs[name] = jax.jit(lambda p, b, m=metric.measure: m(partial(network.apply, p), b))
+        programs[name] = jax.jit(lambda p, b, m=metric.measure: m(network.forward(p), b))
     compiled = {name: program.lower(network.params, batch).compile() for name, program in programs.items()}
     times: dict[Any, list[float]] = {name: [] for name in compiled}
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
@@ -176,7 +176,7 @@ def _passes(network: models.Network, count: int, gradients: bool) -> Callable:
     """`count` passes over a batch: in a loop if they are many, as metrics do it."""
 
     def run(params: Any, batch: Batch) -> Any:
-        forward = partial(network.apply, params)
+        forward = network.forward(params)
         explained = lambda images: jax.nn.softmax(forward(images))[:, 0].sum()
         one = jax.grad(explained) if gradients else forward
         # Each pass gets other images, or the compiler would do one and no more.

@@ -3,11 +3,8 @@
 `jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers, and
 `callback` makes it a function of JAX arrays, for `jaxcam.metrics` and whatever else needs no gradient.
 
-Many such models answer with probabilities p. `jaxcam.rise` and `jaxcam.lime` take them with `probabilities=True`,
-`train.distill` with `teacher_probabilities`. All else, `jaxcam.metrics` above all, expects logits, and log p are
-logits, for softmax(log p) = p. So give `callback`
-
-    model = lambda images: np.log(box(images) + 1e-30)  # no log of 0
+Many such models answer with probabilities. What asks for confidence (`jaxcam.rise`, `jaxcam.lime`, `jaxcam.metrics`)
+takes them with `activation="identity"`, `train.distill` with `teacher_probabilities`.
 """
 
 import importlib
@@ -103,8 +100,8 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
         num_outputs: N.
 
     Returns:
-        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative. What takes it expects logits: of
-        a model that answers with probabilities p pass `lambda x: np.log(model(x) + 1e-30)`.
+        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative. Of a model that answers with
+        probabilities tell what takes it so, `activation="identity"`.
 
     Raises:
         ValueError: when called, if the model returns another shape.

@@ -189,6 +189,11 @@ def fostering_loss(
 def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if labels.ndim == 2 and labels.shape != logits.shape:
         raise ValueError(f"labels: got {labels.shape[1]} classes, expected {logits.shape[1]}, as there are logits")
+    if logits.shape[1] == 1 and labels.dtype != bool:  # a softmax of one logit is 1, and its loss 0, whatever it says
+        raise ValueError(
+            f"labels: got {labels.dtype} for a single logit, expected booleans [{len(labels)}, 1], whether the class "
+            "is there: the loss then is the sigmoid cross-entropy"
+        )
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if labels.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

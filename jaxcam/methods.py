@@ -1,10 +1,11 @@
 """The one table of explanation methods: what the command line, experiments and comparisons know of each."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jaxcam
 from jaxcam.explainers import relevance
+from jaxcam.targets import Activation
 
 
 class Method(NamedTuple):
@@ -17,6 +18,11 @@ class Method(NamedTuple):
     jit: bool = True  # False: works on the host, as segmentation does, and compiles its own parts
     signed: bool = False  # of methods that are not layered: its maps speak for the class and against it
     on_request: bool = False  # thousands of forward passes: never among "all" methods
+    confidence: bool = False  # asks for probabilities: takes `activation`
+
+    def options(self, activation: Activation) -> dict[str, Any]:
+        """The keywords that a network's `activation` becomes."""
+        return {"activation": activation} if self.confidence else {}
 
 
 METHODS = {
@@ -31,7 +37,9 @@ METHODS = {
     "relevance_cam": Method(
         "Relevance-CAM", jaxcam.relevance_cam, "channels weighted by relevance; for any layer; signed"
     ),
-    "score_cam": Method("Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow"),
+    "score_cam": Method(
+        "Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow", confidence=True
+    ),
     "ablation_cam": Method("Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"),
     "cbam_attention": Method(
         "CBAM attention", jaxcam.cbam_attention, "what a CBAM network attends to, all blocks; no class", layered=False
@@ -45,7 +53,12 @@ METHODS = {
     "lrp": Method("LRP", relevance.lrp, "relevance of each pixel for the class; signed", layered=False, signed=True),
     "clrp": Method("CLRP", relevance.clrp, "the same, against all other classes; signed", layered=False, signed=True),
     "rise": Method(
-        "RISE", jaxcam.rise, "mean of random masks, by their scores; on request", layered=False, on_request=True
+        "RISE",
+        jaxcam.rise,
+        "mean of random masks, by their scores; on request",
+        layered=False,
+        on_request=True,
+        confidence=True,
     ),
     "lime": Method(
         "LIME",
@@ -55,9 +68,15 @@ METHODS = {
         jit=False,
         signed=True,
         on_request=True,
+        confidence=True,
     ),
     "mask": Method(
-        "MASK", jaxcam.mask, "the smallest mask that takes the evidence; on request", layered=False, on_request=True
+        "MASK",
+        jaxcam.mask,
+        "the smallest mask that takes the evidence; on request",
+        layered=False,
+        on_request=True,
+        confidence=True,
     ),
 }
 WHOLE = "whole network"  # stands for the layer of a method that takes none

@@ -11,6 +11,15 @@ import numpy as np
 Targets = None | int | jax.Array | np.ndarray | list | Callable[[jax.Array], jax.Array]
 
 
+# How outputs become probabilities: None (softmax of several, sigmoid of one), a name of ACTIVATIONS, or a function
+Activation = None | str | Callable[[jax.Array], jax.Array]
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "softmax": jax.nn.softmax,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda outputs: outputs,
+}
+
+
 def concrete(array: jax.Array) -> np.ndarray | None:
     """The values of an array, or None inside a transformation, where there are none yet."""
     try:
@@ -99,6 +108,64 @@ def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
     # A factor, not a replacement: the gradient must be NaN too, or the map would be a silent zero.
     values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(logits.dtype)
     return values[:, 0] if chosen.ndim == 1 else values
+
+
+def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Array:
+    """Probabilities, softmax(z) of N > 1 outputs, sigmoid(z) of a single one: z and its twin [0, z] mean the same.
+
+    Args:
+        outputs: z `[..., N]`, what the model returns.
+        activation: None (as above), "softmax", "sigmoid" (of networks that were trained so: each class by itself),
+            "identity" (the model returns probabilities already), or a function `[..., N] -> [..., N]`.
+
+    Returns:
+        p `[..., N]` in float32 (float64 stays).
+
+    Raises:
+        ValueError: an unknown `activation`; "softmax" of a single output, which is 1 whatever the network says; a
+            function that returns another shape.
+
+    Example:
+        >>> float(probabilities(jnp.zeros((1, 1)))[0, 0])
+        0.5
+    """
+    outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    single = outputs.shape[-1] == 1
+    if single and activation == "softmax":
+        raise ValueError("activation: got 'softmax' for one output, of which it is always 1, expected 'sigmoid'")
+    if activation is None:
+        activation = "sigmoid" if single else "softmax"
+    if not callable(activation) and activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation: got {activation!r}, expected None, one of {known} or a function")
+    found = (activation if callable(activation) else ACTIVATIONS[activation])(outputs)
+    if jnp.shape(found) != outputs.shape:
+        raise ValueError(f"activation: the function returned shape {jnp.shape(found)}, expected {outputs.shape}")
+    return found
+
+
+def confidence(outputs: jax.Array, targets: Targets = None, activation: Activation = None) -> jax.Array:
+    """Y_b = p_b[c_b], p the `probabilities` of the outputs: the one notion of confidence of everything here.
+
+    Args:
+        outputs: `[B, N]`, what the model returns.
+        targets: any form that `check` takes; the value of a function of the outputs is taken as it is.
+        activation: as in `probabilities`.
+
+    Returns:
+        Y `[B]`, or `[B, K]` for K targets per image, in float32 (float64 stays).
+
+    Raises:
+        ValueError: as `scores` and `probabilities`.
+
+    Example:
+        >>> float(confidence(jnp.zeros((1, 4)), 2)[0])
+        0.25
+    """
+    if callable(targets):
+        return _custom_scores(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), targets)
+    chosen = resolve(outputs, targets)
+    return scores(probabilities(outputs, activation), chosen)
 
 
 def _custom_scores(logits: jax.Array, function: Callable) -> jax.Array:

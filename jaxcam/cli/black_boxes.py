@@ -89,17 +89,20 @@ def variant(size: tuple[int, int], steps: int) -> MaskVariant:
 
 def _rise(view: View, count: int, progress: Progress) -> jax.Array:
     chunk = _at_once(min(view.network.size))
-    return jaxcam.rise(*view.arguments, num_masks=count, chunk=chunk, progress=progress)
+    return jaxcam.rise(
+        *view.arguments, num_masks=count, chunk=chunk, progress=progress, activation=view.network.activation
+    )
 
 
 def _lime(view: View, count: int, progress: Progress) -> jax.Array:
     found, chunk = segments(view.photo, view.image.shape[:2], view.fit), _at_once(min(view.network.size))
     options = {"segments": found, "num_segments": padded(found), "num_samples": count, "chunk": chunk}
-    return jaxcam.lime(*view.arguments, **options, progress=progress)
+    return jaxcam.lime(*view.arguments, **options, progress=progress, activation=view.network.activation)
 
 
 def _mask(view: View, count: int, progress: Progress) -> jax.Array:
-    return jaxcam.mask(*view.arguments, variant=variant(view.image.shape[:2], count), progress=progress)
+    rules = variant(view.image.shape[:2], count)
+    return jaxcam.mask(*view.arguments, variant=rules, progress=progress, activation=view.network.activation)
 
 
 def _at_once(side: int) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -150,7 +149,7 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
         progress.set_description(f"{job.name} {method}")
         raw |= _maps(method, plan, view, f"{job.name} {method}")
         progress.update()
-    shares = np.asarray(jax.nn.softmax(logits))
+    shares = network.probabilities(logits)
     labelled = {(METHODS[method].title, _label(layer, network)): each for (method, layer), each in raw.items()}
     signed = frozenset(METHODS[method].title for method in plan.methods if METHODS[method].signed)
     seen = (network.size, plan.fit, network.name, signed)

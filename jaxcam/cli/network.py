@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
+from jaxcam import targets
 from jaxcam.methods import METHODS, WHOLE
 
 
@@ -23,6 +24,7 @@ class Network:
         self.name = Path(name).stem if name.endswith(".safetensors") else name
         self.about = models.describe(name, architecture=architecture, classes=classes)
         self.model, self.variables = models.load(name, architecture=architecture)
+        self.activation = self.about.activation  # of the logits, see `jaxcam.targets.probabilities`
         self.size = (self.about.preprocess.size,) * 2
         # Normalised images -> logits. One function for as long as the network lives: JAX knows by it what is compiled.
         self.forward = jaxcam.linen(self.model, self.variables)
@@ -38,6 +40,10 @@ class Network:
         program = self._program((), image.shape[:2], lambda forward, images, _: forward(images))
         return np.asarray(program(self.variables, self.normalized(image), np.zeros(1, np.int32)))[0]
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """What the logits `[N]` say of each class, in [0, 1]."""
+        return np.asarray(targets.probabilities(jnp.asarray(logits), self.activation))
+
     def explain(self, method: str, layers: Sequence[str], image: np.ndarray, target: int) -> dict[str, np.ndarray]:
         """Raw maps `[h, w]` by layer of a prepared photo `[H, W, 3]` uint8."""
         program = self.compiled(method, tuple(layers), image.shape[:2])
@@ -48,10 +54,11 @@ class Network:
         """The program for a method and layers at an input size; a ValueError if the method does not apply there."""
         row = METHODS[method]
 
-        def by_layer(forward: Callable, images: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
+        def by_layer(forward: Callable, images: jax.Array, classes: jax.Array) -> dict[str, jax.Array]:
+            options = row.options(self.activation)
             if not row.layered:
-                return {WHOLE: row.function(forward, images, targets)}
-            return row.function(forward, images, targets, layer=layers)
+                return {WHOLE: row.function(forward, images, classes, **options)}
+            return row.function(forward, images, classes, layer=layers, **options)
 
         return self._program((method, layers if row.layered else WHOLE), size, by_layer, row.jit)
 
@@ -67,10 +74,10 @@ class Network:
     def _program(self, key: tuple, size: tuple[int, int], function: Callable, jit: bool = True) -> Callable:
         """Compiled once; the parameters are arguments, which XLA compiles faster than constants."""
         if not jit:
-            return lambda _, images, targets: function(self.forward, images, targets)
+            return lambda _, images, classes: function(self.forward, images, classes)
 
-        def run(variables: Any, images: jax.Array, targets: jax.Array) -> Any:
-            return function(jaxcam.linen(self.model, variables), images, targets)
+        def run(variables: Any, images: jax.Array, classes: jax.Array) -> Any:
+            return function(jaxcam.linen(self.model, variables), images, classes)
 
         if (key, size) not in self._programs:
             shapes = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcam.explainers.rise import BlackBox, Progress, black_box, chunks, run
 from jaxcam.layers import check_images
-from jaxcam.targets import Targets, concrete
+from jaxcam.targets import Activation, Targets, concrete
 
 Segments = jax.Array | np.ndarray | Callable[[np.ndarray], np.ndarray] | None
 
@@ -73,7 +73,7 @@ def lime_surrogate(
     alpha: float | None = None,
     chunk: int = 32,
     key: jax.Array | None = None,
-    probabilities: bool = False,
+    activation: Activation = None,
     host: bool = False,
     progress: Progress | None = None,
 ) -> Surrogate:
@@ -104,7 +104,7 @@ def lime_surrogate(
         alpha: strength of the ridge; None is 1 for "cosine" and 0 for "shap".
         chunk: how many samples are evaluated at once, at most; sets the memory, `chunk * B` images.
         key: of the random samples; None is `jax.random.key(0)`.
-        probabilities: as in `rise`.
+        activation: as in `rise`.
         host: as in `rise`.
         progress: as in `rise`, of samples done.
 
@@ -124,7 +124,7 @@ def lime_surrogate(
     check_images(jnp.asarray(images))
     rules = KERNELS[kernel]
     labels, count = number(images, segments, num_segments)
-    images, box = black_box(forward, images, targets, probabilities, host, progress)
+    images, box = black_box(forward, images, targets, activation, host, progress)
     present = _present(labels, count)
     samples = rules.sample(jax.random.key(0) if key is None else key, num_samples, present)
     hidden = hide(images, labels, count, hide_color)

@@ -12,7 +12,7 @@ import optax
 from jaxcam import loops
 from jaxcam.explainers.rise import BlackBox, Progress, black_box
 from jaxcam.layers import cast_like
-from jaxcam.targets import Targets
+from jaxcam.targets import Activation, Targets
 
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -59,7 +59,7 @@ def mask(
     variant: str | MaskVariant = "official",
     baseline: Any = None,
     key: jax.Array | None = None,
-    probabilities: bool = False,
+    activation: Activation = None,
     progress: Progress | None = None,
 ) -> jax.Array:
     """MASK: S = 1 - m, m the minimum of lambda_1 |1 - m|_1 + lambda_2 sum |grad m|^beta + y(m x + (1 - m) x_0).
@@ -82,7 +82,7 @@ def mask(
             normalised images), "noise" (standard normal, new at every step), or a number, `[C]` or whole images; None
             for the variant's own.
         key: of jitter and noise, which all images share; None is `jax.random.key(0)`.
-        probabilities: whether `forward` returns probabilities; else a softmax makes them.
+        activation: as in `jaxcam.rise`.
         progress: a function of (steps done, steps), called after every few steps from a Python loop over compiled
             ones, which then takes the place of the compiled one; the result is the same.
 
@@ -98,7 +98,7 @@ def mask(
         github.com/ruthcfong/perturb_explanations; github.com/jacobgil/pytorch-explain-black-box.
     """
     rules = check_variant(variant)
-    images, box = black_box(forward, images, targets, probabilities, False, progress)
+    images, box = black_box(forward, images, targets, activation, False, progress)
     null = make_baseline(images, rules.baseline if baseline is None else baseline)
     batch, kinds = images.shape[0], box.kinds
     if kinds:  # a copy of each image for each of its targets

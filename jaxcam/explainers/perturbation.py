@@ -25,7 +25,7 @@ from jaxcam.layers import (
     select,
     split,
 )
-from jaxcam.targets import Targets, check, resolve, scores
+from jaxcam.targets import Activation, Targets, check, confidence, resolve, scores
 
 
 class ScoreVariant(NamedTuple):
@@ -52,6 +52,7 @@ def score_cam(
     layer: Layer = None,
     variant: str = "official",
     relu: bool = True,
+    activation: Activation = None,
     chunk: int = 16,
     has_aux: bool = False,
 ) -> Any:
@@ -64,11 +65,12 @@ def score_cam(
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one), or a function
-            logits -> scores `[B]`, which gets log-probabilities in the official variant.
+            logits -> scores `[B]`, taken as they are.
         layer: a name, several, or None for the last layer with spatial extent.
         variant: "official" (s_k is the class probability), "paper" (softmax over channels of the logits, Algorithm 1;
             the baseline score cancels in it), "jacobgil" (as the paper, masks upsampled with aligned corners).
         relu: whether to rectify the sum.
+        activation: of the official variant: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
         chunk: how many masks are evaluated at once; sets the memory, `chunk * B` images.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
@@ -88,9 +90,10 @@ def score_cam(
     logits, *aux = outputs if has_aux else (outputs,)
     chosen, rules = resolve(logits, targets), SCORE_VARIANTS[variant]
     model = (lambda x: forward(x)[0]) if has_aux else forward
+    answer = (lambda z: confidence(z, chosen, activation)) if rules.probabilities else (lambda z: scores(z, chosen))
 
     def explain(activations: jax.Array) -> jax.Array:
-        evaluate = lambda channels: _masked_scores(model, images, channels, chosen, rules)
+        evaluate = lambda channels: _masked_scores(model, images, channels, answer, rules)
         values = _over_channels(evaluate, activations, chunk)
         weights = jax.nn.softmax(values, axis=-1) if rules.channel_softmax else values
         return _combine(activations, _without_constant(weights, activations, rules), relu)
@@ -164,7 +167,7 @@ def _ablation_map(cut: Split, name: str, targets: Targets, variant: str, relu: b
 
 
 def _masked_scores(
-    forward: Forward, images: jax.Array, channels: jax.Array, chosen: Any, rules: ScoreVariant
+    forward: Forward, images: jax.Array, channels: jax.Array, answer: Callable, rules: ScoreVariant
 ) -> jax.Array:
     """Scores `[B, (K,) n]` of `images` masked by each of `n` channels `[B, h, w, n]`, in one forward pass."""
     batch, _, _, n = channels.shape
@@ -175,11 +178,7 @@ def _masked_scores(
     # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
     masked = cast_like(images[:, None] * jnp.moveaxis(masks, -1, 1)[..., None], images)
     logits = at_least_float32(forward(masked.reshape(batch * n, *images.shape[1:])))
-    values = logits.reshape(batch, n, -1)
-    if rules.probabilities:
-        values = jax.nn.log_softmax(values)
-    values = jax.vmap(lambda v: scores(v, chosen), in_axes=1, out_axes=-1)(values)
-    return jnp.exp(values) if rules.probabilities and not callable(chosen) else values
+    return jax.vmap(answer, in_axes=1, out_axes=-1)(logits.reshape(batch, n, -1))
 
 
 def upsample(masks: jax.Array, size: tuple[int, int], align_corners: bool) -> jax.Array:

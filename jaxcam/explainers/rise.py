@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcam import loops
 from jaxcam.layers import cast_like, check_images
-from jaxcam.targets import Targets, check, concrete, resolve, scores
+from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
 from jaxcam.trace import check_forward
 
 Progress = Callable[[int, int], Any]  # (done, total) -> anything; called on the host after each chunk
@@ -26,7 +26,7 @@ class BlackBox(NamedTuple):
 
     ask: Callable[[jax.Array], Any]  # images [M, H, W, C] -> outputs [M, N]
     targets: jax.Array | Callable  # resolved: [B], [B, K] or a function of the outputs
-    probabilities: bool  # the outputs are probabilities already
+    activation: Activation  # of the outputs, see `jaxcam.targets.probabilities`
 
     def scores(self, images: jax.Array) -> jax.Array:
         """The scores `[n, B]` (`[n, B, K]`) of n versions of each image, `[n, B, H, W, C]`, float32."""
@@ -34,9 +34,7 @@ class BlackBox(NamedTuple):
         outputs = self.ask(images.reshape(n * batch, *images.shape[2:]))
         check_outputs(outputs, n * batch)
         outputs = jnp.asarray(outputs, jnp.float32).reshape(n, batch, -1)
-        if not (self.probabilities or callable(self.targets)):
-            outputs = jax.nn.softmax(outputs)
-        return jax.vmap(lambda each: scores(each, self.targets))(outputs)
+        return jax.vmap(lambda each: confidence(each, self.targets, self.activation))(outputs)
 
     @property
     def kinds(self) -> tuple[int, ...]:
@@ -61,7 +59,7 @@ def rise(
     keep: float = 0.5,
     chunk: int = 32,
     key: jax.Array | None = None,
-    probabilities: bool = False,
+    activation: Activation = None,
     tolerance: float | None = None,
     host: bool = False,
     progress: Progress | None = None,
@@ -82,7 +80,8 @@ def rise(
         keep: p, the probability that a cell is kept.
         chunk: how many masks are evaluated at once, at most; sets the memory, `chunk * B` images.
         key: of the random masks; None is `jax.random.key(0)`.
-        probabilities: whether `forward` returns probabilities; else a softmax makes them.
+        activation: what makes outputs probabilities: None (softmax, or sigmoid of a single output), "sigmoid",
+            "identity" (they are already), or a function, as in `jaxcam.targets.probabilities`.
         tolerance: None for all N masks. A number stops, after an even number of chunks at the earliest, once the noise
             of every map is at most this share of the map's spread: the noise is measured by comparing the map from the
             even chunks with that from the odd ones, both less their means. N then is the number of masks taken. With
@@ -104,7 +103,7 @@ def rise(
         Petsiuk et al., RISE, BMVC 2018, eq. 6; github.com/eclique/RISE for the masks.
     """
     _check_options(num_masks, grid, keep, tolerance)
-    images, box = black_box(forward, images, targets, probabilities, host, progress)
+    images, box = black_box(forward, images, targets, activation, host, progress)
     batch, height, width, _ = images.shape
     steps, chunk = chunks(num_masks, chunk)
     key = jax.random.key(0) if key is None else key
@@ -213,7 +212,7 @@ def _settled(sums: Sums, tolerance: float) -> jax.Array:
 
 
 def black_box(
-    forward: Callable, images: Any, targets: Targets, probabilities: bool, host: bool, progress: Progress | None
+    forward: Callable, images: Any, targets: Targets, activation: Activation, host: bool, progress: Progress | None
 ) -> tuple[jax.Array, BlackBox]:
     """The images as a JAX array, and `forward` with what is asked of it; every argument is checked."""
     check_forward(forward)
@@ -226,7 +225,7 @@ def black_box(
             raise ValueError(f"{name}: got {given!r} inside a transformation such as jax.jit, expected concrete images")
     outside = lambda x: np.asarray(forward(np.asarray(x)))
     ask = outside if host else _inside(jax.jit(forward) if progress else forward)
-    return images, BlackBox(ask, _resolve(ask, images, targets, host), probabilities)
+    return images, BlackBox(ask, _resolve(ask, images, targets, host), activation)
 
 
 def _inside(forward: Callable) -> Callable:

@@ -14,7 +14,7 @@ from jaxcam import fostering, maps
 from jaxcam.layers import Forward, check_images
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 from jaxcam.metrics.faithfulness import confidences, drop, mask_images, one_target
-from jaxcam.targets import Targets
+from jaxcam.targets import Activation, Targets
 from jaxcam.trace import check_forward
 
 
@@ -141,6 +141,7 @@ def adcc(
     explain: Callable,
     targets: Targets = None,
     *,
+    activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> Adcc:
     """Average DCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop. High is good.
@@ -154,6 +155,7 @@ def adcc(
         explain: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam` or a `functools.partial`.
         targets: None (arg-max of the unmasked images, for both maps), an int, `[B]` ints, or a function as in
             `confidence`.
+        activation: as in `confidence`; `explain` brings its own.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -177,7 +179,7 @@ def adcc(
     chosen = one_target(forward(images), targets)
     first = _saliency(explain(forward, images, chosen), images)
     again = _saliency(explain(forward, mask_images(images, first), chosen), images)
-    return adcc_of_maps(forward, images, first, again, chosen, mask=mask)
+    return adcc_of_maps(forward, images, first, again, chosen, activation=activation, mask=mask)
 
 
 def adcc_of_maps(
@@ -187,6 +189,7 @@ def adcc_of_maps(
     again: jax.Array,
     targets: Targets = None,
     *,
+    activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> Adcc:
     """`adcc` of maps that are there already.
@@ -197,6 +200,7 @@ def adcc_of_maps(
         saliency: `[B, H, W]`, the maps of the images.
         again: `[B, H, W]`, the maps of the images masked by them (`mask_images`), for the same classes.
         targets: as in `adcc`.
+        activation: as in `adcc`.
         mask: as in `adcc`.
 
     Returns:
@@ -208,7 +212,7 @@ def adcc_of_maps(
     References:
         Poppi et al. 2021.
     """
-    lost = drop(*confidences(forward, images, saliency, targets)) / 100
+    lost = drop(*confidences(forward, images, saliency, targets, activation=activation)) / 100
     known = finite(saliency)
     parts = (coherency(saliency, again), complexity(saliency), lost)
     return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))

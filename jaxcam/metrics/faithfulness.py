@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only
-from jaxcam.targets import Targets, resolve, scores
+from jaxcam.targets import Activation, Targets, resolve
+from jaxcam.targets import confidence as confidence_of
 from jaxcam.trace import check_forward
 
 
@@ -21,13 +22,16 @@ class Confidences(NamedTuple):
     masked: jax.Array
 
 
-def confidence(forward: Forward, images: jax.Array, targets: Targets = None) -> jax.Array:
-    """Y_b = softmax(forward(images)_b)[c_b], the class probability.
+def confidence(
+    forward: Forward, images: jax.Array, targets: Targets = None, *, activation: Activation = None
+) -> jax.Array:
+    """Y_b = p_b[c_b], p = softmax(forward(images)), sigmoid of a single logit: `jaxcam.targets.confidence`.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`.
         targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken as it is.
+        activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
 
     Returns:
         `[B]` float32.
@@ -38,7 +42,7 @@ def confidence(forward: Forward, images: jax.Array, targets: Targets = None) -> 
     check_forward(forward)
     check_images(images)
     logits = forward(images)
-    return probability(logits, one_target(logits, targets))
+    return confidence_of(logits, one_target(logits, targets), activation)
 
 
 def confidences(
@@ -49,6 +53,7 @@ def confidences(
     *,
     top: float | None = None,
     strict: bool = True,
+    activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> Confidences:
     """Y on the images, O on the images masked by their saliency; two forward passes.
@@ -60,6 +65,7 @@ def confidences(
         targets: as in `confidence`; None takes the arg-max of the unmasked images.
         top: as in `mask_images`.
         strict: as in `mask_images`.
+        activation: as in `confidence`.
         mask: `[B]`, False for examples to leave out (padding).
 
     Returns:
@@ -75,7 +81,7 @@ def confidences(
     chosen = one_target(logits, targets)
     masked = forward(mask_images(images, saliency, top=top, strict=strict))
     known = finite(saliency)
-    return Confidences(*(only(probability(z, chosen), known, mask) for z in (logits, masked)))
+    return Confidences(*(only(confidence_of(z, chosen, activation), known, mask) for z in (logits, masked)))
 
 
 def mask_images(images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True) -> jax.Array:
@@ -144,6 +150,7 @@ def average_drop(
     *,
     top: float | None = None,
     strict: bool = True,
+    activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
     """Average Drop, before the average: 100 max(0, Y - O) / Y. Lower is better.
@@ -155,6 +162,7 @@ def average_drop(
         targets: None (arg-max), an int, `[B]` ints or a function.
         top: None for the soft mask (Grad-CAM++, ADCC); 0.5 for the binary one (Score-CAM, Relevance-CAM).
         strict: as in `mask_images`.
+        activation: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -166,7 +174,8 @@ def average_drop(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020, section 4.2.
     """
-    return drop(*confidences(forward, images, saliency, targets, top=top, strict=strict, mask=mask))
+    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    return drop(*confidences(forward, images, saliency, targets, **options))
 
 
 def average_increase(
@@ -178,6 +187,7 @@ def average_increase(
     top: float | None = None,
     strict: bool = True,
     ties: bool = False,
+    activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
     """Average Increase, before the average: 100 [Y < O]. Higher is better.
@@ -190,6 +200,7 @@ def average_increase(
         top: as in `average_drop`.
         strict: as in `mask_images`.
         ties: whether Y = O counts as an increase, as in the re-evaluation of Relevance-CAM.
+        activation: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -201,8 +212,8 @@ def average_increase(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
     """
-    both = confidences(forward, images, saliency, targets, top=top, strict=strict, mask=mask)
-    return increase(*both, ties=ties)
+    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    return increase(*confidences(forward, images, saliency, targets, **options), ties=ties)
 
 
 def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
@@ -278,9 +289,3 @@ def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:
     if not callable(chosen) and chosen.ndim != 1:
         raise ValueError(f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]")
     return chosen
-
-
-def probability(logits: jax.Array, chosen: jax.Array | Callable) -> jax.Array:
-    """Class probabilities `[B]` of logits `[B, N]`; a function gets the logits, in float32 as well."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return scores(logits if callable(chosen) else jax.nn.softmax(logits), chosen)

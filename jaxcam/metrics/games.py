@@ -6,6 +6,7 @@ without it, the loop over steps is compiled anew in every call.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,21 @@ import numpy as np
 from jaxcam import loops
 from jaxcam.layers import Forward, cast_like, check_images
 from jaxcam.metrics._common import checked, finite, only
-from jaxcam.metrics.faithfulness import one_target, probability, ranks
-from jaxcam.targets import Targets
+from jaxcam.metrics.faithfulness import one_target, ranks
+from jaxcam.targets import Activation, Targets, confidence
 from jaxcam.trace import check_forward
 
 RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
 _BLUR_SIDE, _BLUR_SIGMA = 11, 5.0
+
+
+class _Rules(NamedTuple):
+    """How a game is played."""
+
+    step: int | float
+    activation: Activation
+    chunk: int
+    insert: bool
 
 
 def deletion(
@@ -30,6 +40,7 @@ def deletion(
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = 0.0,
+    activation: Activation = None,
     chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
@@ -47,6 +58,7 @@ def deletion(
             evaluation is 1 / 28, its single image 1 / 224; Score-CAM's is 0.01.
         baseline: what a deleted pixel becomes: a number or an array that fits the images (0 is the mean colour of
             normalised images), or "blur" for `blur(images)`.
+        activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
         chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
         mask: `[B]`, False for padding.
 
@@ -61,7 +73,8 @@ def deletion(
         Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
     """
     check_images(images)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, step, chunk, mask, insert=False)
+    rules = _Rules(step, activation, chunk, insert=False)
+    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
 def insertion(
@@ -72,6 +85,7 @@ def insertion(
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = "blur",
+    activation: Activation = None,
     chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
@@ -84,6 +98,7 @@ def insertion(
         targets: None (arg-max of the unchanged images), an int, `[B]` ints or a function.
         step: as in `deletion`.
         baseline: the image to begin with: "blur" for `blur(images)`, a number or an array that fits the images.
+        activation: as in `deletion`.
         chunk: as in `deletion`.
         mask: `[B]`, False for padding.
 
@@ -97,7 +112,8 @@ def insertion(
         Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
     """
     check_images(images)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, step, chunk, mask, insert=True)
+    rules = _Rules(step, activation, chunk, insert=True)
+    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
 def auc(curve: jax.Array) -> jax.Array:
@@ -167,32 +183,29 @@ def _play(
     other: jax.Array,
     saliency: jax.Array,
     targets: Targets,
-    step: int | float,
-    chunk: int,
+    rules: _Rules,
     mask: jax.Array | None,
-    *,
-    insert: bool,
 ) -> jax.Array:
     """The curve from `images` to `other`, or back; the end that is `images` also finds the class."""
     check_forward(forward)
-    if chunk < 1:
-        raise ValueError(f"chunk: got {chunk}, expected at least 1")
+    if rules.chunk < 1:
+        raise ValueError(f"chunk: got {rules.chunk}, expected at least 1")
     saliency, pixels = checked(saliency, images), math.prod(images.shape[1:3])
-    size = _step_pixels(step, pixels)
+    size = _step_pixels(rules.step, pixels)
     logits, order = forward(images), ranks(saliency)
     chosen = one_target(logits, targets)
-    start, end = (other, images) if insert else (images, other)
+    start, end = (other, images) if rules.insert else (images, other)
 
     def evaluate(numbers: jax.Array) -> jax.Array:
         changed = (order < size * numbers[:, None, None, None])[..., None]
         mixed = jnp.where(changed, end, start).reshape(-1, *images.shape[1:])
         points = forward(mixed).reshape(len(numbers), images.shape[0], -1)
-        return jax.vmap(lambda z: probability(z, chosen))(points)
+        return jax.vmap(lambda z: confidence(z, chosen, rules.activation))(points)
 
     steps = -(-pixels // size)
-    rest = _in_chunks(evaluate, jnp.arange(steps) + (not insert), chunk).T
-    whole = probability(logits, chosen)[:, None]
-    curve = jnp.concatenate([rest, whole] if insert else [whole, rest], axis=1)
+    rest = _in_chunks(evaluate, jnp.arange(steps) + (not rules.insert), rules.chunk).T
+    whole = confidence(logits, chosen, rules.activation)[:, None]
+    curve = jnp.concatenate([rest, whole] if rules.insert else [whole, rest], axis=1)
     return only(curve, finite(saliency), mask)
 
 

@@ -98,6 +98,19 @@ class Pretrained:
     preprocess: Preprocess
     metadata: Mapping[str, str]
 
+    @property
+    def activation(self) -> str | None:
+        """What makes its logits probabilities: "sigmoid" where it was trained so, else None (`jaxcam.targets`).
+
+        Raises:
+            ValueError: the file's `loss`, or that of its `config`, is neither "softmax" nor "sigmoid".
+        """
+        config = _entry(self.metadata, "config", None)
+        loss = self.metadata.get("loss") or (config.get("loss") if isinstance(config, Mapping) else None)
+        if loss not in (None, "softmax", "sigmoid"):
+            raise ValueError(f"name_or_path: the file's loss is {loss!r}, expected 'softmax' or 'sigmoid'")
+        return "sigmoid" if loss == "sigmoid" else None
+
 
 _IMAGENET = Preprocess(224, resize=256)
 # name -> architecture and preprocessing; the hub repository is timm/NAME. tv2: torchvision's newer recipe.

@@ -15,7 +15,7 @@ import jaxcam
 from jaxcam import cli, models, photos, pictures
 from jaxcam.cli import checks
 from jaxcam.methods import METHODS, WHOLE, Method
-from tests.cli.conftest import CLASSES, files
+from tests.cli.conftest import CLASSES, OPTIONS, files
 
 # Commands ------------------------------------------------------------
 
@@ -38,6 +38,23 @@ def test_explain_writes_the_picture_and_the_maps_that_the_library_gives(weights,
     assert printed == f"cat.png: {CLASSES[saved['target']]} {share:.1%} -> {tmp_path}/new/out/cat_explain.png\n"
     picture = Image.open(tmp_path / "new/out/cat_explain.png")
     assert picture.format == "PNG" and picture.width > 1200
+
+
+def test_a_network_trained_with_a_sigmoid_is_shown_with_one(network, weights, photo, tmp_path, capsys):
+    """What the file's header says of its loss reaches the printed line, and Score-CAM."""
+    path, sigmoid = photo(), tmp_path / "sigmoid.safetensors"
+    note = {"config": {"loss": "sigmoid"}}
+    models.save(sigmoid, "resnet_compact", OPTIONS, network.variables, CLASSES, {"size": 32}, extra_metadata=note)
+    assert models.describe(sigmoid).activation == "sigmoid" and models.describe(weights).activation is None
+    options = ["--model", str(sigmoid), "--method", "score_cam", "--save-maps", "-o", str(tmp_path / "out.png")]
+    assert cli.main(["explain", str(path), *options]) == 0
+    saved = np.load(tmp_path / "out.npz")
+    share = 1 / (1 + np.exp(-saved["logits"].max()))
+    assert f"{CLASSES[saved['target']]} {share:.1%} ->" in capsys.readouterr().out
+    images = network.normalized(photos.prepare(photos.read(path), (32, 32)))
+    expected = jaxcam.score_cam(network.forward, images, activation="sigmoid")[0]
+    np.testing.assert_allclose(saved["score_cam/layer3"], expected, rtol=1e-3, atol=1e-6)
+    assert not np.allclose(expected, jaxcam.score_cam(network.forward, images)[0], rtol=1e-2)
 
 
 @pytest.mark.parametrize("target", ["golden retriever", "Golden_Retriever", "1"])

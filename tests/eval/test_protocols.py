@@ -5,16 +5,17 @@ import json
 import shutil
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
 
 import jaxcam
-from eval import common, data, explain, faithfulness, games, interpretability, localization
+from eval import class_sensitivity, common, data, explain, faithfulness, games, interpretability, localization, models
 from eval.common import Settings
 from eval.games import GameSettings
 from jaxcam import maps, metrics
-from tests.eval.conftest import PHOTOS, SIZE, forward
+from tests.eval.conftest import PHOTOS, SIZE, forward, tiny
 
 
 def settings(photos, tmp_path, kind=Settings, **fields):
@@ -35,6 +36,41 @@ def values_of(record, chosen):
     assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(json.dumps(record))
     with np.load(chosen.output / "values.npz") as stored:
         return dict(stored)
+
+
+def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp_path):
+    """Its twin [0, z] gets the same numbers; labels 0 and 1 are right where z says so; nothing is 100 % by itself."""
+    whole = tiny()
+    logit = lambda params, images: whole.apply(params, images)[:, 2:3] - whole.apply(params, images)[:, 4:5]
+    twin = lambda params, images: jnp.pad(logit(params, images), ((0, 0), (1, 0)))
+    one, two = (dataclasses.replace(whole, apply=apply) for apply in (logit, twin))
+    monkeypatch.setitem(models.OURS, "one", lambda root: one)
+    monkeypatch.setitem(models.OURS, "two", lambda root: two)
+    folder, found = str(photos[0]), {}
+    for name, target in (("one", "predicted"), ("two", "label")):
+        fields = {"model": name, "data": folder, "target": target, "output": tmp_path / name}
+        chosen = settings(photos, tmp_path, methods=("grad_cam", "score_cam"), **fields)
+        record = common.run(chosen, faithfulness.PROTOCOL)
+        found[name] = values_of(record, chosen)
+    z = np.asarray(logit(one.params, one.prepare(jnp.asarray(data.load(folder, SIZE, 100, 0, photos[1]).images))))
+    order = list(found["one"]["ids"])
+    assert order == list(found["two"]["ids"])
+    np.testing.assert_array_equal(found["one"]["predicted"], (z[:, 0] > 0).astype(int))
+    np.testing.assert_array_equal(found["two"]["predicted"], found["one"]["predicted"])
+    assert (
+        found["one"]["accuracy"]
+        == found["two"]["accuracy"]
+        == (found["one"]["predicted"] == found["one"]["labels"]).mean()
+    )
+    assert (found["one"]["targets"] == 0).all()
+    positive = found["two"]["targets"] == 1
+    assert positive.any()
+    for key in ("confidence", "drop_soft", "confidence_half"):
+        for method in ("grad_cam", "score_cam"):
+            first, second = (found[name][f"{method}/top/{key}"][positive] for name in ("one", "two"))
+            np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="model: one has one logit, expected two at least"):
+        class_sensitivity.run(settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one"))
 
 
 def test_faithfulness(network, photos, tmp_path):

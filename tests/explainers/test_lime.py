@@ -153,7 +153,7 @@ def test_a_linear_model_is_recovered():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 1)), jnp.float32)
     forward = lambda x: x.sum((1, 2))
     for kernel in ("cosine", "shap"):
-        options = {"segments": SEGMENTS, "hide_color": 0, "probabilities": True, "alpha": 0.0, "num_samples": 80}
+        options = {"segments": SEGMENTS, "hide_color": 0, "activation": "identity", "alpha": 0.0, "num_samples": 80}
         found = lime_surrogate(forward, images, 0, kernel=kernel, **options)
         for i, count in enumerate((8, 4)):
             sums = [float(images[i, ..., 0][SEGMENTS[i] == s].sum()) for s in range(count)]
@@ -170,7 +170,7 @@ def test_shap_kernel_gives_shapley_values():
     forward = lambda x: game(jnp.stack([x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]], 1)[:, :, 0, 0, 0])[
         :, None
     ]
-    options = {"segments": SEGMENTS[1:], "hide_color": 0, "probabilities": True, "kernel": "shap"}
+    options = {"segments": SEGMENTS[1:], "hide_color": 0, "activation": "identity", "kernel": "shap"}
     found = lime_surrogate(forward, jnp.ones((1, 8, 8, 1)), 0, num_samples=6000, chunk=2000, **options)
     exact = np.zeros(4)
     for order in itertools.permutations(range(4)):

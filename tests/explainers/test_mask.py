@@ -87,7 +87,7 @@ def test_loss_equals_its_literal_form(rng, linear, rules):
     """lambda_1 |1 - m| + lambda_2 TV + softmax probability of m x + (1 - m) x_0, everything in float64."""
     forward, images, weights = linear
     rules, m, null = rules._replace(jitter=0, noise=0.0), rng.random((2, 6, 6)), rng.normal(size=images.shape)
-    box = BlackBox(lambda x: jnp.pad(forward(x), ((0, 0), (0, 1))), jnp.array([0, 1]), False)
+    box = BlackBox(lambda x: jnp.pad(forward(x), ((0, 0), (0, 1))), jnp.array([0, 1]), None)
     cells, x, x_0 = (jnp.asarray(each, jnp.float32) for each in (m, images, null))
 
     @jax.jit
@@ -122,7 +122,9 @@ def test_steps_are_those_of_adam_clipped(linear, rules):
             m = m - 0.15 * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
             m = np.clip(m, 0, 1)
         expected.append(1 - literal_enlarged(m, rules))
-    found = jax.jit(lambda x: mask(forward, x, 0, variant=rules, probabilities=True))(jnp.asarray(images, jnp.float32))
+    found = jax.jit(lambda x: mask(forward, x, 0, variant=rules, activation="identity"))(
+        jnp.asarray(images, jnp.float32)
+    )
     assert 0.1 < np.mean(expected) < 0.9
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
@@ -184,7 +186,7 @@ def test_shared_properties(planted):
     assert several.shape == (1, 2, SIZE, SIZE)
     close(several[0, 1], maps[1])
     close(explain(images, lambda logits: jax.nn.softmax(logits)[:, 1])[1], maps[1])
-    close(explain(images, None, lambda x: jax.nn.softmax(forward(x)), probabilities=True), maps)
+    close(explain(images, None, lambda x: jax.nn.softmax(forward(x)), activation="identity"), maps)
     close(mask(forward, images, [0, 1], variant=rules), maps)
     moved = explain(images, [0, 1], key=jax.random.key(1))
     assert np.abs(moved - maps).max() > 1e-3  # other shifts
@@ -222,7 +224,7 @@ def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
     """The official code's search, in float64 with SciPy's blur."""
     forward, images, _ = planted
     null = module.BASELINES["blur"](images)
-    box = BlackBox(forward, jnp.array([0, 1]), False)
+    box = BlackBox(forward, jnp.array([0, 1]), None)
     start = jax.jit(lambda: module.START["circle"](box, images, null, OFFICIAL, jax.random.key(0)))
     found = start()
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
@@ -242,7 +244,7 @@ def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
 
 def test_circle_start_that_never_is_enough_takes_the_largest():
     images = jnp.ones((1, 16, 16, 1))
-    box = BlackBox(lambda x: jnp.ones((len(x), 2)), jnp.array([0]), False)
+    box = BlackBox(lambda x: jnp.ones((len(x), 2)), jnp.array([0]), None)
     start = jax.jit(lambda: module.START["circle"](box, images, 0 * images, OFFICIAL, jax.random.key(0)))
     np.testing.assert_array_equal(start(), 0)  # 0 / 0: the circle that covers everything
 

@@ -91,7 +91,7 @@ def test_rise_of_a_linear_model_is_what_theory_says():
     images = jnp.asarray(np.stack([np.full((8, 8), 2.0), 1 + y / 8])[..., None], jnp.float32)
     weights = wanted / np.asarray(images[0, ..., 0])
     forward = lambda i: (i[..., 0] * weights).sum((1, 2))[:, None]
-    maps = jax.jit(partial(rise, forward, num_masks=count, grid=cells, keep=keep, chunk=500, probabilities=True))(
+    maps = jax.jit(partial(rise, forward, num_masks=count, grid=cells, keep=keep, chunk=500, activation="identity"))(
         images, 0
     )
     rows = module.interpolation(8, cells)
@@ -118,7 +118,7 @@ def test_shared_properties(tiny):
     assert several.shape == (1, 2, 8, 8)
     close(several[0, 1], maps[1])
     close(explain(images, lambda logits: jax.nn.softmax(logits)[:, 1])[1], maps[1])
-    given = rise(lambda x: jax.nn.softmax(forward(x)), images, [0, 1], num_masks=12, grid=3, probabilities=True)
+    given = rise(lambda x: jax.nn.softmax(forward(x)), images, [0, 1], num_masks=12, grid=3, activation="identity")
     close(given, maps)
     chosen = np.argmax(forward(images), -1)
     close(explain(images), explain(images, chosen))
@@ -153,7 +153,7 @@ def test_a_settled_map_stops_early():
     """With the noise that was asked for, and the map of the masks taken; one that does not settle takes them all."""
     images, taken = jnp.ones((2, 8, 8, 1)).at[1].mul(0.5), []
     forward = lambda x: x[:, 1:4, 2:5].mean((1, 2))  # the evidence is in one corner
-    options = {"grid": 3, "chunk": 20, "probabilities": True}
+    options = {"grid": 3, "chunk": 20, "activation": "identity"}
     tell = lambda done, total: taken.append(done)
     maps = rise(forward, images, 0, num_masks=3000, tolerance=0.2, progress=tell, **options)
     assert 80 <= taken[-1] <= 1500

@@ -213,7 +213,7 @@ def test_a_layer_that_only_sets_a_gate_is_refused_not_zero():
         gate = jaxcam.tag(jax.nn.sigmoid(conv(x, -K)), "gate")
         return (conv(x) * gate).mean((1, 2)) @ HEAD
 
-    with pytest.raises(ValueError, match="no relevance can reach 'gate': .* only through gates"):
+    with pytest.raises(ValueError, match=r"no relevance can reach 'gate': .* only through gates"):
         lrp.relevance(forward, X, layer="gate")
     halved = lrp.relevance(forward, X, layer="gate", composite=lrp.z_plus(product="half"))
     assert np.abs(halved).max() > 0
