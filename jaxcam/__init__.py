@@ -1,4 +1,4 @@
-"""Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
+"""Class-activation explanations for JAX: where a classifier looks, for any images -> logits."""
 
 from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering

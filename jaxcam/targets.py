@@ -23,8 +23,9 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
     """Checks `targets` against `batch` images and `classes` logits.
 
     Args:
-        targets: None (the arg-max class of each image), an int (for all images), `[B]` ints (one per image), `[B, K]`
-            ints (K classes per image), or a function `logits [B, N] -> scores [B]`.
+        targets: None (the arg-max class of each image), an int (for all images), `[B]` ints (one
+            per image), `[B, K]` ints (K classes per image), or a function
+            `logits [B, N] -> scores [B]`.
         batch: B, the number of images.
         classes: N, the number of logits.
 
@@ -32,24 +33,33 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
         None or the function as it came; classes as an int32 array `[B]` or `[B, K]`.
 
     Raises:
-        ValueError: `targets` are not integers, do not fit the batch, or (where values are known) are out of range.
+        ValueError: `targets` are not integers, do not fit the batch, or (where values are known)
+            are out of range.
     """
     if targets is None or callable(targets):
         return targets
     array = targets if isinstance(targets, jax.Array) else _as_array(targets)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
-            f"targets: got {array.dtype} values, expected integer class indices or a function of the logits"
+            f"targets: got {array.dtype} values, expected integer class indices or a function of "
+            "the logits"
         )
-    if array.ndim not in (0, 1, 2) or (array.ndim and array.shape[0] != batch) or array.shape[1:] == (0,):
+    if (
+        array.ndim not in (0, 1, 2)
+        or (array.ndim and array.shape[0] != batch)
+        or array.shape[1:] == (0,)
+    ):
         raise ValueError(
-            f"targets: got shape {tuple(array.shape)} for {batch} images, "
-            f"expected an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
+            f"targets: got shape {tuple(array.shape)} for {batch} images, expected an int, "
+            f"[{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
         )
     values = concrete(array)
     if values is not None and values.size and not (values.min() >= 0 and values.max() < classes):
         wrong = values[(values < 0) | (values >= classes)].ravel()[0]
-        raise ValueError(f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} logits)")
+        raise ValueError(
+            f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} "
+            "logits)"
+        )
     return jnp.broadcast_to(jnp.asarray(array, jnp.int32), array.shape if array.ndim else (batch,))
 
 
@@ -57,7 +67,9 @@ def _as_array(targets: Any) -> np.ndarray:
     try:
         return np.asarray(targets)
     except ValueError:  # rows of several lengths
-        raise ValueError(f"targets: got {targets!r}, expected as many classes for each image") from None
+        raise ValueError(
+            f"targets: got {targets!r}, expected as many classes for each image"
+        ) from None
 
 
 def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:
@@ -85,8 +97,8 @@ def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
         targets: any form that `check` takes.
 
     Returns:
-        Y `[B]`, or `[B, K]` for K classes per image. Inside a transformation, where a class out of range cannot raise,
-        its score and every gradient of it are NaN.
+        Y `[B]`, or `[B, K]` for K classes per image. Inside a transformation, where a class out of
+        range cannot raise, its score and every gradient of it are NaN.
 
     Raises:
         ValueError: as `check`, or a target function returned another shape than `[B]`.
@@ -97,7 +109,9 @@ def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
     index = chosen[:, None] if chosen.ndim == 1 else chosen
     values = jnp.take_along_axis(logits, index, axis=1, mode="clip")
     # A factor, not a replacement: the gradient must be NaN too, or the map would be a silent zero.
-    values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(logits.dtype)
+    values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(
+        logits.dtype
+    )
     return values[:, 0] if chosen.ndim == 1 else values
 
 

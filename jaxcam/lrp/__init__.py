@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: rules, composites, and the program transformation that applies them."""
+"""Layer-wise relevance propagation: rules, composites, and the transformation that applies them."""
 
 from jaxcam.lrp import rules as rules
 from jaxcam.lrp.composites import COMPOSITES as COMPOSITES

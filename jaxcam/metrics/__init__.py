@@ -1,9 +1,10 @@
 """What the papers measure on explanations, one value per example, on the device.
 
-Common form: `metric(forward, images, saliency, targets=None, *, ...)`, saliency `[B, H, W]` of real numbers of any
-range at the size of the images; metrics that need no model take arrays alone. Values are `[B]`; means and intervals
-are the caller's. What has no answer is NaN: saliency that is not finite, an example that `mask` leaves out, an image
-without a box. A map that marks nothing is not excused: it gets the worst score where the question has an answer.
+Common form: `metric(forward, images, saliency, targets=None, *, ...)`, saliency `[B, H, W]` of real
+numbers of any range at the size of the images; metrics that need no model take arrays alone. Values
+are `[B]`; means and intervals are the caller's. What has no answer is NaN: saliency that is not
+finite, an example that `mask` leaves out, an image without a box. A map that marks nothing is not
+excused: it gets the worst score where the question has an answer.
 """
 
 from jaxcam.metrics.agreement import sim as sim

@@ -1,4 +1,4 @@
-"""Every protocol on a tiny network: values equal a plain loop's, records hold what was run, stopped runs go on."""
+"""Every protocol on a tiny network: a plain loop's values, records of what was run, resumption."""
 
 import dataclasses
 import json
@@ -18,7 +18,13 @@ from tests.eval.conftest import PHOTOS, SIZE, forward
 
 
 def settings(photos, tmp_path, kind=Settings, **fields):
-    defaults = {"output": tmp_path / "run", "model": "tiny", "data": "tiny20", "batch": 1, "root": photos[1]}
+    defaults = {
+        "output": tmp_path / "run",
+        "model": "tiny",
+        "data": "tiny20",
+        "batch": 1,
+        "root": photos[1],
+    }
     return kind(**defaults | {"methods": ("grad_cam",), "layers": ("top",)} | fields)
 
 
@@ -32,14 +38,18 @@ def directly(network, chosen, layer="top"):
 
 
 def values_of(record, chosen):
-    assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(
+        json.dumps(record)
+    )
     with np.load(chosen.output / "values.npz") as stored:
         return dict(stored)
 
 
 def test_faithfulness(network, photos, tmp_path):
-    """Six photos on four devices: the padded two do not count. CAM applies at the last layer only, and says why."""
-    chosen = settings(photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5)
+    """Six photos on four devices: padding does not count. CAM: the last layer only, and why."""
+    chosen = settings(
+        photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5
+    )
     record = common.run(chosen, faithfulness.PROTOCOL)
     values = values_of(record, chosen)
     found, model, images, _, saliency = directly(network, chosen)
@@ -51,7 +61,12 @@ def test_faithfulness(network, photos, tmp_path):
     result = record["results"]["grad_cam"]["top"]["drop_soft"]
     assert result["mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
     assert result["low"] <= result["mean"] <= result["high"]
-    assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (PHOTOS, 0, PHOTOS, 5)
+    assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (
+        PHOTOS,
+        0,
+        PHOTOS,
+        5,
+    )
     assert list(record["results"]["cam"]) == ["top"]
     assert "a global average pool" in record["skipped"]["cam/stem"]
     wins = record["win_rate"]["top"]
@@ -124,13 +139,27 @@ def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monke
 
 def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
     folders = ["--output", str(tmp_path / "run"), "--root", str(photos[1])]
-    words = ["--model", "tiny", "--methods", "noise", "--layers", "top", "-n", "3", "--seed", "2", *folders]
+    words = [
+        "--model",
+        "tiny",
+        "--methods",
+        "noise",
+        "--layers",
+        "top",
+        "-n",
+        "3",
+        "--seed",
+        "2",
+        *folders,
+    ]
     monkeypatch.setattr(sys, "argv", ["interpretability.py", *words])
     interpretability.main(tyro.cli(Settings, args=words))
     assert "| noise | top |" in capsys.readouterr().out
     record = json.loads((tmp_path / "run/interpretability.json").read_text())
     assert record["photos"] == 3
-    assert record["command"].startswith("python -m eval.interpretability --model tiny --methods noise")
+    assert record["command"].startswith(
+        "python -m eval.interpretability --model tiny --methods noise"
+    )
 
 
 def test_bad_input_is_named(network, photos, tmp_path):
