@@ -1,4 +1,4 @@
-"""Experiments: one small file each, which owns every number and says its command, its cost and its expected result."""
+"""Experiments: a small file each, owning every number, its command, cost and expected result."""
 
 import ast
 import dataclasses
@@ -22,7 +22,9 @@ def load(path: str) -> Any:
         ValueError: the file defines no `config`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"--config: got {path!r}, expected a Python file such as configs/tiny20.py")
+        raise FileNotFoundError(
+            f"--config: got {path!r}, expected a Python file such as configs/tiny20.py"
+        )
     spec = importlib.util.spec_from_file_location(f"configs.{Path(path).stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -32,13 +34,15 @@ def load(path: str) -> Any:
 
 
 def override(config: Any, assignments: Sequence[str]) -> Any:
-    """`config` with fields replaced by `key=value` texts; `options.KEY=value` replaces or adds one option.
+    """`config` with fields replaced by `key=value` texts.
 
-    Values are Python literals; what is none is taken as text. A run in another `workdir` exports its network there,
-    unless `export` says otherwise: no two runs write one file by accident.
+    `options.KEY=value` replaces or adds one option. Values are Python literals; what is none is
+    taken as text. A run in another `workdir` exports its network there, unless `export` says
+    otherwise: no two runs write one file by accident.
 
     Raises:
-        ValueError: a text without `=`, an unknown field (the nearest are named) or a value of another type.
+        ValueError: a text without `=`, an unknown field (the nearest are named) or a value of
+            another type.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -48,7 +52,8 @@ def override(config: Any, assignments: Sequence[str]) -> Any:
         changes |= _change(config, changes, key.strip(), _literal(text.strip()))
     if "workdir" in changes and "export" not in changes:
         changes["export"] = str(Path(changes["workdir"]) / Path(config.export).name)
-    return dataclasses.replace(config, **changes)  # at once: fields that must fit each other change together
+    # at once: fields that must fit each other change together
+    return dataclasses.replace(config, **changes)
 
 
 def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -56,7 +61,9 @@ def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> di
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields or (option and not isinstance(getattr(config, name), Mapping)):
         nearest = difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or fields
-        raise ValueError(f"--set: got the key {key!r}, which is no field; nearest: {', '.join(nearest)}")
+        raise ValueError(
+            f"--set: got the key {key!r}, which is no field; nearest: {', '.join(nearest)}"
+        )
     old = earlier.get(name, getattr(config, name))
     value = {**old, option: value} if option else _as_type_of(fields[name], old, value, key)
     return {name: value}

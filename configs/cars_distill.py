@@ -7,7 +7,8 @@ Command: first the teacher, python -m train.classify --config configs/cars_disti
     python -m train.distill --config configs/cars_distill.py
 Data: TFDS's cars196, prepared.
 Cost: not run here. 100 epochs of 8,144 photos, for teacher and student each.
-Expected: no accuracy is published; of the student's attention maps (MAL) deletion 0.0698, insertion 0.6785.
+Expected: no accuracy is published; of the student's attention maps (MAL) deletion 0.0698, insertion
+    0.6785.
 """
 
 from configs.common import fine_grained_distill

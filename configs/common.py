@@ -13,7 +13,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def as_kind(kind: type[Config], config: Classification, **changes: Any) -> Config:
     """A config of another kind with the fields of `config`, but for `changes`."""
-    return kind(**{**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)}, **changes})
+    return kind(
+        **{
+            **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+            **changes,
+        }
+    )
 
 
 def named(config: Config, name: str, **changes: Any) -> Config:
@@ -25,8 +30,9 @@ def named(config: Config, name: str, **changes: Any) -> Config:
 def imagenet(name: str, architecture: str, **changes: Any) -> Classification:
     """The recipe of torchvision's first ImageNet weights, at 224 x 224 from scratch.
 
-    SGD of momentum 0.9 (not Nesterov's), weight decay 1e-4 (here not of norms and biases), batches of 256, learning
-    rate 0.1, a tenth every 30 epochs; random crops of 8 to 100 % of the area, flips, no other augmentation.
+    SGD of momentum 0.9 (not Nesterov's), weight decay 1e-4 (here not of norms and biases), batches
+    of 256, learning rate 0.1, a tenth every 30 epochs; random crops of 8 to 100 % of the area,
+    flips, no other augmentation.
     """
     fields = {
         "name": name,
@@ -59,8 +65,10 @@ def imagenet(name: str, architecture: str, **changes: Any) -> Classification:
     return Classification(**{**fields, **changes})
 
 
-def fine_grained_distill(name: str, data: str, val_split: str = "test", **changes: Any) -> Distillation:
-    """The distillation of a fine-tuned ResNet-50 into a ResCBAM-50 that begins as the ImageNet student.
+def fine_grained_distill(
+    name: str, data: str, val_split: str = "test", **changes: Any
+) -> Distillation:
+    """The distillation of a fine-tuned ResNet-50 into a ResCBAM-50 begun as the ImageNet student.
 
     100 epochs, learning rate 0.01, a tenth at epochs 30, 50, 60 and 70 (methods.md 4.12).
     """
@@ -77,4 +85,6 @@ def fine_grained_distill(name: str, data: str, val_split: str = "test", **change
         milestones=(30.0, 50.0, 60.0, 70.0),
         checkpoint_every=0,
     )
-    return as_kind(Distillation, student, teacher=f"runs/{name}_teacher/teacher.safetensors", **changes)
+    return as_kind(
+        Distillation, student, teacher=f"runs/{name}_teacher/teacher.safetensors", **changes
+    )

@@ -7,7 +7,8 @@ Command: first the teacher, python -m train.classify --config configs/cub_distil
     python -m train.distill --config configs/cub_distill.py
 Data: TFDS's caltech_birds2011, prepared.
 Cost: not run here. 100 epochs of 5,994 photos, for teacher and student each.
-Expected: no accuracy is published; of the student's attention maps (MAL) deletion 0.0627, insertion 0.6415.
+Expected: no accuracy is published; of the student's attention maps (MAL) deletion 0.0627, insertion
+    0.6415.
 """
 
 from configs.common import fine_grained_distill

@@ -1,4 +1,4 @@
-"""ResNet-50 with CBAM in all 16 blocks on ImageNet from scratch, by its authors' recipe (Woo et al. 2018).
+"""ResNet-50 with CBAM in all 16 blocks on ImageNet, by its authors' recipe (Woo et al. 2018).
 
 Command: python -m train.classify --config configs/imagenet_cbam_resnet50.py
     (TFDS_DATA_DIR: the prepared imagenet2012)

@@ -11,8 +11,8 @@ class Classification:
 
     Args:
         name: name of the run, written into the export.
-        data: what `jaxcam.datasets.load` takes: a zip or folder with `train/CLASS/*` and `val/CLASS/*`, a folder that
-            TFDS prepared or a TFDS name; or "synthetic".
+        data: what `jaxcam.datasets.load` takes: a zip or folder with `train/CLASS/*` and
+            `val/CLASS/*`, a folder that TFDS prepared or a TFDS name; or "synthetic".
         train_split: of the data.
         val_split: of the data.
         workdir: folder of checkpoints and logs.
@@ -20,14 +20,19 @@ class Classification:
         export_dtype: storage type of its parameters, "float32" or "float16".
         architecture: name that `jaxcam.models.create` takes.
         options: its options.
-        init_from: a name or file that `jaxcam.models.load` reads: the parameters to start from; None draws them.
-        frozen: prefixes of parameter paths, "layer1" say, that keep their weights and batch statistics.
-        compute_dtype: "float32" or "bfloat16"; parameters, losses and averages are float32 all the same.
+        init_from: a name or file that `jaxcam.models.load` reads: the parameters to start from;
+            None draws them.
+        frozen: prefixes of parameter paths, "layer1" say, that keep their weights and batch
+            statistics.
+        compute_dtype: "float32" or "bfloat16"; parameters, losses and averages are float32 all the
+            same.
         image_size: side of the photos in pixels, the size of validation too.
         mean: mean of each channel of RGB in [0, 1], subtracted from the images.
         std: deviation of each channel, which divides them.
-        crop_on: where random crops are cut: "device", of photos that all are of `image_size`, or "host", of any.
-        crop_sizes: (first epoch, side in pixels) pairs in order: the side of the training crops from that epoch on.
+        crop_on: where random crops are cut: "device", of photos that all are of `image_size`, or
+            "host", of any.
+        crop_sizes: (first epoch, side in pixels) pairs in order: the side of the training crops
+            from that epoch on.
         crop_area: smallest and largest part of the photo's area that a crop covers.
         crop_ratio: largest width to height ratio of a crop, and the smallest's inverse.
         crop_fraction: part of the resized photo's shorter side that validation keeps.
@@ -36,26 +41,29 @@ class Classification:
         workers: threads that read and decode.
         epochs: passes over the training photos.
         batch_size: images in a step over all devices and processes, even.
-        accumulate: steps whose gradients are averaged for one update; a batch in the optimiser's sense is
-            accumulate x batch_size images.
+        accumulate: steps whose gradients are averaged for one update; a batch in the optimiser's
+            sense is accumulate x batch_size images.
         loss: "softmax", or "sigmoid" for photos of several classes.
         label_smoothing: probability that is spread over all classes.
         auxiliary_weight: of the cross-entropy of a network's auxiliary logits.
         optimizer: "sgd", "adam" or "adamw".
         momentum: of SGD.
         nesterov: whether that is Nesterov's.
-        weight_decay: times the parameters is added to the gradient (adamw: to the update); norms and biases are spared.
+        weight_decay: times the parameters is added to the gradient (adamw: to the update); norms
+            and biases are spared.
         clip_norm: largest norm of an update's gradient, longer ones are scaled down; 0 leaves all.
         learning_rate: peak of the schedule.
-        schedule: what follows a linear warm-up from 0: "cosine" down to 0, "multistep" (times `decay_factor` at each of
-            `milestones`), "step" (at every multiple of `decay_every`) or "constant".
+        schedule: what follows a linear warm-up from 0: "cosine" down to 0, "multistep" (times
+            `decay_factor` at each of `milestones`), "step" (at every multiple of `decay_every`) or
+            "constant".
         warmup_epochs: length of the warm-up.
         milestones: epochs, ascending.
         decay_every: epochs.
         decay_factor: above.
-        ema_decay: decay an update of the averaged parameters and batch statistics, which are validated and exported;
-            0 averages nothing and takes the last ones.
-        checkpoint_every: steps between checkpoints, besides one at each epoch's end; 0: none besides.
+        ema_decay: decay an update of the averaged parameters and batch statistics, which are
+            validated and exported; 0 averages nothing and takes the last ones.
+        checkpoint_every: steps between checkpoints, besides one at each epoch's end; 0: none
+            besides.
         log_every: steps in a window of the log.
         seed: of parameters, order and augmentation.
     """
@@ -113,26 +121,43 @@ class Classification:
         """
         for fields, holds, expected in _RULES:
             for field in fields:
-                _require(not hasattr(self, field) or holds(getattr(self, field)), self, field, expected)
+                _require(
+                    not hasattr(self, field) or holds(getattr(self, field)), self, field, expected
+                )
         for field, choices in _CHOICES.items():
             if hasattr(self, field):
-                _require(getattr(self, field) in choices, self, field, f"one of {', '.join(map(repr, choices))}")
+                _require(
+                    getattr(self, field) in choices,
+                    self,
+                    field,
+                    f"one of {', '.join(map(repr, choices))}",
+                )
         low, high = self.crop_area
         _require(0 < low <= high <= 1, self, "crop_area", "0 < smallest <= largest <= 1")
         _require(len(self.mean) == len(self.std) == 3, self, "mean", "3 numbers, as of std")
         rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
         _require(rising, self, "milestones", "ascending epochs above 0")
         _require(
-            self.schedule != "multistep" or self.milestones, self, "milestones", "epochs, for schedule='multistep'"
+            self.schedule != "multistep" or self.milestones,
+            self,
+            "milestones",
+            "epochs, for schedule='multistep'",
         )
         starts = [epoch for epoch, _ in self.crop_sizes]
         _require(starts[:1] == [0], self, "crop_sizes", "a first pair that begins at epoch 0")
-        _require(starts == sorted(set(starts)), self, "crop_sizes", "pairs in the order of their epochs")
+        _require(
+            starts == sorted(set(starts)), self, "crop_sizes", "pairs in the order of their epochs"
+        )
         decays = self.schedule != "cosine" or self.epochs > self.warmup_epochs
-        _require(decays, self, "epochs", f"more than warmup_epochs, {self.warmup_epochs:g}, for the cosine to decay in")
+        _require(
+            decays,
+            self,
+            "epochs",
+            f"more than warmup_epochs, {self.warmup_epochs:g}, for the cosine to decay in",
+        )
 
     def view(self, epoch: int) -> int:
-        """The draw of the augmentation that an epoch uses: equal numbers draw the same crops, flips and colours."""
+        """The augmentation's draw for an epoch: equal numbers give equal crops, flips, colours."""
         return epoch
 
     def crop_size(self, epoch: int) -> int:
@@ -142,7 +167,9 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fostering(Classification):
-    """A run of `train.foster`: classification + beta * penalty of the Grad-CAM (`jaxcam.fostering.fostering_loss`).
+    """A run of `train.foster`: classification + beta * penalty of the Grad-CAM.
+
+    The loss is `jaxcam.fostering.fostering_loss`.
 
     Args:
         beta: weight of the penalty; 0 is plain training.
@@ -163,18 +190,20 @@ class Distillation(Classification):
 
     Args:
         teacher: name or file of the teacher.
-        teacher_kind: "network" (what `jaxcam.models.load` reads), or a black box outside JAX: "onnx" (a file) or
-            "python" (`module:function`, a function of NumPy images).
+        teacher_kind: "network" (what `jaxcam.models.load` reads), or a black box outside JAX:
+            "onnx" (a file) or "python" (`module:function`, a function of NumPy images).
         teacher_options: of a black box: the keywords of `jaxcam.blackbox.onnx`.
-        teacher_mean: of a black box: mean of each channel of RGB in [0, 1] that is subtracted from what it gets.
+        teacher_mean: of a black box: mean of each channel of RGB in [0, 1] that is subtracted from
+            what it gets.
         teacher_std: of a black box: deviation of each channel, which divides that.
         teacher_probabilities: of a black box: whether it answers with probabilities, not logits.
         temperature: T, which divides both logits.
         kd_weight: of the divergence from the teacher.
         ce_weight: of the cross-entropy with the labels.
-        answers: of a black box: the folder that its answers are kept in, computed once; say beside the data.
-        views: of a black box: draws of the augmentation of each photo that it is asked about; epoch e trains on draw
-            e mod views.
+        answers: of a black box: the folder that its answers are kept in, computed once; say beside
+            the data.
+        views: of a black box: draws of the augmentation of each photo that it is asked about; epoch
+            e trains on draw e mod views.
     """
 
     teacher: str
@@ -196,14 +225,23 @@ class Distillation(Classification):
             ValueError: a field that is not what it must be.
         """
         super().__post_init__()
-        _require(self.loss == "softmax", self, "loss", "'softmax': a teacher answers with one class of several")
+        _require(
+            self.loss == "softmax",
+            self,
+            "loss",
+            "'softmax': a teacher answers with one class of several",
+        )
         if self.teacher_kind != "network":
-            _require(self.answers, self, "answers", "a folder for the answers of a teacher outside JAX")
+            _require(
+                self.answers, self, "answers", "a folder for the answers of a teacher outside JAX"
+            )
             _require(self.cutmix == 0, self, "cutmix", "0: the answers are of single photos")
-            _require(len(self.crop_sizes) == 1, self, "crop_sizes", "one size, which the answers are for")
+            _require(
+                len(self.crop_sizes) == 1, self, "crop_sizes", "one size, which the answers are for"
+            )
 
     def view(self, epoch: int) -> int:
-        """A black box is asked about `views` draws; any other teacher about a new one in each epoch."""
+        """A black box is asked about `views` draws; other teachers about a new one each epoch."""
         return epoch if self.teacher_kind == "network" else epoch % self.views
 
 
@@ -220,9 +258,21 @@ _CHOICES = {
 }
 # (fields, what holds for each, how an error says it); a field that a config lacks is passed over
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("batch_size",), lambda value: value >= 2 and value % 2 == 0, "an even number (CutMix pairs images)"),
-    (("epochs", "accumulate", "log_every", "workers", "image_size", "views"), lambda value: value >= 1, "at least 1"),
-    (("learning_rate", "temperature", "decay_every", "decay_factor"), lambda value: value > 0, "a positive number"),
+    (
+        ("batch_size",),
+        lambda value: value >= 2 and value % 2 == 0,
+        "an even number (CutMix pairs images)",
+    ),
+    (
+        ("epochs", "accumulate", "log_every", "workers", "image_size", "views"),
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        ("learning_rate", "temperature", "decay_every", "decay_factor"),
+        lambda value: value > 0,
+        "a positive number",
+    ),
     (
         (
             "warmup_epochs",
@@ -239,7 +289,11 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: value >= 0,
         "0 or more",
     ),
-    (("momentum", "label_smoothing", "ema_decay"), lambda value: 0 <= value < 1, "0 or more and below 1"),
+    (
+        ("momentum", "label_smoothing", "ema_decay"),
+        lambda value: 0 <= value < 1,
+        "0 or more and below 1",
+    ),
     (("cutmix",), lambda value: 0 <= value <= 1, "a probability"),
     (("crop_fraction",), lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     (("crop_ratio",), lambda value: value >= 1, "at least 1"),

@@ -1,10 +1,13 @@
-"""A ResNet-50 with a pooled linear head on Stanford Dogs, where CAM and Grad-CAM are to agree (methods.md 2 and 8.8).
+"""A ResNet-50 with a pooled linear head on Stanford Dogs (methods.md 2 and 8.8).
 
-Command: python -m train.classify --config configs/stanford_dogs_gap.py   (TFDS_DATA_DIR: the prepared stanford_dogs)
+CAM and Grad-CAM are to agree on it.
+
+Command: python -m train.classify --config configs/stanford_dogs_gap.py
+    (TFDS_DATA_DIR: the prepared stanford_dogs)
     then python -m eval.cam_vs_grad_cam on runs/stanford_dogs_gap/stanford_dogs_gap.safetensors
 Cost: not run here. 20 epochs of 12,000 photos.
-Expected: above 75 % top-1, which the comparison that this repeats reports; its photos are of ImageNet, whose weights
-    this starts from and which have seen them.
+Expected: above 75 % top-1, which the comparison that this repeats reports; its photos are of
+    ImageNet, whose weights this starts from and which have seen them.
 """
 
 from configs.common import imagenet

@@ -1,13 +1,16 @@
-"""The bundled network: a ResNet of 13 convolutions a path on 20 classes of Tiny ImageNet, 64 x 64, from scratch.
+"""The bundled network: a ResNet of 13 convolutions a path on 20 classes of Tiny ImageNet.
+
+Trained from scratch at 64 x 64.
 
 Command: python -m train.classify --config configs/tiny20.py
 Cost: 85 minutes on 2 CPU cores that other work shared (70 to 370 images/s); 1.2 GB of memory.
-Reached: 79.3 % top-1 of the 1000 validation photos, by the averaged parameters after the last epoch; the same by the
-    float16 file (3.6 MB, 1.79 million parameters). Stopped and resumed once, after epoch 39.
-Choices: the last averaged parameters are exported whatever their accuracy, so none is selected on these photos (the
-    best of the 70 epochs was 80.0 %, the last parameters without averaging 79.5 %). Crops of at most 48 pixels cost
-    half of 64, and one of 30 to 100 % of the area shows its object about as large as the whole photo at 64;
-    training at 64 was not compared.
+Reached: 79.3 % top-1 of the 1000 validation photos, by the averaged parameters after the last
+    epoch; the same by the float16 file (3.6 MB, 1.79 million parameters). Stopped and resumed once,
+    after epoch 39.
+Choices: the last averaged parameters are exported whatever their accuracy, so none is selected on
+    these photos (the best of the 70 epochs was 80.0 %, the last parameters without averaging 79.5
+    %). Crops of at most 48 pixels cost half of 64, and one of 30 to 100 % of the area shows its
+    object about as large as the whole photo at 64; training at 64 was not compared.
 """
 
 from configs import Classification

@@ -2,9 +2,10 @@
 
 Command: python -m train.distill --config configs/tiny20_distill.py
 Cost: 30 minutes on 2 CPU cores that other work shared (30 to 190 images/s).
-Reached: 72.0 % top-1 of the 1000 validation photos (the teacher: 79.3 %), the last averaged parameters, bundled as
-    `tiny20_cbam`. Sim-1 0.743: it names the teacher's class for three photos in four. Stopped and resumed once, after
-    the first epoch. 15 epochs were what time allowed; the accuracy was still rising.
+Reached: 72.0 % top-1 of the 1000 validation photos (the teacher: 79.3 %), the last averaged
+    parameters, bundled as `tiny20_cbam`. Sim-1 0.743: it names the teacher's class for three photos
+    in four. Stopped and resumed once, after the first epoch. 15 epochs were what time allowed; the
+    accuracy was still rising.
 """
 
 from configs.common import as_kind, named

@@ -1,10 +1,12 @@
 """CAM fostering of the bundled network: fine-tuned on its own photos for a sharper Grad-CAM.
 
-Command: python -m train.foster --config configs/tiny20_foster.py --set beta=1.0 seed=0 workdir=... export=...
-Cost: 45 seconds on 2 CPU cores that are free, one epoch of 10,000 photos at 48 x 48; up to 4 minutes on shared ones.
-Reached: top-1 79.3 % at beta 0 and 79.2 % at 0.3 (three seeds), 77.4 % at 1; from beta 3 on it collapses. With
-    `term="area"` and beta 1: 79.9 %. Beta 0 is the plain fine-tuning that the others are compared with; all numbers are
-    in eval/reports/foster.
+Command: python -m train.foster --config configs/tiny20_foster.py --set beta=1.0 seed=0 workdir=...
+    export=...
+Cost: 45 seconds on 2 CPU cores that are free, one epoch of 10,000 photos at 48 x 48; up to 4
+    minutes on shared ones.
+Reached: top-1 79.3 % at beta 0 and 79.2 % at 0.3 (three seeds), 77.4 % at 1; from beta 3 on it
+    collapses. With `term="area"` and beta 1: 79.9 %. Beta 0 is the plain fine-tuning that the
+    others are compared with; all numbers are in eval/reports/foster.
 """
 
 from configs.common import as_kind, named

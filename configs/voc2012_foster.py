@@ -1,13 +1,14 @@
 """CAM fostering of a ResNet-50 on VOC 2012 at 192 x 192, as in the paper (Schoettl 2020).
 
-Command: python -m train.foster --config configs/voc2012_foster.py
-    and --set beta=0.0 workdir=runs/voc2012_plain export=runs/voc2012_plain/voc2012_plain.safetensors
-    (TFDS_DATA_DIR: the prepared voc/2012)
+Command: python -m train.foster --config configs/voc2012_foster.py and --set beta=0.0
+    workdir=runs/voc2012_plain export=runs/voc2012_plain/voc2012_plain.safetensors (TFDS_DATA_DIR:
+    the prepared voc/2012)
 Cost: not run here. The paper: 8:22 minutes an epoch on a GTX 1080 Ti, 4:35 with beta 0.
-Expected: the paper reports a mean area of the CAMs 20 % smaller, a dispersion six times as large, and accuracy best at
-    beta 0 with a small loss at moderate beta (no numbers).
-Open in the paper: batch size, split, augmentation, which label of several. Here 32, train and validation, crops of at
-    least half the area, the class of the largest object; `--set loss=sigmoid` for all classes of a photo.
+Expected: the paper reports a mean area of the CAMs 20 % smaller, a dispersion six times as large,
+    and accuracy best at beta 0 with a small loss at moderate beta (no numbers).
+Open in the paper: batch size, split, augmentation, which label of several. Here 32, train and
+    validation, crops of at least half the area, the class of the largest object;
+    `--set loss=sigmoid` for all classes of a photo.
 """
 
 from configs.common import as_kind, imagenet

@@ -1,6 +1,7 @@
-"""ADCC: is a map true to itself, small, and enough? The harmonic mean of coherency, 1 - complexity and 1 - drop.
+"""ADCC: is a map true to itself, small, and enough?
 
-Every photo is explained again with all but what its map marks masked away, so a run costs two explanations a map.
+The harmonic mean of coherency, 1 - complexity and 1 - drop. Every photo is explained again with all
+but what its map marks masked away, so a run costs two explanations a map.
 
     python -m eval.adcc --model tiny20 --data tiny20 -n 200 --output runs/adcc
 """
@@ -23,7 +24,7 @@ PROTOCOL = Protocol("adcc")
 
 
 def measure(forward: Callable, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """ADCC and its parts, of the maps `maps` and those of the photos masked by them, `again`, `[B, H, W]`."""
+    """ADCC and its parts, of the maps and those of the photos masked by them, `again`."""
     call = (forward, batch["image"], batch["maps"], batch["again"], batch["target"])
     found = metrics.adcc_of_maps(*call, activation=forward.activation)
     return dict(zip(COLUMNS, found, strict=True))
@@ -41,13 +42,20 @@ def _work_of(bench: Bench) -> Work:
 
 
 def _compared(
-    bench: Bench, measured: Callable, again: Callable, method: Method, explain: Callable, batch: Values
+    bench: Bench,
+    measured: Callable,
+    again: Callable,
+    method: Method,
+    explain: Callable,
+    batch: Values,
 ) -> Values:
     """Values `LAYER/METRIC` of some photos."""
     values: Values = {}
     for layer, each in in_batches(explain, bench.explainer_params, batch, bench.batch).items():
         masked = {**batch, "shown": each}
-        second = in_batches(again(method, layer), bench.explainer_params, masked, bench.batch)[layer]
+        second = in_batches(again(method, layer), bench.explainer_params, masked, bench.batch)[
+            layer
+        ]
         pair = {**batch, "maps": each, "again": second}
         found = in_batches(measured, bench.params, pair, bench.batch)
         values |= {f"{layer}/{metric}": value for metric, value in found.items()}

@@ -1,6 +1,7 @@
-"""Do two networks name the same classes in the same order? Sim 1 ... Sim 5, Table 1 of the distillation paper.
+"""Do two networks name the same classes in the same order?
 
-python -m eval.agreement --model cifar10_resnet56 --student cifar10_resnet20 --data cifar10_test1000 --output runs/sim
+Sim 1 ... Sim 5, Table 1 of the distillation paper. python -m eval.agreement --model
+cifar10_resnet56 --student cifar10_resnet20 --data cifar10_test1000 --output runs/sim
 """
 
 import dataclasses
@@ -55,18 +56,25 @@ class AgreementSettings:
 def predict(name: str, settings: AgreementSettings) -> tuple[datasets.Photos, np.ndarray]:
     """The photos at a network's input size, and its logits `[N, classes]`."""
     network = models.load(name, settings.root)
-    photos = datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root, settings.split)
-    function = over_devices(lambda params, part: network.apply(params, network.prepare(part["image"])))
+    photos = datasets.load(
+        settings.data, network.size, settings.n, settings.seed, settings.root, settings.split
+    )
+    function = over_devices(
+        lambda params, part: network.apply(params, network.prepare(part["image"]))
+    )
     params, images = replicate(network.params), {"image": photos.images}
     return photos, in_batches(function, params, images, settings.batch)
 
 
 def run(settings: AgreementSettings) -> dict[str, Any]:
-    """Carries the protocol out; returns its record, which has the values as `STUDENT/logits/sim_N`, of a file its stem.
+    """Carries the protocol out.
+
+    Returns its record, which has the values as `STUDENT/logits/sim_N`, of a file its stem.
 
     Raises:
         FileNotFoundError: no such data or model.
-        ValueError: `top` out of range; networks of different numbers of classes; a folder that holds another run.
+        ValueError: `top` out of range; networks of different numbers of classes; a folder that
+            holds another run.
     """
     start = time.time()
     check_folder(settings, NAME)
@@ -75,7 +83,10 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
     found = np.asarray(metrics.sim(teacher, student, settings.top))
     name = Path(settings.student).stem  # keys are METHOD/LAYER/METRIC: a path would be taken apart
     values = {f"{name}/{LAYER}/sim_{n + 1}": found[:, n] for n in range(settings.top)}
-    hits = {"teacher": teacher.argmax(1) == photos.labels, "student": student.argmax(1) == photos.labels}
+    hits = {
+        "teacher": teacher.argmax(1) == photos.labels,
+        "student": student.argmax(1) == photos.labels,
+    }
     info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": teacher.argmax(1)}
     info |= {"student_predicted": student.argmax(1), "accuracy": np.array(hits["teacher"].mean())}
     made = record(plain(settings, NAME), values, info, start)

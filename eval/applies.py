@@ -41,11 +41,15 @@ def check_layers(settings: Settings, network: models.Network, name: str) -> None
     layered = [each for each, row in rows.items() if row.layered and each not in methods.CONTROLS]
     if layered and layers_of(settings, network) == (methods.WHOLE,):
         got = f"methods: {layered[0]} explains a layer, and {name} has none"
-        raise ValueError(f"{got}; expected methods of a whole network, such as rise or lime, or --explainer")
+        raise ValueError(
+            f"{got}; expected methods of a whole network, such as rise or lime, or --explainer"
+        )
 
 
 def check_options(settings: Settings, network: models.Network) -> None:
-    """Whether methods that apply go on applying with their options; those that work on the host are not checked.
+    """Whether methods that apply go on applying with their options.
+
+    Those that work on the host are not checked.
 
     Raises:
         ValueError: an option's value that its method does not take.
@@ -62,16 +66,20 @@ def check_options(settings: Settings, network: models.Network) -> None:
 def usable(
     method: methods.Method, network: models.Network, layers: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The layers that a method can explain, and for each other one why not; `WHOLE` for a method without layers."""
+    """The layers a method can explain, and why not the others; `WHOLE` if it has no layers."""
     why = why_not(method, network, layers)
     return tuple(layer for layer in _places(method, layers) if layer not in why), why
 
 
-def why_not(method: methods.Method, network: models.Network, layers: Sequence[str]) -> Mapping[str, str]:
-    """Why a method cannot explain a layer, or `WHOLE`; nothing is known of methods that work on the host."""
+def why_not(
+    method: methods.Method, network: models.Network, layers: Sequence[str]
+) -> Mapping[str, str]:
+    """Why a method cannot explain a layer, or `WHOLE`; unknown if it works on the host."""
     targets, why = jax.ShapeDtypeStruct((1,), jnp.int32), {}
     for layer in _places(method, layers) if method.jit else ():
-        explain = lambda p, x, t, layer=layer: methods.explain(method, network.forward(p), x, t, [layer])
+        explain = lambda p, x, t, layer=layer: methods.explain(
+            method, network.forward(p), x, t, [layer]
+        )
         try:
             jax.eval_shape(explain, network.params, image(network), targets)
         except ValueError as error:

@@ -1,12 +1,13 @@
-"""Every method at every layer by every measure, on one or more networks, and the report of it: one command.
+"""Every method at every layer by every measure, on any networks, and the report: one command.
 
     python -m eval.benchmark --output runs/benchmark --networks tiny20 cifar10_resnet56 squeezenet
 
-Each network's maps are made once (`eval.explain`) and measured by every protocol that the data allow. Some explain
-again: methods of hundreds of forward passes do so in a run of their own, of fewer photos and with a few others to
-compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own,
-printed before it starts and again in the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are
-skipped and others go on where they stopped; methods that have come since are added.
+Each network's maps are made once (`eval.explain`) and measured by every protocol that the data
+allow. Some explain again: methods of hundreds of forward passes do so in a run of their own, of
+fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is a
+folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in the
+network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others go on
+where they stopped; methods that have come since are added.
 """
 
 import dataclasses
@@ -23,9 +24,11 @@ from eval.command import command
 from eval.methods import METHODS
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
-_ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
+# of a CBAM network
+_ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
 _COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask")  # hundreds of forward passes a map
-_BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")  # what these are compared with where there are fewer photos
+# what these are compared with where there are fewer photos
+_BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")
 
 
 class Plan(NamedTuple):
@@ -34,9 +37,12 @@ class Plan(NamedTuple):
     data: str
     photos: int
     played: int  # photos of the games, which cost 56 forward passes a map
-    checked: int  # photos of the sanity check, which explains them anew for each group of parameters
+    checked: (
+        int  # photos of the sanity check, which explains them anew for each group of parameters
+    )
     batch: int
-    costly: int  # photos that the costly methods explain again, and those that they explain for the sanity check
+    # photos that the costly methods explain again, and those that they explain for the sanity check
+    costly: int
     costly_checked: int
     boxes: bool = False
 
@@ -82,7 +88,9 @@ class Run(NamedTuple):
     @property
     def command(self) -> str:
         """As a shell takes it, and as a record holds it."""
-        return shlex.join(["python", "-m", f"eval.{self.protocol}", "--output", str(self.folder), *self.words])
+        return shlex.join(
+            ["python", "-m", f"eval.{self.protocol}", "--output", str(self.folder), *self.words]
+        )
 
     def finished(self) -> bool:
         """Whether the folder holds just this run."""
@@ -90,12 +98,21 @@ class Run(NamedTuple):
         return path.exists() and json.loads(path.read_text())["command"] == self.command
 
 
-PROTOCOLS = ("faithfulness", "localization", "interpretability", "games", "adcc", "class_sensitivity", "sanity")
-_AGAIN = ("adcc", "class_sensitivity", "sanity")  # they explain other photos, classes or parameters than eval.explain
+PROTOCOLS = (
+    "faithfulness",
+    "localization",
+    "interpretability",
+    "games",
+    "adcc",
+    "class_sensitivity",
+    "sanity",
+)
+# they explain other photos, classes or parameters than eval.explain
+_AGAIN = ("adcc", "class_sensitivity", "sanity")
 
 
 def runs(settings: Settings) -> Iterator[Run]:
-    """The runs in their order: each network's maps, then what measures them, then what explains again.
+    """The runs in their order: each network's maps, then what measures, then what explains again.
 
     Raises:
         ValueError: an unknown network, method or protocol.
@@ -117,7 +134,13 @@ def _runs(settings: Settings, network: str, protocol: str, names: list[str]) -> 
     if cheap:
         yield _run(settings, network, protocol, cheap)
     if costly and (PLANS[network].costly_checked or protocol != "sanity"):
-        yield _run(settings, network, protocol, [*(name for name in _BESIDE if name in cheap), *costly], costly=True)
+        yield _run(
+            settings,
+            network,
+            protocol,
+            [*(name for name in _BESIDE if name in cheap), *costly],
+            costly=True,
+        )
 
 
 def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> None:
@@ -125,13 +148,26 @@ def _check(name: str, chosen: Sequence[str], known: Sequence[str] | dict) -> Non
         raise ValueError(f"{name}: got {', '.join(unknown)}, expected any of {', '.join(known)}")
 
 
-def _run(settings: Settings, network: str, protocol: str, names: Sequence[str], costly: bool = False) -> Run:
+def _run(
+    settings: Settings, network: str, protocol: str, names: Sequence[str], costly: bool = False
+) -> Run:
     plan, folder = PLANS[network], settings.output / network
     sanity = plan.costly_checked if costly else plan.checked
-    photos = {"games": plan.played, "sanity": sanity}.get(protocol, plan.costly if costly else plan.photos)
+    photos = {"games": plan.played, "sanity": sanity}.get(
+        protocol, plan.costly if costly else plan.photos
+    )
     count = max(2, round(settings.scale * photos))
     options = [option for option in _OPTIONS if option.partition(".")[0] in names]
-    words = ["--model", network, "--data", plan.data, "-n", str(count), "--batch", str(min(plan.batch, count))]
+    words = [
+        "--model",
+        network,
+        "--data",
+        plan.data,
+        "-n",
+        str(count),
+        "--batch",
+        str(min(plan.batch, count)),
+    ]
     words += ["--methods", *names, *(["--options", *options] if options else [])]
     if protocol not in ("explain", "class_sensitivity", "sanity"):
         words += ["--maps", str(folder / "explain")]

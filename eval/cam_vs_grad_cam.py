@@ -1,10 +1,11 @@
-"""How CAM and Grad-CAM differ on a network with a pooled linear head: the comparison on Stanford Dogs, measured.
+"""How CAM and Grad-CAM differ on a pooled linear head: the comparison on Stanford Dogs, measured.
 
-For such a network Grad-CAM = ReLU(CAM) / (h w) exactly, so that all difference lies in the cells where CAM is negative
-and in how the maps are scaled afterwards. `identity_error` is by how much the two sides are apart, relative to the
-highest |CAM|. Both are made of the same gradient here, so `sum_error` checks CAM without one: its mean over the cells
-has to be the logit less that of a layer that is 0 everywhere, the bias. `iou_std` and `iou_max` compare the masks above
-mean + std and above 20 % of the maximum, at the photo's size.
+For such a network Grad-CAM = ReLU(CAM) / (h w) exactly, so that all difference lies in the cells
+where CAM is negative and in how the maps are scaled afterwards. `identity_error` is by how much the
+two sides are apart, relative to the highest |CAM|. Both are made of the same gradient here, so
+`sum_error` checks CAM without one: its mean over the cells has to be the logit less that of a layer
+that is 0 everywhere, the bias. `iou_std` and `iou_max` compare the masks above mean + std and above
+20 % of the maximum, at the photo's size.
 
     python -m eval.cam_vs_grad_cam --model tiny20 --data tiny20 --output runs/cam_vs_grad_cam
 """
@@ -26,12 +27,20 @@ from eval.methods import METHODS
 from eval.record import table
 from jaxcam import maps
 
-COLUMNS = ("correlation", "share_negative", "iou_std", "iou_max", "empty", "identity_error", "sum_error")
+COLUMNS = (
+    "correlation",
+    "share_negative",
+    "iou_std",
+    "iou_max",
+    "empty",
+    "identity_error",
+    "sum_error",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class CamSettings(Settings):
-    """What a run compares; `methods` is always CAM, and `layers` the last one unless another is named.
+    """What a run compares; `methods` is always CAM, and `layers` the last one unless one is named.
 
     Args:
         methods: cam.
@@ -40,7 +49,9 @@ class CamSettings(Settings):
     methods: tuple[str, ...] = ("cam",)
 
 
-def measure(forward: Callable, batch: Mapping[str, jax.Array], cam: jax.Array, *, layer: str) -> dict[str, jax.Array]:
+def measure(
+    forward: Callable, batch: Mapping[str, jax.Array], cam: jax.Array, *, layer: str
+) -> dict[str, jax.Array]:
     """What distinguishes Grad-CAM from CAM `[B, h, w]`, and whether they are as theory says."""
     images, cells = batch["image"], cam.shape[1] * cam.shape[2]
     grad_cam = jaxcam.grad_cam(forward, images, batch["target"], layer=layer)
@@ -57,7 +68,9 @@ def measure(forward: Callable, batch: Mapping[str, jax.Array], cam: jax.Array, *
     }
 
 
-def _sum_error(forward: Callable, batch: Mapping[str, jax.Array], cam: jax.Array, layer: str) -> jax.Array:
+def _sum_error(
+    forward: Callable, batch: Mapping[str, jax.Array], cam: jax.Array, layer: str
+) -> jax.Array:
     """|mean CAM - (Y(A) - Y(0))| / max |CAM|, from forward passes alone."""
     tapped = jaxcam.tap(forward, layer)
     logits, activations = tapped(batch["image"])
@@ -80,11 +93,14 @@ def run(settings: CamSettings) -> dict[str, Any]:
     """Carries the protocol out; returns its record.
 
     Raises:
-        ValueError: other methods than CAM, several layers, or a layer without a pooled linear head above it; as
-            `eval.common.run`.
+        ValueError: other methods than CAM, several layers, or a layer without a pooled linear head
+            above it; as `eval.common.run`.
     """
     if settings.methods != ("cam",) or len(settings.layers) > 1:
-        got = f"methods {', '.join(settings.methods)} and layers {', '.join(settings.layers) or 'none'}"
+        got = (
+            f"methods {', '.join(settings.methods)} and layers "
+            f"{', '.join(settings.layers) or 'none'}"
+        )
         raise ValueError(f"methods: got {got}, expected cam alone and one layer or none")
     network = common.begin(settings)
     check_layers(settings, network, settings.model)
@@ -92,7 +108,9 @@ def run(settings: CamSettings) -> dict[str, Any]:
     if why := why_not(METHODS["cam"], network, (layer,)):
         raise ValueError(f"layers: got {layer!r}: {why[layer]}")
     settings = dataclasses.replace(settings, layers=(layer,))
-    return common.run(settings, Protocol("cam_vs_grad_cam", partial(measure, layer=layer), raw=True))
+    return common.run(
+        settings, Protocol("cam_vs_grad_cam", partial(measure, layer=layer), raw=True)
+    )
 
 
 def main(settings: CamSettings) -> None:

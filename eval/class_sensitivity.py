@@ -1,10 +1,12 @@
-"""Does a method explain two classes of one photo by different places? Figures 6 and 7 of Relevance-CAM, measured.
+r"""Does a method explain two classes of one photo by different places?
 
-`--pairs` sets two photos of different classes side by side, each at half its width, and explains both classes: each has
-its own box (the photo's, or its half of the image where there are none). Otherwise every photo is explained for the two
-classes that score highest, and the energies in its box, where it has one, tell how the second class differs.
+Figures 6 and 7 of Relevance-CAM, measured. `--pairs` sets two photos of different classes side by
+side, each at half its width, and explains both classes: each has its own box (the photo's, or its
+half of the image where there are none). Otherwise every photo is explained for the two classes that
+score highest, and the energies in its box, where it has one, tell how the second class differs.
 
-    python -m eval.class_sensitivity --model tiny20 --data tiny20 --pairs --output runs/class_sensitivity
+    python -m eval.class_sensitivity --model tiny20 --data tiny20 --pairs \
+        --output runs/class_sensitivity
 """
 
 import dataclasses
@@ -22,7 +24,10 @@ from eval.record import table
 from jaxcam import metrics
 
 PROTOCOL = Protocol("class_sensitivity")
-PAIRS, TOP = ("correlation", "own", "other", "own_share"), ("correlation", "energy_first", "energy_second")
+PAIRS, TOP = (
+    ("correlation", "own", "other", "own_share"),
+    ("correlation", "energy_first", "energy_second"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,8 @@ def side_by_side(photos: data.Photos) -> tuple[data.Photos, Values]:
     """Every photo beside the next one of another class, each at half its width.
 
     Returns:
-        The images with the left photo's class and boxes; the right photo's as `second_target` and `second_boxes`.
+        The images with the left photo's class and boxes; the right photo's as `second_target` and
+        `second_boxes`.
 
     Raises:
         ValueError: all photos are of one class.
@@ -48,7 +54,13 @@ def side_by_side(photos: data.Photos) -> tuple[data.Photos, Values]:
     right = _partners(photos.labels)
     height, width = photos.images.shape[1:3]
     half = width // 2
-    halves = photos.images[:, :, : 2 * half].reshape(-1, height, half, 2, 3).mean(3).round().astype(np.uint8)
+    halves = (
+        photos.images[:, :, : 2 * half]
+        .reshape(-1, height, half, 2, 3)
+        .mean(3)
+        .round()
+        .astype(np.uint8)
+    )
     images = np.zeros_like(photos.images)
     images[:, :, :half], images[:, :, half : 2 * half] = halves, halves[right]
     left_boxes = _half_boxes(photos, height, half)
@@ -61,7 +73,9 @@ def side_by_side(photos: data.Photos) -> tuple[data.Photos, Values]:
 def _partners(labels: np.ndarray) -> np.ndarray:
     """For each photo the next one, in turn, of another class."""
     if (labels == labels[0]).all():
-        raise ValueError(f"data: got {len(labels)} photos of one class, expected two classes to set side by side")
+        raise ValueError(
+            f"data: got {len(labels)} photos of one class, expected two classes to set side by side"
+        )
     count = len(labels)
     turns = (np.roll(np.arange(count), -first) for first in range(count))
     return np.array([next(j for j in turn if labels[j] != labels[turn[0]]) for turn in turns])
@@ -72,12 +86,16 @@ def _half_boxes(photos: data.Photos, height: int, half: int) -> np.ndarray:
     whole = np.array([0, 0, half - 1, height - 1], np.float32)
     if photos.boxes is None:
         return np.broadcast_to(whole, (len(photos.labels), 1, 4)).copy()
-    return np.asarray(metrics.resize_boxes(photos.boxes, photos.images.shape[1:3], (height, half)), np.float32)
+    return np.asarray(
+        metrics.resize_boxes(photos.boxes, photos.images.shape[1:3], (height, half)), np.float32
+    )
 
 
 def compare_pairs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Correlation of the two classes' maps, their energy in their own and in the other's box, and own over both."""
-    found = metrics.class_sensitivity(batch["first"], batch["second"], batch["boxes"], batch["second_boxes"])
+    """Correlation of two classes' maps, their energy in own and other box, and own over both."""
+    found = metrics.class_sensitivity(
+        batch["first"], batch["second"], batch["boxes"], batch["second_boxes"]
+    )
     return {**found._asdict(), "own_share": found.own / (found.own + found.other)}
 
 
@@ -96,17 +114,22 @@ def run(settings: ClassSettings) -> dict[str, Any]:
     """Carries the protocol out; returns its record.
 
     Raises:
-        ValueError: `--pairs` with photos of one class only or of unknown class; as `eval.common.run`.
+        ValueError: `--pairs` with photos of one class only or of unknown class; as
+            `eval.common.run`.
     """
     settings = dataclasses.replace(settings, target="label" if settings.pairs else "predicted")
     network = begin(settings)
     if num_logits(network) == 1:
-        raise ValueError(f"model: {settings.model} has one logit, expected two at least: there is no second class")
+        raise ValueError(
+            f"model: {settings.model} has one logit, expected at least two: a second class"
+        )
     photos = load_photos(settings, PROTOCOL, network)
     second: Values = {}
     if settings.pairs:
         if (photos.labels == data.UNKNOWN).any():
-            raise ValueError(f"data: {settings.data} has photos without a class, which --pairs needs")
+            raise ValueError(
+                f"data: {settings.data} has photos without a class, which --pairs needs"
+            )
         photos, second = side_by_side(photos)
     other = "second_target" if settings.pairs else "runner_up"
 

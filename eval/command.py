@@ -9,7 +9,9 @@ import tyro
 
 
 def command(main: Callable[[Any], None], kind: type, about: str | None) -> None:
-    """Runs `python -m eval.NAME ...`; what is wrong with its words or its files is one line on stderr, and status 1.
+    """Runs `python -m eval.NAME ...`.
+
+    What is wrong with its words or its files is one line on stderr, and status 1.
 
     Args:
         main: what the program does.
@@ -19,4 +21,6 @@ def command(main: Callable[[Any], None], kind: type, about: str | None) -> None:
     try:
         main(tyro.cli(kind, description=about))
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"eval.{Path(sys.argv[0]).stem}: {' '.join(str(error).split()) or type(error).__name__}")
+        sys.exit(
+            f"eval.{Path(sys.argv[0]).stem}: {' '.join(str(error).split()) or type(error).__name__}"
+        )

@@ -1,9 +1,10 @@
-"""What every protocol does: explain photo after photo on all devices, measure, record, and go on after a stop.
+"""What every protocol does: explain photos on all devices, measure, record, go on after a stop.
 
-A run's folder holds `settings.json`, one `parts/METHOD.npz` of per-example values for each finished method (groups of
-photos in `parts/METHOD/` for one under way), and at the end `values.npz` (all of them, `METHOD/LAYER/METRIC`) and
-`NAME.json`: command, versions, settings, seed, means and 95 % bootstrap intervals. Started again with the same
-settings, a run takes up after the last finished group. Several processes share one folder and the photos.
+A run's folder holds `settings.json`, one `parts/METHOD.npz` of per-example values for each finished
+method (groups of photos in `parts/METHOD/` for one under way), and at the end `values.npz` (all of
+them, `METHOD/LAYER/METRIC`) and `NAME.json`: command, versions, settings, seed, means and 95 %
+bootstrap intervals. Started again with the same settings, a run takes up after the last finished
+group. Several processes share one folder and the photos.
 """
 
 import dataclasses
@@ -73,7 +74,7 @@ class Bench:
     protocol: Protocol
 
     def explain(self, method: methods.Method, layers: Sequence[str]) -> Callable:
-        """`(params, batch) -> {layer: maps}`, at the photos' size unless the protocol takes raw ones.
+        """`(params, batch) -> {layer: maps}`, at the photos' size or, for a protocol of such, raw.
 
         Photos are masked by `batch["shown"]`, maps [B, H, W], if there are any.
         """
@@ -82,14 +83,20 @@ class Bench:
             images = self.explainer.prepare(batch["image"])
             if "shown" in batch:
                 images = mask_images(images, batch["shown"])
-            found = methods.explain(method, self.explainer.forward(params), images, batch["target"], layers)
+            found = methods.explain(
+                method, self.explainer.forward(params), images, batch["target"], layers
+            )
             size = images.shape[1:3]
-            return found if self.protocol.raw else {name: maps.resize(each, size) for name, each in found.items()}
+            return (
+                found
+                if self.protocol.raw
+                else {name: maps.resize(each, size) for name, each in found.items()}
+            )
 
         return over_devices(explain) if method.jit else explain
 
     def measure(self) -> Callable:
-        """`(params, batch with maps) -> {metric: values}`: one program for all methods and layers."""
+        """`(params, batch with maps) -> {metric: values}`: one program for all methods, layers."""
 
         def measure(params: Any, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
             batch = {**batch, "image": self.network.prepare(batch["image"])}
@@ -98,7 +105,8 @@ class Bench:
         return over_devices(measure)
 
 
-# From a method to its values: (method, its explanation function, photos) -> values [N, ...] by LAYER/METRIC
+# From a method to its values: (method, its explanation function, photos) -> values [N, ...] by
+# LAYER/METRIC
 Work = Callable[[methods.Method, Callable, Values], Values]
 
 
@@ -149,7 +157,9 @@ def load_photos(settings: Settings, protocol: Protocol, network: models.Network)
         ValueError: a folder that holds another run.
     """
     check_folder(settings, protocol.name)
-    return datasets.load(settings.data, network.size, settings.n, settings.seed, settings.root, settings.split)
+    return datasets.load(
+        settings.data, network.size, settings.n, settings.seed, settings.root, settings.split
+    )
 
 
 def run(settings: Settings, protocol: Protocol) -> dict[str, Any]:
@@ -160,8 +170,8 @@ def run(settings: Settings, protocol: Protocol) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such data or model.
-        ValueError: an unknown method or layer; data without the boxes or labels that are needed; a folder that holds
-            another run.
+        ValueError: an unknown method or layer; data without the boxes or labels that are needed; a
+            folder that holds another run.
     """
     network = begin(settings)
     photos = load_photos(settings, protocol, network)
@@ -214,13 +224,17 @@ def carry_out(
             _store(settings, name, method, bench, batch, work, made)
     values, skipped = gather(settings, chosen)
     recorded = record(plain(settings, protocol.name), values, info, start)
-    recorded |= {"skipped": skipped, "earlier": earlier, **(protocol.finish(values) if protocol.finish else {})}
+    recorded |= {
+        "skipped": skipped,
+        "earlier": earlier,
+        **(protocol.finish(values) if protocol.finish else {}),
+    }
     save(settings.output, recorded, info | values)
     return recorded
 
 
 def gather(settings: Settings, names: Sequence[str] | Mapping) -> tuple[Values, dict[str, str]]:
-    """The finished methods: values by `METHOD/LAYER/METRIC`, and why layers were skipped by `METHOD/LAYER`."""
+    """The finished methods: values by `METHOD/LAYER/METRIC`, skips' reasons by `METHOD/LAYER`."""
     values, skipped = {}, {}
     for name in names:
         for key, value in parts.load(part(settings.output, name)).items():
@@ -248,7 +262,9 @@ def _store(
     else:
         found, skipped = usable(method, bench.explainer, layers)
         explain = bench.explain(method, found)
-    compute = lambda group: work(method, explain, {key: value[group] for key, value in batch.items()})
+    compute = lambda group: work(
+        method, explain, {key: value[group] for key, value in batch.items()}
+    )
     why = {f"{SKIPPED}{layer}": np.array(reason) for layer, reason in skipped.items()}
     _keep(settings, bench, name, len(batch["target"]), compute if found else None, why)
 
@@ -272,8 +288,10 @@ def _keep(
     parts.store(part(settings.output, name), count, step, ours if compute else None, extra)
 
 
-def _measured(bench: Bench, measure: Callable, method: methods.Method, explain: Callable, batch: Values) -> Values:
-    """Values `LAYER/METRIC` of some photos: maps of all layers first, then layer by layer the metrics."""
+def _measured(
+    bench: Bench, measure: Callable, method: methods.Method, explain: Callable, batch: Values
+) -> Values:
+    """Values `LAYER/METRIC` of some photos: all layers' maps first, then metrics by layer."""
     del method
     values: Values = {}
     for layer, each in in_batches(explain, bench.explainer_params, batch, bench.batch).items():
@@ -285,21 +303,34 @@ def _measured(bench: Bench, measure: Callable, method: methods.Method, explain: 
 # What is explained ----------------------------------------------------
 
 
-def _explained(bench: Bench, photos: datasets.Photos, settings: Settings, extra: Values) -> tuple[Values, Values]:
+def _explained(
+    bench: Bench, photos: datasets.Photos, settings: Settings, extra: Values
+) -> tuple[Values, Values]:
     """What each method gets of each photo, and what the record says of it."""
     predicted, runner_up = _predictions(bench, photos, settings)
     correct = predicted == photos.labels
     keep = np.flatnonzero(correct | (not bench.protocol.correct_only))
     if not len(keep):
-        raise ValueError(f"data: the network classifies none of the {len(photos.labels)} photos correctly")
+        raise ValueError(
+            f"data: the network classifies none of the {len(photos.labels)} photos correctly"
+        )
     photos, predicted, runner_up = photos.take(keep), predicted[keep], runner_up[keep]
     target = predicted if settings.target == "predicted" else photos.labels
     if num_logits(bench.network) == 1:
         target = np.zeros_like(target)  # the only logit
-    batch = {"image": photos.images, "target": target.astype(np.int32), "runner_up": runner_up.astype(np.int32)}
+    batch = {
+        "image": photos.images,
+        "target": target.astype(np.int32),
+        "runner_up": runner_up.astype(np.int32),
+    }
     if photos.boxes is not None:
         batch["boxes"] = photos.boxes
-    info = {"ids": np.array(photos.ids), "labels": photos.labels, "predicted": predicted, "targets": target}
+    info = {
+        "ids": np.array(photos.ids),
+        "labels": photos.labels,
+        "predicted": predicted,
+        "targets": target,
+    }
     info["accuracy"] = np.array(correct.mean())
     return batch | {key: value[keep] for key, value in extra.items()}, info
 
@@ -309,14 +340,20 @@ def num_logits(network: models.Network) -> int:
     return jax.eval_shape(network.apply, network.params, image(network)).shape[1]
 
 
-def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """The classes with the highest and the second highest logit, `[N]` each; a part of the folder like a method's."""
+def _predictions(
+    bench: Bench, photos: datasets.Photos, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of the two highest logits, `[N]` each; a part of the folder like a method's."""
     network = bench.network
-    predict = over_devices(lambda params, part: network.apply(params, network.prepare(part["image"])))
+    predict = over_devices(
+        lambda params, part: network.apply(params, network.prepare(part["image"]))
+    )
 
     def compute(group: slice) -> Values:
         logits = in_batches(predict, bench.params, {"image": photos.images[group]}, bench.batch)
-        if logits.shape[1] == 1:  # a yes or no: classes 1 and 0, of which the one logit speaks for the former
+        if (
+            logits.shape[1] == 1
+        ):  # a yes or no: classes 1 and 0, of which the one logit speaks for the former
             yes = logits[:, 0] > 0
             return {"predicted": yes.astype(int), "runner_up": 1 - yes}
         order = np.argsort(-logits, axis=1, kind="stable")
@@ -327,11 +364,23 @@ def _predictions(bench: Bench, photos: datasets.Photos, settings: Settings) -> t
     return found["predicted"], found["runner_up"]
 
 
-def _check(photos: datasets.Photos, settings: Settings, protocol: Protocol, network: models.Network) -> None:
+def _check(
+    photos: datasets.Photos, settings: Settings, protocol: Protocol, network: models.Network
+) -> None:
     if protocol.boxes and photos.boxes is None:
-        raise ValueError(f"data: {settings.data} has no boxes, which {protocol.name} needs; tiny20 has")
-    if (settings.target == "label" or protocol.correct_only) and (photos.labels == datasets.UNKNOWN).any():
-        raise ValueError(f"data: {settings.data} has photos without a class; put them in a subfolder for each class")
+        raise ValueError(
+            f"data: {settings.data} has no boxes, which {protocol.name} needs; tiny20 has"
+        )
+    if (settings.target == "label" or protocol.correct_only) and (
+        photos.labels == datasets.UNKNOWN
+    ).any():
+        raise ValueError(
+            f"data: {settings.data} has photos without a class; "
+            "put them in a subfolder for each class"
+        )
     classes = max(num_logits(network), 2)  # one logit tells two classes apart
     if (most := photos.labels.max()) >= classes:
-        raise ValueError(f"data: {settings.data} has class {most}, expected 0 to {classes - 1}, as {settings.model}")
+        raise ValueError(
+            f"data: {settings.data} has class {most}, expected 0 to {classes - 1}, as "
+            f"{settings.model}"
+        )

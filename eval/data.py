@@ -1,4 +1,7 @@
-"""Photos for the protocols, at a network's input size: whatever `jaxcam.datasets` reads, and sets by a short name."""
+"""Photos for the protocols, at a network's input size.
+
+Whatever `jaxcam.datasets` reads, and sets by a short name.
+"""
 
 import re
 from collections.abc import Callable
@@ -23,7 +26,8 @@ class Photos:
         ids: their names in the set.
         images: `[N, H, W, 3]` uint8, stretched to the size.
         labels: `[N]` class indices, `UNKNOWN` where there is none.
-        boxes: `[N, K, 4]` of the stretched images (xmin, ymin, xmax, ymax, inclusive), or None; NaN for no box.
+        boxes: `[N, K, 4]` of the stretched images (xmin, ymin, xmax, ymax, inclusive), or None; NaN
+            for no box.
     """
 
     ids: tuple[str, ...]
@@ -47,8 +51,8 @@ def load(name: str, size: int, n: int, seed: int, root: Path = SHARED, split: st
     """`n` photos drawn by seed.
 
     Args:
-        name: one of `SETS`, or what `jaxcam.datasets.load` takes: a folder or zip, a folder that TFDS prepared, the
-            name of a TFDS set.
+        name: one of `SETS`, or what `jaxcam.datasets.load` takes: a folder or zip, a folder that
+            TFDS prepared, the name of a TFDS set.
         size: height and width of the network's input.
         n: how many; all if there are fewer.
         seed: decides which and in what order; a smaller n takes the first of them.
@@ -66,7 +70,10 @@ def load(name: str, size: int, n: int, seed: int, root: Path = SHARED, split: st
     padded = np.full((len(found), most, 4), np.nan, np.float32)
     for row, (_, boxes) in zip(padded, found, strict=True):
         row[: len(boxes)] = boxes
-    images, labels = np.stack([image for image, _ in found]), np.array([record.label for record in records])
+    images, labels = (
+        np.stack([image for image, _ in found]),
+        np.array([record.label for record in records]),
+    )
     return Photos(tuple(record.id for record in records), images, labels, padded if most else None)
 
 
@@ -92,11 +99,14 @@ def draw(name: str, n: int, seed: int, root: Path = SHARED, split: str = "") -> 
 def stretched(record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The photo at the network's size, and its boxes `[K, 4]` there."""
     photo = Image.fromarray(datasets.decode(record))
-    # Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in the papers.
+    # Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as
+    # in the papers.
     image = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
     if not len(record.boxes):
         return image, record.boxes
-    return image, np.asarray(metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size)))
+    return image, np.asarray(
+        metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size))
+    )
 
 
 # Sets by a short name -------------------------------------------------
@@ -126,7 +136,9 @@ def _skimage(root: Path, split: str) -> Dataset:
 
     del root, split
     photos = {"cat": skimage.data.cat, "coffee": skimage.data.coffee}
-    return Dataset([Record(read(), UNKNOWN, datasets.NO_BOXES, name) for name, read in photos.items()], ())
+    return Dataset(
+        [Record(read(), UNKNOWN, datasets.NO_BOXES, name) for name, read in photos.items()], ()
+    )
 
 
 SETS: dict[str, Callable[[Path, str], Dataset]] = {

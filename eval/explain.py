@@ -1,6 +1,7 @@
-"""A data set to maps on disk: `values.npz` holds raw maps `METHOD/LAYER/maps` `[N, h, w]` beside ids, labels, targets.
+"""A data set to maps on disk: `values.npz` holds raw maps `[N, h, w]`, ids, labels, targets.
 
-python -m eval.explain --model tiny20 --data photos/ --methods grad_cam --layers layer4 --output runs/maps
+The maps are `METHOD/LAYER/maps`. python -m eval.explain --model tiny20 --data photos/ --methods
+grad_cam --layers layer4 --output runs/maps
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from eval.common import Protocol, Settings, run
 from eval.record import skipped
 
 
-def measure(forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array) -> dict[str, jax.Array]:
+def measure(
+    forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array
+) -> dict[str, jax.Array]:
     """The maps as they are."""
     del forward, batch
     return {"maps": raw}
@@ -24,9 +27,13 @@ PROTOCOL = Protocol("explain", measure, raw=True)
 def main(settings: Settings) -> None:
     """Raw maps of photos."""
     record = run(settings, PROTOCOL)
-    found = [f"{method}/{layer}" for method, by_layer in record["results"].items() for layer in by_layer]
+    found = [
+        f"{method}/{layer}" for method, by_layer in record["results"].items() for layer in by_layer
+    ]
     print(
-        f"{record['photos']} photos: {', '.join(found)} -> {settings.output / 'values.npz'}", *skipped(record), sep="\n"
+        f"{record['photos']} photos: {', '.join(found)} -> {settings.output / 'values.npz'}",
+        *skipped(record),
+        sep="\n",
     )
 
 

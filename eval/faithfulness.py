@@ -1,4 +1,4 @@
-"""Average drop and average increase of methods by layer: Tables 1 and 2 of Relevance-CAM, with either mask.
+"""Average drop and increase of methods by layer: Tables 1 and 2 of Relevance-CAM, with either mask.
 
 python -m eval.faithfulness --model squeezenet --data imagenet100 -n 100 --output runs/faithfulness
 """
@@ -17,10 +17,14 @@ from jaxcam import maps, metrics
 COLUMNS = ("drop_half", "increase_half", "drop_soft", "increase_soft")
 
 
-def measure(forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array) -> dict[str, jax.Array]:
-    """Confidences on the image, under the soft mask and under that of the top half, and what follows from them."""
+def measure(
+    forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array
+) -> dict[str, jax.Array]:
+    """Confidences on the image and under the soft and the top half's mask, and what follows."""
     call = (forward, batch["image"], saliency, batch["target"])
-    soft, half = (metrics.confidences(*call, top=top, activation=forward.activation) for top in (None, 0.5))
+    soft, half = (
+        metrics.confidences(*call, top=top, activation=forward.activation) for top in (None, 0.5)
+    )
     return {
         "confidence": soft.full,
         "confidence_soft": soft.masked,
@@ -44,7 +48,10 @@ def finish(values: Values) -> dict[str, Any]:
     rate = lambda a, b: float(np.nanmean(np.asarray(metrics.win_rate(a, b))))
     return {
         "win_rate": {
-            layer: {a: {b: rate(drop, rival) for b, rival in found.items() if b != a} for a, drop in found.items()}
+            layer: {
+                a: {b: rate(drop, rival) for b, rival in found.items() if b != a}
+                for a, drop in found.items()
+            }
             for layer, found in drops.items()
         }
     }

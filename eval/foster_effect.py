@@ -1,7 +1,8 @@
-"""What CAM fostering does to a network: the same measures on networks trained with different beta, over their seeds.
+"""What CAM fostering does to a network: the measures on nets of different beta, over seeds.
 
-Accuracy, entropy, area and dispersion of the Grad-CAM of the photo's own class, its overlap with the box, and the
-deletion and insertion games of the predicted class, at the last stage; a table, and pictures of the same photos.
+Accuracy, entropy, area and dispersion of the Grad-CAM of the photo's own class, its overlap with
+the box, and the deletion and insertion games of the predicted class, at the last stage; a table,
+and pictures of the same photos.
 
     python -m eval.foster_effect --models runs/foster/*.safetensors --output runs/foster_effect
 """
@@ -85,7 +86,9 @@ def read(path: Path) -> Net:
     """
     config = json.loads(models.describe(str(path)).metadata.get("config", "{}"))
     if "beta" not in config:
-        raise ValueError(f"models: {path} does not say its beta; expected a file that train.foster exported")
+        raise ValueError(
+            f"models: {path} does not say its beta; expected a file that train.foster exported"
+        )
     return Net(path, config["term"], float(config["beta"]), config["seed"])
 
 
@@ -95,11 +98,14 @@ def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
     common = {"model": str(net.path), "data": settings.data, "root": settings.root}
     common |= {"methods": ("grad_cam",), "layers": (last,)}
     folder = settings.output / net.path.stem
-    made = lambda kind, name, n, **more: kind(folder / name, n=n, batch=settings.batch, **common, **more)
+    made = lambda kind, name, n, **more: kind(
+        folder / name, n=n, batch=settings.batch, **common, **more
+    )
     game = made(games.GameSettings, "games", settings.n_games)
     records = {
         "interpretability": run(
-            made(Settings, "interpretability", settings.n, target="label"), interpretability.PROTOCOL
+            made(Settings, "interpretability", settings.n, target="label"),
+            interpretability.PROTOCOL,
         ),
         "localization": run(made(Settings, "localization", settings.n), localization.PROTOCOL),
         "games": run(game, games.protocol(game)),
@@ -116,9 +122,16 @@ def _number(record: Mapping[str, Any], metric: str) -> float:
 
 def table(nets: Sequence[Net], numbers: Sequence[Mapping[str, float]]) -> str:
     """Means over the seeds, with the smallest and largest in brackets where there are several."""
-    lines = [f"| term | beta | seeds | {' | '.join(COLUMNS)} |", "|---|---|---|" + "---|" * len(COLUMNS)]
+    lines = [
+        f"| term | beta | seeds | {' | '.join(COLUMNS)} |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
+    ]
     for term, beta in sorted({(net.term, net.beta) for net in nets}):
-        rows = [row for net, row in zip(nets, numbers, strict=True) if (net.term, net.beta) == (term, beta)]
+        rows = [
+            row
+            for net, row in zip(nets, numbers, strict=True)
+            if (net.term, net.beta) == (term, beta)
+        ]
         cells = [_cell([row[title] for row in rows]) for title in COLUMNS]
         lines.append(f"| {term} | {beta:g} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -140,8 +153,14 @@ def pictures(nets: Sequence[Net], path: Path) -> None:
     """Grad-CAM of the same two photos of scikit-image by the first seed of each term and beta."""
     import skimage
 
-    first = {(net.beta > 0 and net.term, net.beta): net for net in sorted(nets, key=lambda net: -net.seed)}
-    shown = [photos.prepare(getattr(skimage.data, name)()[crop], (300, 300)) for name, crop in _EXAMPLES.values()]
+    first = {
+        (net.beta > 0 and net.term, net.beta): net
+        for net in sorted(nets, key=lambda net: -net.seed)
+    }
+    shown = [
+        photos.prepare(getattr(skimage.data, name)()[crop], (300, 300))
+        for name, crop in _EXAMPLES.values()
+    ]
     about = models.describe(str(nets[0].path))
     small = np.stack([photos.prepare(photo, (about.preprocess.size,) * 2) for photo in shown])
     targets = np.array([about.classes.index(name) for name in _EXAMPLES])
@@ -167,7 +186,9 @@ def main(settings: EffectSettings) -> None:
     nets = [read(path) for path in settings.models]
     known = {_label(net) for net in nets}
     if unknown := set(settings.pictured) - known:
-        raise ValueError(f"pictured: got {', '.join(sorted(unknown))}, expected any of {sorted(known)}")
+        raise ValueError(
+            f"pictured: got {', '.join(sorted(unknown))}, expected any of {sorted(known)}"
+        )
     numbers = [measure(net, settings) for net in tqdm(nets, unit="network", disable=None)]
     found = [{**dataclasses.asdict(net), **row} for net, row in zip(nets, numbers, strict=True)]
     settings.output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Pictures of explain runs: every photo with the maps of all methods at all layers, as `jaxcam compare` draws them.
+"""Pictures of explain runs: every photo with all its maps, as `jaxcam compare` draws them.
 
-Pictures show photos, which may be other people's: those of runs on `skimage` belong to a report, all others go to a
-folder of their own.
+Pictures show photos, which may be other people's: those of runs on `skimage` belong to a report,
+all others go to a folder of their own.
 """
 
 import json
@@ -49,7 +49,9 @@ class Shown:
     @property
     def name(self) -> str:
         """Of the network and the set."""
-        return f"{Path(self.settings['model']).stem}_{Path(self.settings['data']).stem}".replace(" ", "_")
+        return f"{Path(self.settings['model']).stem}_{Path(self.settings['data']).stem}".replace(
+            " ", "_"
+        )
 
 
 def find(runs: Sequence[Path]) -> list[Shown]:
@@ -81,7 +83,9 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
     settings, values = shown.settings, shown.values
     network = models.load(settings["model"], Path(settings["root"]))
     split, root = settings.get("split", ""), Path(settings["root"])
-    records = {r.id: r for r in data.draw(settings["data"], settings["n"], settings["seed"], root, split)}
+    records = {
+        r.id: r for r in data.draw(settings["data"], settings["n"], settings["seed"], root, split)
+    }
     apply = jax.jit(lambda images: network.apply(network.params, network.prepare(images)))
     for row, name in enumerate(map(str, values["ids"][:count])):
         photo = data.stretched(records[name], network.size)[0]
@@ -95,7 +99,11 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
 
 
 def _explanation(
-    shown: Shown, row: int, record: datasets.Record, network: models.Network, probabilities: np.ndarray
+    shown: Shown,
+    row: int,
+    record: datasets.Record,
+    network: models.Network,
+    probabilities: np.ndarray,
 ) -> pictures.Explanation:
     classes = network.classes or tuple(f"class {i}" for i in range(len(probabilities)))
     signed = frozenset(title(name) for name in METHODS if name in LIBRARY and LIBRARY[name].signed)
@@ -113,13 +121,17 @@ def _explanation(
 
 
 def _maps(shown: Shown) -> Iterator[tuple[tuple[str, str], np.ndarray | None]]:
-    """Maps `[N, h, w]` by the labels of method and layer, layers from shallow to deep; None where none applies."""
+    """Maps `[N, h, w]` by labels of method and layer, shallow to deep; None where none applies."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for key in (key for key in shown.values if key.endswith("/maps")):
         method, layer = key.removesuffix("/maps").split("/", 1)
         found.setdefault(method, {})[layer] = shown.values[key]
     most = max(found.values(), key=len)  # a method that has all layers
-    sizes = {layer: each.shape[1:] for by_layer in (most, *found.values()) for layer, each in by_layer.items()}
+    sizes = {
+        layer: each.shape[1:]
+        for by_layer in (most, *found.values())
+        for layer, each in by_layer.items()
+    }
     for method, by_layer in found.items():
         for layer, (height, width) in sizes.items():
             if layer in by_layer or f"{method}/{layer}" in shown.skipped:

@@ -1,4 +1,4 @@
-"""Deletion and insertion: Tables 2 and 3 of the distillation paper, with RISE's conventions or Score-CAM's.
+"""Deletion and insertion: Tables 2 and 3 of the distillation paper, as RISE or Score-CAM has it.
 
 python -m eval.games --model squeezenet --data imagenet100 -n 100 --output runs/games
 """
@@ -32,8 +32,8 @@ class GameSettings(Settings):
     """What a run of the games explains, and how it plays.
 
     Args:
-        variant: rise (28 steps, insertion into the blurred photo), rise_fine (224 steps), score_cam (100 steps, into
-            the mean colour).
+        variant: rise (28 steps, insertion into the blurred photo), rise_fine (224 steps), score_cam
+            (100 steps, into the mean colour).
         chunk: steps evaluated at once; memory is that of chunk * batch photos.
     """
 
@@ -42,7 +42,12 @@ class GameSettings(Settings):
 
 
 def measure(
-    forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array, *, variant: str, chunk: int
+    forward: Callable,
+    batch: Mapping[str, jax.Array],
+    saliency: jax.Array,
+    *,
+    variant: str,
+    chunk: int,
 ) -> dict[str, jax.Array]:
     """Both curves and their areas."""
     call, values = (forward, batch["image"], saliency, batch["target"]), {}

@@ -1,6 +1,7 @@
-"""Entropy, area and dispersion of maps at the layer's resolution: the measures of the CAM-fostering paper.
+"""Entropy, area and dispersion of maps as the layer has them: the CAM-fostering paper's measures.
 
-python -m eval.interpretability --model tiny20 --data tiny20 --target label --output runs/interpretability
+python -m eval.interpretability --model tiny20 --data tiny20 --target label --output
+runs/interpretability
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,9 @@ from jaxcam import metrics
 COLUMNS = ("entropy", "area", "dispersion", "empty")
 
 
-def measure(forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array) -> dict[str, jax.Array]:
+def measure(
+    forward: Callable, batch: Mapping[str, jax.Array], raw: jax.Array
+) -> dict[str, jax.Array]:
     """ce, ca and cd of the rectified map, and whether there is nothing left of it."""
     del forward, batch
     return {

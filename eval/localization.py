@@ -19,7 +19,9 @@ COLUMNS = ("mask_iou", "pointing_game", "energy_in_box", "loc_0.25", "box_iou", 
 DELTAS = (0.0, 0.25, 0.5)
 
 
-def measure(forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array) -> dict[str, jax.Array]:
+def measure(
+    forward: Callable, batch: Mapping[str, jax.Array], saliency: jax.Array
+) -> dict[str, jax.Array]:
     """Every measure of overlap, and CAM's box with whether its IoU reaches one half."""
     del forward
     boxes = batch["boxes"]

@@ -1,10 +1,20 @@
-"""What reports know of measures and methods: which a protocol shows, what they are called, which way is better."""
+"""What reports know of measures and methods: what protocols show, names, which way is better."""
 
 from typing import Any, NamedTuple
 
-from eval import adcc, cam_vs_grad_cam, class_sensitivity, faithfulness, games, interpretability, localization, methods
+from eval import (
+    adcc,
+    cam_vs_grad_cam,
+    class_sensitivity,
+    faithfulness,
+    games,
+    interpretability,
+    localization,
+    methods,
+)
 
-# The metrics that a report shows of a protocol, in this order; all that are numbers for any other protocol.
+# The metrics that a report shows of a protocol, in this order; all that are numbers for any other
+# protocol.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "faithfulness": faithfulness.COLUMNS,
     "localization": localization.COLUMNS,
@@ -83,4 +93,6 @@ def is_control(method: str) -> bool:
 def decimals(values: list[Any]) -> str:
     """A format for numbers that stand in one table."""
     largest = max((abs(v) for v in values if v is not None), default=0)
-    return ".1f" if largest >= 20 else ".2f" if largest >= 2 else ".3f" if largest >= 0.01 else ".2g"
+    return (
+        ".1f" if largest >= 20 else ".2f" if largest >= 2 else ".3f" if largest >= 0.01 else ".2g"
+    )

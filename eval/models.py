@@ -15,7 +15,18 @@ import jaxcam
 from eval import nets
 from eval.data import SHARED
 
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,8 @@ class Network:
         layers: what to explain unless asked otherwise.
         classes: their names, if they are known.
         activation: what makes its logits probabilities, as in `jaxcam.targets.probabilities`.
-        init: from a key to untrained parameters by the architecture's own initialisers, if these are known.
+        init: from a key to untrained parameters by the architecture's own initialisers, if these
+            are known.
     """
 
     params: Any
@@ -72,9 +84,10 @@ def load(name: str, root: Path = SHARED) -> Network:
     """A network by name.
 
     Args:
-        name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what `jaxcam.models.load` takes:
-            "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors` file; or a black box outside JAX: an `.onnx` file
-            of RGB images `[B, 3, H, W]` in [0, 1] -> logits, as `eval.onnx_export` writes it.
+        name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what
+            `jaxcam.models.load` takes: "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors`
+            file; or a black box outside JAX: an `.onnx` file of RGB images `[B, 3, H, W]` in [0, 1]
+            -> logits, as `eval.onnx_export` writes it.
         root: folder of the trained nets.
 
     Raises:
@@ -87,7 +100,7 @@ def load(name: str, root: Path = SHARED) -> Network:
 
 
 def _black_box(path: Path) -> Network:
-    """A file of images in [0, 1]. Ours are normalised all the same, so that 0 is a mean colour here too."""
+    """A file of images in [0, 1]. Ours are normalised too, so that 0 is a mean colour here."""
     height, width = jaxcam.blackbox.onnx_size(path)
     if height != width:
         raise ValueError(f"model: {path} takes images of {height} x {width}, expected a square")
@@ -95,13 +108,22 @@ def _black_box(path: Path) -> Network:
     classes = box(np.zeros((1, height, width, 3))).shape[1]
     ask = jaxcam.blackbox.callback(box, classes)
     mean, std = jnp.array(nets.IMAGENET_MEAN), jnp.array(nets.IMAGENET_STD)
-    return Network((), lambda _, images: ask(images * std + mean), nets.imagenet_normalize, height, ())
+    return Network(
+        (), lambda _, images: ask(images * std + mean), nets.imagenet_normalize, height, ()
+    )
 
 
 def _squeezenet(root: Path) -> Network:
     params = nets.load_squeezenet(root / "squeezenet_imagenet.npz")
     classes = _imagenet_classes(root / "imagenet_classes.csv")
-    return Network(params, nets.squeezenet, nets.squeezenet_preprocess, 224, ("fire4", "fire8", "fire9"), classes)
+    return Network(
+        params,
+        nets.squeezenet,
+        nets.squeezenet_preprocess,
+        224,
+        ("fire4", "fire8", "fire9"),
+        classes,
+    )
 
 
 def _imagenet_classes(path: Path) -> tuple[str, ...]:
@@ -111,7 +133,14 @@ def _imagenet_classes(path: Path) -> tuple[str, ...]:
 
 def _cifar(root: Path, depth: int) -> Network:
     params = nets.load_cifar_resnet(root / f"cifar10_resnet{depth}.safetensors")
-    return Network(params, nets.cifar_resnet, nets.imagenet_normalize, 32, ("layer1", "layer2", "layer3"), _CIFAR10)
+    return Network(
+        params,
+        nets.cifar_resnet,
+        nets.imagenet_normalize,
+        32,
+        ("layer1", "layer2", "layer3"),
+        _CIFAR10,
+    )
 
 
 OURS: dict[str, Callable[[Path], Network]] = {
@@ -129,8 +158,17 @@ def _library(name: str) -> Network:
     model, variables = models.load(name)
     apply = lambda params, images: jaxcam.linen(model, params)(images)
     size = about.preprocess.size
-    shapes = jaxcam.layers(partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    shapes = jaxcam.layers(
+        partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    )
     init = lambda key: jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
     return Network(
-        variables, apply, about.preprocess, size, stages(shapes), tuple(about.classes), init, about.activation
+        variables,
+        apply,
+        about.preprocess,
+        size,
+        stages(shapes),
+        tuple(about.classes),
+        init,
+        about.activation,
     )

@@ -1,4 +1,4 @@
-"""Published networks that `jaxcam.models` does not have, as plain JAX functions with tags: SqueezeNet, CIFAR ResNets.
+"""Published networks that `jaxcam.models` lacks, as JAX functions: SqueezeNet, CIFAR ResNets.
 
 Parameters are a dict of arrays by the file's own names; a forward function closes over them.
 """
@@ -29,13 +29,15 @@ def load_squeezenet(path: str | Path) -> Params:
         FileNotFoundError: no such file.
     """
     with np.load(path) as arrays:
-        return {k: jnp.asarray(v.transpose(2, 3, 1, 0) if v.ndim == 4 else v) for k, v in arrays.items()}
+        return {
+            k: jnp.asarray(v.transpose(2, 3, 1, 0) if v.ndim == 4 else v) for k, v in arrays.items()
+        }
 
 
 def squeezenet(params: Params, images: jax.Array) -> jax.Array:
-    """SqueezeNet v1.0 (Iandola et al. 2016): images `[B, H, W, 3]`, BGR minus the mean, 0..255 -> logits `[B, N]`.
+    """SqueezeNet v1.0 (Iandola et al. 2016): images `[B, H, W, 3]` -> logits `[B, N]`.
 
-    Layers: conv1, fire2 ... fire9, conv_final.
+    The images are BGR minus the mean, 0..255. Layers: conv1, fire2 ... fire9, conv_final.
     """
     x = jaxcam.tag(jax.nn.relu(_conv(params, "conv1", images, 2, 0)), "conv1")
     x = _pool(x)
@@ -53,7 +55,7 @@ def squeezenet_preprocess(images: jax.Array) -> jax.Array:
 
 
 def load_cifar_resnet(path: str | Path) -> Params:
-    """A CIFAR ResNet's parameters from a `.safetensors` in torch's layout: kernels OIHW -> HWIO, OI -> IO.
+    """A CIFAR ResNet from a `.safetensors` in torch's layout: kernels OIHW -> HWIO, OI -> IO.
 
     Raises:
         FileNotFoundError: no such file.
@@ -66,27 +68,33 @@ def load_cifar_resnet(path: str | Path) -> Params:
 
 
 def cifar_resnet(params: Params, images: jax.Array) -> jax.Array:
-    """ResNet-20, -56, ... for CIFAR-10 (He et al. 2016, section 4.2): images `[B, 32, 32, 3]` -> logits `[B, 10]`.
+    """CIFAR-10's ResNet-20, -56, ... (He et al., 4.2): images `[B, 32, 32, 3]` -> logits `[B, 10]`.
 
-    Shortcuts that change the shape have no parameters: every second pixel, zero channels on both sides. Layers: stem,
-    layer1, layer2, layer3.
+    Shortcuts that change the shape have no parameters: every second pixel, zero channels on both
+    sides. Layers: stem, layer1, layer2, layer3.
     """
     x = jaxcam.tag(jax.nn.relu(_norm(params, "bn1", _conv(params, "conv1", images, 1, 1))), "stem")
     for stage, planes in enumerate(_WIDTHS, start=1):
         for block in range(_blocks(params, stage)):
-            x = _residual(params, f"layer{stage}.{block}", x, planes, 2 if stage > 1 and block == 0 else 1)
+            x = _residual(
+                params, f"layer{stage}.{block}", x, planes, 2 if stage > 1 and block == 0 else 1
+            )
         x = jaxcam.tag(x, f"layer{stage}")
     return x.mean((1, 2)) @ params["linear.weight"] + params["linear.bias"]
 
 
 def imagenet_normalize(images: jax.Array) -> jax.Array:
     """RGB in [0, 1] minus ImageNet's mean, over its standard deviation."""
-    return (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(IMAGENET_STD, images.dtype)
+    return (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(
+        IMAGENET_STD, images.dtype
+    )
 
 
 def _conv(params: Params, name: str, x: jax.Array, stride: int, padding: int) -> jax.Array:
     kernel, pads = params[f"{name}.weight"], ((padding, padding),) * 2
-    y = lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    y = lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return y + params[f"{name}.bias"] if f"{name}.bias" in params else y
 
 
@@ -99,7 +107,7 @@ def _fire(params: Params, name: str, x: jax.Array) -> jax.Array:
 
 
 def _pool(x: jax.Array) -> jax.Array:
-    """3 x 3 max pool of stride 2; the last window may reach beyond the edge (Caffe rounds sizes up)."""
+    """3 x 3 max pool of stride 2; the last window may pass the edge (Caffe rounds up)."""
     over = [(0, 0), *((0, (side - 3) % 2) for side in x.shape[1:3]), (0, 0)]
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), over)
 

@@ -1,10 +1,10 @@
-"""Writes one of our residual networks as an ONNX file: a black box outside JAX, to explain and to learn from.
+"""Writes a residual network of ours as an ONNX file: a black box to explain and learn from.
 
     python -m eval.onnx_export --model tiny20 --output runs/tiny20.onnx
 
-The file takes RGB images `[B, 3, H, W]` in [0, 1] (the normalisation is inside) and returns logits `[B, N]`. It takes
-any H and W, and names those of the network in its metadata. Batch norm is folded into the convolutions. Needs the
-package onnx (`pip install 'jaxcam[onnx]'`).
+The file takes RGB images `[B, 3, H, W]` in [0, 1] (the normalisation is inside) and returns logits
+`[B, N]`. It takes any H and W, and names those of the network in its metadata. Batch norm is folded
+into the convolutions. Needs the package onnx (`pip install 'jaxcam[onnx]'`).
 """
 
 import dataclasses
@@ -46,7 +46,9 @@ class _Graph:
         from onnx import numpy_helper
 
         name = f"weight{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+        self.weights.append(
+            numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name)
+        )
         return name
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -56,11 +58,16 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def convolution(self, x: str, params: Mapping, stats: Mapping, conv: str, norm: str, stride: int) -> str:
+    def convolution(
+        self, x: str, params: Mapping, stats: Mapping, conv: str, norm: str, stride: int
+    ) -> str:
         """A convolution and its batch norm, which is folded into weight and bias."""
         scale = params[norm]["scale"] / np.sqrt(stats[norm]["var"] + EPSILON)
         kernel = (params[conv]["kernel"] * scale).transpose(3, 2, 0, 1)
-        weights = self.constant(kernel), self.constant(params[norm]["bias"] - stats[norm]["mean"] * scale)
+        weights = (
+            self.constant(kernel),
+            self.constant(params[norm]["bias"] - stats[norm]["mean"] * scale),
+        )
         pads = [side // 2 for side in kernel.shape[2:]] * 2
         return self.node("Conv", x, *weights, strides=[stride, stride], pads=pads)
 
@@ -82,18 +89,27 @@ def export(model: ResNet, variables: Mapping, preprocess: Any, path: Path) -> No
 
     if type(model) is not ResNet or getattr(model, "attention", None):
         raise ValueError(f"model: got a {type(model).__name__}, expected a plain residual network")
-    params, stats = (jax.tree.map(np.asarray, variables[name]) for name in ("params", "batch_stats"))
+    params, stats = (
+        jax.tree.map(np.asarray, variables[name]) for name in ("params", "batch_stats")
+    )
     graph = _Graph()
-    mean, std = (np.asarray(value, np.float32).reshape(1, 3, 1, 1) for value in (preprocess.mean, preprocess.std))
+    mean, std = (
+        np.asarray(value, np.float32).reshape(1, 3, 1, 1)
+        for value in (preprocess.mean, preprocess.std)
+    )
     x = graph.node("Div", graph.node("Sub", "images", graph.constant(mean)), graph.constant(std))
     logits = _network(graph, model, params, stats, x)
     graph.nodes.append(onnx.helper.make_node("Identity", [logits], ["logits"]))
-    value = lambda name, *shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    value = lambda name, *shape: onnx.helper.make_tensor_value_info(
+        name, onnx.TensorProto.FLOAT, shape
+    )
     inputs = [value("images", "batch", 3, "height", "width")]
     whole = onnx.helper.make_graph(
         graph.nodes, "jaxcam", inputs, [value("logits", "batch", model.num_classes)], graph.weights
     )
-    proto = onnx.helper.make_model(whole, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    proto = onnx.helper.make_model(
+        whole, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9
+    )
     onnx.helper.set_model_props(proto, {SIZE: str(preprocess.size)})
     onnx.checker.check_model(proto)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,10 +121,14 @@ def _network(graph: _Graph, model: ResNet, params: Mapping, stats: Mapping, x: s
     x = graph.node("Relu", graph.convolution(x, params, stats, "conv1", "bn1", stem.stride))
     if stem.pool:
         x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    for stage, (blocks, stride) in enumerate(zip(model.stage_sizes, model.strides, strict=True), start=1):
+    for stage, (blocks, stride) in enumerate(
+        zip(model.stage_sizes, model.strides, strict=True), start=1
+    ):
         for index in range(blocks):
             name = f"layer{stage}.{index}"
-            x = _block(graph, model.block, params[name], stats[name], x, stride if index == 0 else 1)
+            x = _block(
+                graph, model.block, params[name], stats[name], x, stride if index == 0 else 1
+            )
     x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
     head = params[model.classifier]
     return graph.node("Gemm", x, graph.constant(head["kernel"]), graph.constant(head["bias"]))
@@ -117,7 +137,9 @@ def _network(graph: _Graph, model: ResNet, params: Mapping, stats: Mapping, x: s
 def _block(graph: _Graph, block: str, params: Mapping, stats: Mapping, x: str, stride: int) -> str:
     y = x
     for index, (_, strided, _) in enumerate(BLOCKS[block], start=1):
-        y = graph.convolution(y, params, stats, f"conv{index}", f"bn{index}", stride if strided else 1)
+        y = graph.convolution(
+            y, params, stats, f"conv{index}", f"bn{index}", stride if strided else 1
+        )
         y = y if index == len(BLOCKS[block]) else graph.node("Relu", y)
     if "downsample.0" in params:
         x = graph.convolution(x, params, stats, "downsample.0", "downsample.1", stride)

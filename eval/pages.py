@@ -1,4 +1,4 @@
-"""A report's blocks, and the two forms it is written in: Markdown, and an HTML page that needs no other file."""
+"""A report's blocks and its two forms: Markdown, and an HTML page that needs no other file."""
 
 import base64
 import html
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STYLE = """:root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#212529}
-h1{font-size:1.7rem}h2{margin-top:3rem;border-top:1px solid #dee2e6;padding-top:1rem;font-size:1.3rem}
+body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;\
+color:#212529}
+h1{font-size:1.7rem}h2{margin-top:3rem;border-top:1px solid #dee2e6;padding-top:1rem;\
+font-size:1.3rem}
 table{border-collapse:collapse;display:block;overflow-x:auto;font-size:.82rem;margin:.3rem 0 1.4rem;
 font-variant-numeric:tabular-nums}
 th,td{padding:.16rem .7rem;border-bottom:1px solid #e9ecef;text-align:left;white-space:nowrap}
@@ -17,7 +19,8 @@ td:first-child,th:first-child{position:sticky;left:0;background:#fff}
 caption{text-align:left;padding:.3rem 0;font-size:.95rem}caption small{color:#868e96}
 .range{color:#868e96}b .range{font-weight:400}
 img{max-width:100%;margin:.6rem 0}code{font-size:.82rem;overflow-wrap:anywhere}
-nav ul{columns:2;padding-left:1.1rem;font-size:.9rem}summary{cursor:pointer;color:#495057}a{color:#0b7285}"""
+nav ul{columns:2;padding-left:1.1rem;font-size:.9rem}summary{cursor:pointer;color:#495057}\
+a{color:#0b7285}"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number with its interval: the best of its column is bold; `shade` in [0, 1] colours it on the page."""
+    """A number with its interval: bold if the best of its column; `shade` in [0, 1] colours it."""
 
     mean: str
     rest: str = ""
@@ -119,10 +122,15 @@ def _markdown_cell(cell: str | Cell) -> str:
 def page_of(blocks: Sequence[Block], folder: Path) -> str:
     """The report as one HTML page, with the pictures of `folder` inside."""
     titles = [block.text for block in blocks if isinstance(block, Heading)]
-    links = "".join(f'<li><a href="#s{i}">{html.escape(title)}</a></li>' for i, title in enumerate(titles))
+    links = "".join(
+        f'<li><a href="#s{i}">{html.escape(title)}</a></li>' for i, title in enumerate(titles)
+    )
     sections = iter(range(len(titles)))
     body = "\n".join(_html(block, folder, sections) for block in blocks)
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>jaxcam report</title>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>jaxcam '
+        "report</title>"
+    )
     start = f"<h1>Report</h1>\n<nav><ul>{links}</ul></nav>"
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n'
@@ -135,7 +143,9 @@ def _html(block: Block, folder: Path, sections: Iterator[int]) -> str:
         case Heading(text):
             return f'<h2 id="s{next(sections)}">{html.escape(text)}</h2>'
         case Text(text, code):
-            return f"<p>{'<code>' if code else ''}{html.escape(text)}{'</code>' if code else ''}</p>"
+            return (
+                f"<p>{'<code>' if code else ''}{html.escape(text)}{'</code>' if code else ''}</p>"
+            )
         case Picture(name, title):
             data = base64.b64encode((folder / name).read_bytes()).decode()
             kind = Path(name).suffix[1:].replace("jpg", "jpeg")
@@ -159,7 +169,11 @@ def _html_table(table: Table) -> str:
 def _html_cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
         return f"<td>{html.escape(cell)}</td>"
-    colour = "" if cell.shade is None else f' style="background:rgba(32,136,158,{0.28 * cell.shade:.2f})"'
+    colour = (
+        ""
+        if cell.shade is None
+        else f' style="background:rgba(32,136,158,{0.28 * cell.shade:.2f})"'
+    )
     mean = f"<b>{html.escape(cell.mean)}</b>" if cell.best else html.escape(cell.mean)
     rest = f' <span class="range">{html.escape(cell.rest)}</span>' if cell.rest else ""
     return f"<td{colour}>{mean}{rest}</td>"

@@ -1,7 +1,8 @@
-"""Values that are made group by group of photos: stored as they come, shared among processes, taken up after a stop.
+"""Values made group by group of photos: stored as they come, shared by processes, resumed.
 
-The values of photos `first` to `last` are a file `NAME/FIRST-LAST.npz`, written atomically. When the groups cover all
-photos they become one file, `NAME.npz`. A run started again, with as many processes as may be, does what is missing.
+The values of photos `first` to `last` are a file `NAME/FIRST-LAST.npz`, written atomically. When
+the groups cover all photos they become one file, `NAME.npz`. A run started again, with as many
+processes as may be, does what is missing.
 """
 
 import shutil
@@ -21,17 +22,23 @@ _POLL = 0.2  # seconds between looks at the folder that processes share
 
 
 def store(
-    path: Path, count: int, step: int, compute: Callable[[slice], Values] | None, extra: Mapping[str, np.ndarray]
+    path: Path,
+    count: int,
+    step: int,
+    compute: Callable[[slice], Values] | None,
+    extra: Mapping[str, np.ndarray],
 ) -> None:
-    """Sees to it that the file `path` holds the values of all photos; this process computes its share of them.
+    """Sees to it that the file `path` holds the values of all photos.
 
-    Returns when the file is there. It is process 0 that puts the groups together.
+    This process computes its share of them. Returns when the file is there. It is process 0 that
+    puts the groups together.
 
     Args:
         path: `NAME.npz`; groups go to the folder `NAME`.
         count: photos in all.
         step: photos that are computed at once.
-        compute: from a slice of the photos to values `[last - first, ...]` by name; None if there are none.
+        compute: from a slice of the photos to values `[last - first, ...]` by name; None if there
+            are none.
         extra: further arrays for the file.
     """
     if path.exists():
@@ -55,7 +62,7 @@ def load(path: Path) -> Values:
 
 
 def share(count: int, group: int) -> tuple[int, int]:
-    """First and last photo of this process's share: contiguous, of whole groups, as equal as can be."""
+    """First and last photo of this process: contiguous, of whole groups, as equal as can be."""
     index, processes, groups = jax.process_index(), jax.process_count(), -(-count // group)
     first, last = (min(groups * i // processes * group, count) for i in (index, index + 1))
     return first, last
@@ -86,6 +93,6 @@ def _group(step: int) -> int:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    """Waits until other processes have done their part; if one dies, jax.distributed ends the others."""
+    """Waits until the others have done their part; if one dies, jax.distributed ends the others."""
     while not condition():
         time.sleep(_POLL)

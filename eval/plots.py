@@ -49,8 +49,11 @@ def stages(record: Record) -> dict[str, list[str]]:
 
 def depth(record: Record) -> list[str]:
     """The run's layers from shallow to deep."""
-    by_size = sorted(record["results"].values(), key=len, reverse=True)  # the methods that have all layers first
-    return list(dict.fromkeys(layer for by_layer in by_size for layer in by_layer if layer != WHOLE))
+    # the methods that have all layers first
+    by_size = sorted(record["results"].values(), key=len, reverse=True)
+    return list(
+        dict.fromkeys(layer for by_layer in by_size for layer in by_layer if layer != WHOLE)
+    )
 
 
 def places(record: Record) -> list[str]:
@@ -68,7 +71,7 @@ def rows(record: Record) -> list[str]:
 
 
 def plot_depth(record: Record) -> Figure | None:
-    """Each metric in a panel: a row for each method, in it a point for each layer, shallow above deep."""
+    """Each metric in a panel: a row for each method, its layers as points, shallow above deep."""
     order = places(record)
     shown = [c for c in columns(record) if "/" not in c]
     if len(order) < 2 or not shown:
@@ -81,14 +84,23 @@ def plot_depth(record: Record) -> Figure | None:
     handles = dict(zip(*reversed(grid[0].get_legend_handles_labels()), strict=True))
     known = [place for place in order if place in handles]
     marks = [handles[place] for place in known]
-    figure.legend(marks, known, loc="outside upper center", ncols=min(6, len(known)), frameon=False, fontsize=9)
+    figure.legend(
+        marks,
+        known,
+        loc="outside upper center",
+        ncols=min(6, len(known)),
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
 def _grid(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     across = min(panels, 2)
     down = -(-panels // across)
-    figure = Figure(figsize=(_PANEL * across + 2.0, (height + 0.5) * down + 0.4), layout="constrained")
+    figure = Figure(
+        figsize=(_PANEL * across + 2.0, (height + 0.5) * down + 0.4), layout="constrained"
+    )
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in axes[panels:]:
         spare.remove()
@@ -101,13 +113,26 @@ def _depth_panel(axes: Axes, record: Record, metric: str, order: Sequence[str]) 
     for row, name in enumerate(names):
         found = [(place, record["results"][name].get(place, {}).get(metric)) for place in order]
         known = [(place, each) for place, each in found if each and each["mean"] is not None]
-        heights = [row + (0 if place == WHOLE else spread[order.index(place)]) for place, _ in known]
-        axes.plot([each["mean"] for _, each in known], heights, color="#adb5bd", linewidth=0.9, zorder=2)
+        heights = [
+            row + (0 if place == WHOLE else spread[order.index(place)]) for place, _ in known
+        ]
+        axes.plot(
+            [each["mean"] for _, each in known], heights, color="#adb5bd", linewidth=0.9, zorder=2
+        )
         for (place, each), height in zip(known, heights, strict=True):
             mean, *reach = _whiskers([each])
             color = _INK if place == WHOLE else _shade(order.index(place), len(order))
             fmt = "D" if place == WHOLE else "o"
-            axes.errorbar(mean, height, xerr=reach, label=place, color=color, fmt=fmt, markersize=4.5, linewidth=1.1)
+            axes.errorbar(
+                mean,
+                height,
+                xerr=reach,
+                label=place,
+                color=color,
+                fmt=fmt,
+                markersize=4.5,
+                linewidth=1.1,
+            )
         if row % 2 == 0:
             axes.axhspan(row - 0.5, row + 0.5, color=_RULE, alpha=0.5, linewidth=0, zorder=0)
         if is_control(name):
@@ -127,7 +152,11 @@ def _whiskers(found: Sequence[Mapping]) -> tuple[list[float], list[float], list[
 
 def _reference(axes: Axes, by_layer: Mapping, metric: str, dashes: str) -> None:
     """A line where a control stands at the last layer."""
-    found = [each[metric]["mean"] for each in by_layer.values() if each.get(metric, {}).get("mean") is not None]
+    found = [
+        each[metric]["mean"]
+        for each in by_layer.values()
+        if each.get(metric, {}).get("mean") is not None
+    ]
     if found:
         axes.axvline(found[-1], color=_FAINT, linestyle=dashes, linewidth=0.9, zorder=1)
 
@@ -139,8 +168,15 @@ def _shade(number: int, count: int) -> Any:
 
 def _finish(axes: Axes, metric: str) -> None:
     about = named(metric)
-    axes.set_title(about.title, fontsize=10, loc="left", color=_INK, pad=16 if about.direction else 6)
-    place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    axes.set_title(
+        about.title, fontsize=10, loc="left", color=_INK, pad=16 if about.direction else 6
+    )
+    place = {
+        "xy": (0, 1),
+        "xycoords": "axes fraction",
+        "xytext": (0, 4),
+        "textcoords": "offset points",
+    }
     axes.annotate(about.direction, **place, fontsize=8, color=_FAINT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#adb5bd")
@@ -153,14 +189,16 @@ def _finish(axes: Axes, metric: str) -> None:
 
 
 def plot_curves(record: Record) -> Figure | None:
-    """Mean deletion and insertion curves: a row of panels for each layer, methods without layers in every row."""
+    """Mean deletion and insertion curves: panels by layer in rows, methods without one in each."""
     found = {c: None for _, _, each in results(record) for c in CURVES if c in each}
     order, shown = depth(record) or places(record), [c for c in CURVES if c in found]
     if not shown:
         return None
     height = max(3.2, 0.168 * len(record["results"]) + 0.9)  # as high as the legend
     figure = Figure(figsize=(3.9 * len(shown) + 3.1, height * len(order)), layout="constrained")
-    for layer, across in zip(order, figure.subplots(len(order), len(shown), squeeze=False), strict=True):
+    for layer, across in zip(
+        order, figure.subplots(len(order), len(shown), squeeze=False), strict=True
+    ):
         for axes, curve in zip(across, shown, strict=True):
             for name, each in _at(record, layer, curve):
                 x = [i / (len(each) - 1) for i in range(len(each))]
@@ -188,17 +226,22 @@ def _with_areas(record: Record, name: str, layer: str, curves: Sequence[str]) ->
 
 
 def _legend(axes: Axes, head: str) -> None:
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.08), frameon=False, fontsize=8, title=head)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.08), frameon=False, fontsize=8, title=head
+    )
     legend.get_title().set(fontsize=8, color=_FAINT)
     legend.set_alignment("left")
 
 
 def plot_stages(record: Record) -> Figure | None:
-    """Each metric by stage: a row of panels for each layer, in each panel methods by stages, dark where near 1."""
+    """Each metric by stage: a row of panels for each layer, methods by stages, dark near 1."""
     staged, order = stages(record), places(record)
     if not staged:
         return None
-    names = {layer: [name for name in rows(record) if layer in record["results"][name]] for layer in order}
+    names = {
+        layer: [name for name in rows(record) if layer in record["results"][name]]
+        for layer in order
+    }
     longest = max(len(steps) for steps in staged.values())
     width, heights = 0.33 * longest + 0.6, [0.2 * len(names[layer]) + 1.3 for layer in order]
     figure = Figure(figsize=(width * len(staged) + 2.6, sum(heights)), layout="constrained")
@@ -206,14 +249,22 @@ def plot_stages(record: Record) -> Figure | None:
     for layer, across in zip(order, grid, strict=True):
         for axes, (metric, steps) in zip(across, staged.items(), strict=True):
             image = _heat(axes, record, names[layer], layer, metric, steps)
-            axes.set_title(f"{named(metric).title}" if axes is not across[0] else f"{layer}: {named(metric).title}")
+            axes.set_title(
+                f"{named(metric).title}"
+                if axes is not across[0]
+                else f"{layer}: {named(metric).title}"
+            )
             axes.title.set(fontsize=9, color=_INK)
             axes.tick_params(labelleft=axes is across[0])
-    figure.colorbar(image, ax=grid, shrink=min(1, 2.5 / sum(heights)), aspect=18, pad=0.01).ax.tick_params(labelsize=8)
+    figure.colorbar(
+        image, ax=grid, shrink=min(1, 2.5 / sum(heights)), aspect=18, pad=0.01
+    ).ax.tick_params(labelsize=8)
     return figure
 
 
-def _heat(axes: Axes, record: Record, names: Sequence[str], layer: str, metric: str, steps: Sequence[str]) -> Any:
+def _heat(
+    axes: Axes, record: Record, names: Sequence[str], layer: str, metric: str, steps: Sequence[str]
+) -> Any:
     found = [record["results"][name][layer] for name in names]
     means = [[each.get(f"{step}/{metric}", {}).get("mean") for step in steps] for each in found]
     image = axes.imshow(np.array(means, float), cmap="magma_r", vmin=0, vmax=1, aspect="auto")

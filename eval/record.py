@@ -1,4 +1,4 @@
-"""What a run leaves behind: per-example values as `.npz`, means and intervals as JSON, both written atomically."""
+"""What a run leaves behind: values as `.npz`, means and intervals as JSON, written atomically."""
 
 import json
 import os
@@ -19,13 +19,15 @@ RESAMPLES = 2000
 
 def interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of `[N]` finite numbers."""
-    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(
+        len(values), np.full(len(values), 1 / len(values)), RESAMPLES
+    )
     low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
     return float(low), float(high)
 
 
 def summary(values: np.ndarray, seed: int) -> dict[str, Any]:
-    """Mean, interval and counts of `[N]` values, the mean curve of `[N, k]`. NaN values are left out, and counted."""
+    """Mean, interval, counts of `[N]` values, mean curve of `[N, k]`. NaN is left out, counted."""
     known = values[np.isfinite(values).reshape(len(values), -1).all(1)].astype(np.float64)
     counts = {"n": len(known), "undefined": len(values) - len(known)}
     if not len(known):
@@ -39,7 +41,10 @@ def summary(values: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def record(
-    settings: Mapping[str, Any], values: Mapping[str, np.ndarray], info: Mapping[str, np.ndarray], start: float
+    settings: Mapping[str, Any],
+    values: Mapping[str, np.ndarray],
+    info: Mapping[str, np.ndarray],
+    start: float,
 ) -> dict[str, Any]:
     """What a run's JSON holds.
 
@@ -52,7 +57,9 @@ def record(
     results: dict[str, Any] = {}
     for key, value in values.items():
         method, layer, metric = key.split("/", 2)
-        results.setdefault(method, {}).setdefault(layer, {})[metric] = summary(value, settings["seed"])
+        results.setdefault(method, {}).setdefault(layer, {})[metric] = summary(
+            value, settings["seed"]
+        )
     packages = ("jaxcam", "jax", "jaxlib", "flax", "numpy")
     return {
         "protocol": settings["protocol"],
@@ -100,17 +107,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def table(record: Mapping[str, Any], metrics: Iterable[str]) -> str:
-    """Means and intervals as a Markdown table, a row for each method and layer, and what was skipped and why."""
+    """A Markdown table of means and intervals by method and layer, and what was skipped and why."""
     metrics = list(metrics)
     lines = [f"| method | layer | {' | '.join(metrics)} |", "|---|---|" + "---|" * len(metrics)]
     for method, by_layer in record["results"].items():
         for layer, found in by_layer.items():
-            lines.append(f"| {method} | {layer} | {' | '.join(_cell(found.get(m)) for m in metrics)} |")
+            lines.append(
+                f"| {method} | {layer} | {' | '.join(_cell(found.get(m)) for m in metrics)} |"
+            )
     return "\n".join([*lines, *skipped(record)])
 
 
 def skipped(record: Mapping[str, Any]) -> list[str]:
-    """A line for each place where a method does not apply, below an empty one; nothing if there is none."""
+    """A line for each place where a method does not apply, below an empty one; or nothing."""
     found = [f"skipped: {place}: {reason}" for place, reason in record.get("skipped", {}).items()]
     return ["", *found] if found else []
 

@@ -2,10 +2,11 @@
 
 python -m eval.report runs/faithfulness runs/games --output reports
 
-Writes `report.md` with its plots, and `report.html` with the plots inside. Every number comes from the runs' JSONs, or
-from `eval/papers.py` where it is a paper's; means over photos, with 95 % bootstrap intervals. Runs of `eval.explain`
-become galleries: in the report for the photos that come with scikit-image, else as `gallery.html` in a folder of their
-own, so that a report shows no photo that may not be published.
+Writes `report.md` with its plots, and `report.html` with the plots inside. Every number comes from
+the runs' JSONs, or from `eval/papers.py` where it is a paper's; means over photos, with 95 %
+bootstrap intervals. Runs of `eval.explain` become galleries: in the report for the photos that come
+with scikit-image, else as `gallery.html` in a folder of their own, so that a report shows no photo
+that may not be published.
 """
 
 import dataclasses
@@ -26,7 +27,8 @@ from eval.pages import Block, Heading, Picture, Text, markdown, page_of
 from eval.plots import Record
 from eval.tables import tables
 
-_SHOWN = ("target", "student", "variant", "pairs", "independent", "untrained")  # settings that a reader needs
+# settings that a reader needs
+_SHOWN = ("target", "student", "variant", "pairs", "independent", "untrained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +62,16 @@ def report(settings: Settings) -> Path:
         raise ValueError("runs: got none, expected the folders of one or more runs")
     runs = list({folder.resolve(): folder for folder in settings.runs}.values())
     records = [record for folder in runs for record in read(folder)]
-    records, output = [record for record in records if record["protocol"] != "explain"], settings.output
+    records, output = (
+        [record for record in records if record["protocol"] != "explain"],
+        settings.output,
+    )
     output.mkdir(parents=True, exist_ok=True)
-    blocks = [block for number, record in enumerate(records, 1) for block in _section(record, number, output)]
+    blocks = [
+        block
+        for number, record in enumerate(records, 1)
+        for block in _section(record, number, output)
+    ]
     apart: list[Block] = []
     for shown in gallery.find(runs):
         folder, place = (output, blocks) if shown.free else (settings.gallery, apart)
@@ -86,10 +95,18 @@ def read(folder: Path) -> list[Record]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.name != "settings.json"]
-    records = [each for each in found if isinstance(each, dict) and {"protocol", "results"} <= set(each)]
+    found = [
+        json.loads(path.read_text())
+        for path in sorted(folder.glob("*.json"))
+        if path.name != "settings.json"
+    ]
+    records = [
+        each for each in found if isinstance(each, dict) and {"protocol", "results"} <= set(each)
+    ]
     if not records:
-        raise FileNotFoundError(f"runs: {folder} holds no finished run, expected the JSON that python -m eval.* writes")
+        raise FileNotFoundError(
+            f"runs: {folder} holds no finished run, expected the JSON that python -m eval.* writes"
+        )
     return records
 
 
@@ -106,7 +123,9 @@ def _section(record: Record, number: int, output: Path) -> Iterator[Block]:
 def _title(record: Record) -> str:
     settings = record["settings"]
     variant = f", {settings['variant']}" if settings.get("variant") else ""
-    student = f" explained by {Path(settings['explainer']).stem}" if settings.get("explainer") else ""
+    student = (
+        f" explained by {Path(settings['explainer']).stem}" if settings.get("explainer") else ""
+    )
     photos = f"{record['photos']} photos of {settings.get('data', '?')}"
     return f"{record['protocol']}{variant}: {settings.get('model', '?')}{student} on {photos}"
 
@@ -115,7 +134,8 @@ def _described(record: Record) -> str:
     settings, versions = record["settings"], record["versions"]
     earlier = f" ({len(record['earlier'])} methods done before)" if record.get("earlier") else ""
     parts = [
-        f"{record['photos']} photos, seed {record['seed']}, top-1 accuracy {record['accuracy']:.1%}",
+        f"{record['photos']} photos, seed {record['seed']}, top-1 accuracy "
+        f"{record['accuracy']:.1%}",
         *(f"{name.replace('_', ' ')}: {settings[name]}" for name in _SHOWN if settings.get(name)),
         f"jax {versions['jax']} on {record['devices']}, {record['seconds']:.0f} s{earlier}",
         f"finished {record['finished']}",
@@ -126,9 +146,15 @@ def _described(record: Record) -> str:
 
 def _pictures(record: Record, name: str, output: Path) -> Iterator[Picture]:
     drawn = {
-        "depth": (plots.plot_depth(record), "Metrics by layer, shallow above deep; grey lines: the controls"),
+        "depth": (
+            plots.plot_depth(record),
+            "Metrics by layer, shallow above deep; grey lines: the controls",
+        ),
         "curves": (plots.plot_curves(record), "Mean curves by layer, with areas under the curves"),
-        "stages": (plots.plot_stages(record), "Metrics by replaced group of parameters, from the logits down"),
+        "stages": (
+            plots.plot_stages(record),
+            "Metrics by replaced group of parameters, from the logits down",
+        ),
     }
     for kind, (figure, title) in drawn.items():
         if figure is not None:
@@ -142,7 +168,9 @@ def save_picture(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png")
     small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, "png", optimize=True
+    )
     _write(path, small.getvalue())
 
 

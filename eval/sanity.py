@@ -1,10 +1,11 @@
-"""Does a map depend on what the network has learnt? Figure 8 of Relevance-CAM, with Adebayo et al.'s measures.
+"""Does a map depend on what the network learnt? Relevance-CAM's figure 8 by Adebayo's measures.
 
-The network's parameters are replaced by untrained ones group by group, from the logits down. Every photo is explained
-after each step for the class that the trained network predicts, and compared with its explanation by that network.
-Untrained parameters come from the architecture's own initialisers, and are the trained ones with each array's entries
-permuted where there are none; batch statistics are kept, as in the original. A method that still agrees when the whole
-network is replaced explains the photo, not the network.
+The network's parameters are replaced by untrained ones group by group, from the logits down. Every
+photo is explained after each step for the class that the trained network predicts, and compared
+with its explanation by that network. Untrained parameters come from the architecture's own
+initialisers, and are the trained ones with each array's entries permuted where there are none;
+batch statistics are kept, as in the original. A method that still agrees when the whole network is
+replaced explains the photo, not the network.
 
     python -m eval.sanity --model tiny20 --data tiny20 -n 200 --output runs/sanity
 """
@@ -37,11 +38,12 @@ class SanitySettings(Settings):
 
     Args:
         n: photos, drawn by seed.
-        groups: parameter groups in the order of replacement, as the first parts of their names; none means all, from
-            the logits to the first layer.
+        groups: parameter groups in the order of replacement, as the first parts of their names;
+            none means all, from the logits to the first layer.
         independent: whether only one group at a time is replaced.
-        untrained: where untrained parameters come from: the architecture's initialisers, or the trained parameters,
-            shuffled; auto takes the first where it is there. The record says which.
+        untrained: where untrained parameters come from: the architecture's initialisers, or the
+            trained parameters, shuffled; auto takes the first where it is there. The record says
+            which.
     """
 
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
@@ -86,7 +88,9 @@ def chosen_groups(network: models.Network, names: tuple[str, ...]) -> dict[str, 
     """
     everything = groups(network)
     if not everything:
-        raise ValueError("model: got a network without parameters, expected one with some to replace")
+        raise ValueError(
+            "model: got a network without parameters, expected one with some to replace"
+        )
     if not names:
         return everything
     paths = [path for members in everything.values() for path in members]
@@ -94,7 +98,10 @@ def chosen_groups(network: models.Network, names: tuple[str, ...]) -> dict[str, 
     found = {name: [path for path in paths if inside(path, name)] for name in names}
     for name, members in found.items():
         if not members:
-            raise ValueError(f"groups: got {name!r}, expected the first parts of names such as {', '.join(everything)}")
+            raise ValueError(
+                f"groups: got {name!r}, expected the first parts of names such as "
+                f"{', '.join(everything)}"
+            )
     return found
 
 
@@ -105,29 +112,42 @@ def resolved(network: models.Network, settings: SanitySettings) -> SanitySetting
         ValueError: initialisers are asked for where there are none.
     """
     if settings.untrained == "initialised" and network.init is None:
-        raise ValueError(f"untrained: got 'initialised', expected 'shuffled': {settings.model} has no initialisers")
+        raise ValueError(
+            f"untrained: got 'initialised', expected 'shuffled': {settings.model} has no "
+            "initialisers"
+        )
     usual = "shuffled" if network.init is None else "initialised"
-    return dataclasses.replace(settings, untrained=usual) if settings.untrained == "auto" else settings
+    return (
+        dataclasses.replace(settings, untrained=usual) if settings.untrained == "auto" else settings
+    )
 
 
 def untrained(network: models.Network, settings: SanitySettings) -> Any:
     """Untrained parameters of the network, with resolved settings."""
     key = jax.random.key(settings.seed)
-    return network.init(key) if settings.untrained == "initialised" else metrics.shuffled(network.params, key)
+    return (
+        network.init(key)
+        if settings.untrained == "initialised"
+        else metrics.shuffled(network.params, key)
+    )
 
 
-def randomised(network: models.Network, fresh: Any, settings: SanitySettings) -> Iterator[variants.Variant]:
+def randomised(
+    network: models.Network, fresh: Any, settings: SanitySettings
+) -> Iterator[variants.Variant]:
     """The network with more and more of it replaced by untrained parameters."""
     rules = {
         name: lambda path, members=frozenset(members): path in members
         for name, members in chosen_groups(network, settings.groups).items()
     }
-    for name, params in metrics.cascade(network.params, rules, fresh, independent=settings.independent):
+    for name, params in metrics.cascade(
+        network.params, rules, fresh, independent=settings.independent
+    ):
         yield variants.Variant(name, replicate(params), {})
 
 
 def compare(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Spearman of the maps and of their magnitudes, SSIM, and HOG where the photo is large enough for it."""
+    """Spearman of maps and of magnitudes, SSIM, and HOG where the photo is large enough."""
     first, second = batch["first"], batch["second"]
     values = {
         "spearman_abs": metrics.spearman(first, second, absolute=True),
@@ -157,7 +177,12 @@ def run(settings: SanitySettings) -> dict[str, Any]:
 def main(settings: SanitySettings) -> None:
     """The sanity check."""
     record = run(settings)
-    names = {name: None for by_layer in record["results"].values() for found in by_layer.values() for name in found}
+    names = {
+        name: None
+        for by_layer in record["results"].values()
+        for found in by_layer.values()
+        for name in found
+    }
     print(table(record, [name for name in names if name.endswith(("/spearman_abs", "/ssim"))]))
 
 

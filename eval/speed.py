@@ -1,9 +1,10 @@
-"""What explanations cost, as multiples of a forward pass measured in the same process.
+r"""What explanations cost, as multiples of a forward pass measured in the same process.
 
-    python -m eval.speed --model resnet50 --image-size 224 --batch 1 --methods relevance_cam/layer4 lrp
+    python -m eval.speed --model resnet50 --image-size 224 --batch 1 \
+        --methods relevance_cam/layer4 lrp
 
-FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every method runs once, so
-that a busy machine slows all of them alike.
+FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every
+method runs once, so that a busy machine slows all of them alike.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import optax
 
 from eval.command import command
 from jaxcam import fostering, linen, lrp, models
-from jaxcam.explainers import attention, gradient, relevance
+from jaxcam._explainers import attention, gradient, relevance
 
 
 class Method(NamedTuple):
@@ -38,7 +39,9 @@ class Cost(NamedTuple):
 
 def _explained(explain: Callable) -> Callable:
     """A row that calls `explain(forward, images)` on the network in inference mode."""
-    return lambda network, variables, images: explain(linen(network, variables, train=False), images)
+    return lambda network, variables, images: explain(
+        linen(network, variables, train=False), images
+    )
 
 
 def _at(explainer: Callable, layer: Any, **options: Any) -> Callable:
@@ -46,14 +49,16 @@ def _at(explainer: Callable, layer: Any, **options: Any) -> Callable:
 
 
 def _stepped(loss: Callable) -> Callable:
-    """A row that differentiates `loss(forward, images, labels)` by the parameters, in training mode.
+    """A row that differentiates `loss(forward, images, labels)` by the parameters, in training.
 
     As in a training step, the updated batch statistics and the loss are results too.
     """
 
     def run(network: Any, variables: Any, images: jax.Array) -> Any:
         def total(params: Any) -> tuple[jax.Array, Any]:
-            apply = lambda x: network.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            apply = lambda x: network.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
             return loss(apply, images, jnp.zeros(len(images), int))
 
         return jax.value_and_grad(total, has_aux=True)(variables["params"])
@@ -61,14 +66,18 @@ def _stepped(loss: Callable) -> Callable:
     return run
 
 
-def _cross_entropy(forward: Callable, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
+def _cross_entropy(
+    forward: Callable, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Any]:
     logits, updated = forward(images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
 
 
 def _fostering(layer: str, term: str = "entropy") -> Callable:
     def loss(forward: Callable, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
-        total, seen = fostering.fostering_loss(forward, images, labels, layer=layer, term=term, has_aux=True)
+        total, seen = fostering.fostering_loss(
+            forward, images, labels, layer=layer, term=term, has_aux=True
+        )
         return total, seen.aux
 
     return _stepped(loss)
@@ -79,10 +88,14 @@ _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
 METHODS: dict[str, Method] = {
     "forward": Method(_explained(lambda forward, images: forward(images))),
-    "gradient": Method(_explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))),
+    "gradient": Method(
+        _explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))
+    ),
     **{f"grad_cam/{stage}": Method(_at(gradient.grad_cam, stage)) for stage in _STAGES},
     **{f"relevance_cam/{stage}": Method(_at(relevance.relevance_cam, stage)) for stage in _STAGES},
-    "relevance_cam/all": Method(_at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"),
+    "relevance_cam/all": Method(
+        _at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"
+    ),
     **{name: Method(_at(relevance.lrp, None, composite=name)) for name in lrp.COMPOSITES},
     "clrp": Method(_at(relevance.clrp, None), base="z_plus"),
     **{name: Method(_explained(getattr(attention, name))) for name in ATTENTION},
@@ -94,7 +107,11 @@ METHODS: dict[str, Method] = {
 
 
 def measure(
-    names: list[str], model: str = "resnet50", image_size: int = 224, batch: int = 1, rounds: int = 7
+    names: list[str],
+    model: str = "resnet50",
+    image_size: int = 224,
+    batch: int = 1,
+    rounds: int = 7,
 ) -> dict[str, Cost]:
     """Costs of `names`, compiled one by one and timed in turn.
 
@@ -131,17 +148,24 @@ def measure(
             jax.block_until_ready(function(variables, images))
             times[name].append(time.perf_counter() - start)
     flops = {name: function.cost_analysis()["flops"] for name, function in compiled.items()}
-    return {name: Cost(flops[name], statistics.median(times[name]), seconds[name]) for name in names}
+    return {
+        name: Cost(flops[name], statistics.median(times[name]), seconds[name]) for name in names
+    }
 
 
 def table(costs: dict[str, Cost]) -> str:
     """The costs as a Markdown table, as multiples of each method's base."""
-    lines = ["| method | compared to | FLOPs | time | ms | compile s |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | compared to | FLOPs | time | ms | compile s |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, cost in costs.items():
         base = costs[METHODS[name].base]
         flops, seconds = cost.flops / base.flops, cost.seconds / base.seconds
         milliseconds = f"{1e3 * cost.seconds:.1f} | {cost.compile_seconds:.1f}"
-        lines.append(f"| {name} | {METHODS[name].base} | x{flops:.2f} | x{seconds:.2f} | {milliseconds} |")
+        lines.append(
+            f"| {name} | {METHODS[name].base} | x{flops:.2f} | x{seconds:.2f} | {milliseconds} |"
+        )
     return "\n".join(lines)
 
 

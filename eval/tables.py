@@ -1,4 +1,4 @@
-"""The tables of a report: for every measure one of methods by layers, the papers' numbers beside ours, win rates."""
+"""A report's tables: methods by layers for each measure, the papers' numbers, win rates."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,21 +18,32 @@ def tables(record: Record) -> Iterator[Block]:
     yield from _staged(record)
     yield from _beside(record)
     if wins := {layer: each for layer, each in record.get("win_rate", {}).items() if len(each) > 1}:
-        about = "Win rates: percent of photos on which the row's method drops less than the column's (soft mask)"
+        about = (
+            "Win rates: percent of photos on which the row's method drops less than the column's "
+            "(soft mask)"
+        )
         yield Folded(about, tuple(_win_table(layer, each) for layer, each in wins.items()))
     if record.get("skipped"):
         yield Text(_skipped(record["skipped"]))
 
 
 def _numbers(record: Record) -> Iterator[Table]:
-    """Methods by layers, a table for each measure; methods by measures if there is one layer only."""
+    """Methods by layers, a table for each measure; methods by measures if there is one layer."""
     shown, layers = [c for c in plots.columns(record) if "/" not in c], plots.places(record)
     if len(layers) == 1 and shown:
-        found = {m: {c: record["results"][m].get(layers[0], {}).get(c) for c in shown} for m in plots.rows(record)}
-        yield matrix(found, shown, {c: named(c).better for c in shown}, f"At {layers[0]}", each_column=True)
+        found = {
+            m: {c: record["results"][m].get(layers[0], {}).get(c) for c in shown}
+            for m in plots.rows(record)
+        }
+        yield matrix(
+            found, shown, {c: named(c).better for c in shown}, f"At {layers[0]}", each_column=True
+        )
         return
     for metric in shown:
-        found = {m: {at: each.get(metric) for at, each in record["results"][m].items()} for m in plots.rows(record)}
+        found = {
+            m: {at: each.get(metric) for at, each in record["results"][m].items()}
+            for m in plots.rows(record)
+        }
         about = named(metric)
         remark = ", ".join(part for part in (metric, about.direction) if part)
         yield matrix(found, layers, dict.fromkeys(layers, about.better), about.title, remark)
@@ -44,11 +55,16 @@ def _staged(record: Record) -> Iterator[Table]:
     for metric in [m for m in _STAGED if m in staged] or staged:
         for layer in plots.places(record):
             found = {
-                method: {stage: by_layer.get(layer, {}).get(f"{stage}/{metric}") for stage in staged[metric]}
+                method: {
+                    stage: by_layer.get(layer, {}).get(f"{stage}/{metric}")
+                    for stage in staged[metric]
+                }
                 for method, by_layer in ((m, record["results"][m]) for m in plots.rows(record))
                 if layer in by_layer
             }
-            yield matrix(found, staged[metric], {}, f"{named(metric).title}, at {layer}", "by replaced group")
+            yield matrix(
+                found, staged[metric], {}, f"{named(metric).title}, at {layer}", "by replaced group"
+            )
 
 
 def matrix(
@@ -64,10 +80,12 @@ def matrix(
     Args:
         found: summaries by method and column.
         columns: in the order of the table.
-        better: by column: 1 where higher is better, -1 where lower is, 0 or nothing where neither is.
+        better: by column: 1 where higher is better, -1 where lower is, 0 or nothing where neither
+            is.
         head: the table's title.
         remark: beside the title.
-        each_column: whether columns are different measures, each with decimals and shades of its own.
+        each_column: whether columns are different measures, each with decimals and shades of its
+            own.
     """
     numbers = {c: [_mean(row.get(c)) for row in found.values()] for c in columns}
     everything = [value for values in numbers.values() for value in values]
@@ -78,7 +96,14 @@ def matrix(
         for column in columns:
             scale, way = numbers[column] if each_column else everything, better.get(column, 0)
             best = way != 0 and _is_best(numbers[column], number, way)
-            cells.append(_cell(row.get(column), decimals(scale), best, _shade(numbers[column][number], scale, way)))
+            cells.append(
+                _cell(
+                    row.get(column),
+                    decimals(scale),
+                    best,
+                    _shade(numbers[column][number], scale, way),
+                )
+            )
         rows.append((title(method), *cells))
     return Table(("method", *header), tuple(rows), head, remark)
 
@@ -102,7 +127,9 @@ def _shade(value: float | None, scale: Sequence[float | None], way: int) -> floa
     return share if way > 0 else 1 - share
 
 
-def _cell(found: Summary | None, form: str, best: bool = False, shade: float | None = None) -> str | Cell:
+def _cell(
+    found: Summary | None, form: str, best: bool = False, shade: float | None = None
+) -> str | Cell:
     """`mean [low, high]`, with how many photos have no value."""
     if not found or found.get("mean") is None:
         return "-"
@@ -115,7 +142,7 @@ def _cell(found: Summary | None, form: str, best: bool = False, shade: float | N
 
 
 def _beside(record: Record) -> Iterator[Block]:
-    """The papers' numbers of this protocol that we have one for, a row for each method and layer, and the set-ups."""
+    """The papers' numbers that we have one beside, by method and layer, and the set-ups."""
     pairs: dict[tuple[str, str, str, str], dict[str, tuple[float, Summary]]] = {}
     for known, method, layer, found in _matches(record):
         key = (known.source, method, known.layer, layer)
@@ -124,7 +151,11 @@ def _beside(record: Record) -> Iterator[Block]:
         shown = list(dict.fromkeys(metric for row in pairs.values() for metric in row))
         header = [f"{metric}, {whose}" for metric in shown for whose in ("paper", "ours")]
         rows = tuple(_beside_row(key, row, shown) for key, row in pairs.items())
-        yield Table(("paper", "method", "its layer", "our layer", *header), rows, "The papers' numbers and ours")
+        yield Table(
+            ("paper", "method", "its layer", "our layer", *header),
+            rows,
+            "The papers' numbers and ours",
+        )
         yield Text(_differs(record, dict.fromkeys(source for source, *_ in pairs)))
     if record["protocol"] in papers.NOTES:
         yield Text(papers.NOTES[record["protocol"]])
@@ -137,7 +168,9 @@ def _matches(record: Record) -> Iterator[tuple[papers.Published, str, str, Summa
         if known.protocol != record["protocol"] or papers.SOURCES[known.source].data not in data:
             continue
         for method, layer, found in plots.results(record):
-            at = known.layer in (layer, papers.ANY) or (known.layer == papers.LAST and order and layer == order[-1])
+            at = known.layer in (layer, papers.ANY) or (
+                known.layer == papers.LAST and order and layer == order[-1]
+            )
             if at and known.method in (method, papers.ANY) and known.metric in found:
                 yield known, method, layer, found[known.metric]
 
@@ -149,7 +182,10 @@ def _beside_row(
     cells: list[str | Cell] = []
     for metric in shown:
         value, found = row.get(metric, (None, None))
-        cells += ["-" if value is None else f"{value:g}", _cell(found, decimals([_mean(found), value]))]
+        cells += [
+            "-" if value is None else f"{value:g}",
+            _cell(found, decimals([_mean(found), value])),
+        ]
     place = "" if theirs == papers.ANY else theirs
     return (papers.SOURCES[source].title, title(method), place, ours, *cells)
 
@@ -157,8 +193,13 @@ def _beside_row(
 def _differs(record: Record, sources: Iterable[str]) -> str:
     """The papers' set-ups and ours, in a line."""
     settings = record["settings"]
-    theirs = "; ".join(f"{papers.SOURCES[name].title}: {papers.SOURCES[name].setup}" for name in sources)
-    return f"Set-ups. {theirs}. Ours: {settings.get('model')} on {record['photos']} photos of {settings.get('data')}."
+    theirs = "; ".join(
+        f"{papers.SOURCES[name].title}: {papers.SOURCES[name].setup}" for name in sources
+    )
+    return (
+        f"Set-ups. {theirs}. Ours: {settings.get('model')} on {record['photos']} photos of "
+        f"{settings.get('data')}."
+    )
 
 
 # The rest -------------------------------------------------------------
@@ -175,6 +216,9 @@ def _skipped(reasons: Mapping[str, str]) -> str:
     for key in reasons:
         method, layer = key.split("/", 1)
         layers.setdefault(method, []).append(layer)
-    why = {method: " ".join(reasons[f"{method}/{found[0]}"].split()) for method, found in layers.items()}
+    why = {
+        method: " ".join(reasons[f"{method}/{found[0]}"].split())
+        for method, found in layers.items()
+    }
     each = "; ".join(f"{title(m)} at {', '.join(found)} ({why[m]})" for m, found in layers.items())
     return f"Not applicable: {each}."

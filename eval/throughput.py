@@ -1,11 +1,12 @@
-"""What metrics and perturbation methods cost, as a multiple of the passes that they need; and their memory.
+"""What metrics and perturbation methods cost, in multiples of the passes they need; their memory.
 
     python -m eval.throughput --model tiny20 --batch 16
 
-A metric of n forward passes is compared with a program of n passes, a metric of none with one pass; a method of n
-gradients with respect to the images with n of these. Both are timed in turn, round after round, in one process, and the
-median over rounds of their ratios is shown. On CPUs the time is that of the processor, which other work on the machine
-hardly changes; else it is the clock's. Photos and maps are random: no metric's cost depends on them.
+A metric of n forward passes is compared with a program of n passes, a metric of none with one pass;
+a method of n gradients with respect to the images with n of these. Both are timed in turn, round
+after round, in one process, and the median over rounds of their ratios is shown. On CPUs the time
+is that of the processor, which other work on the machine hardly changes; else it is the clock's.
+Photos and maps are random: no metric's cost depends on them.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ import jaxcam
 from eval import data, models
 from eval.command import command
 from jaxcam import loops, maps, metrics
-from jaxcam.explainers.mask import MASK_VARIANTS
+from jaxcam._explainers.mask import MASK_VARIANTS
 
 _FEW = 4
 Batch = Mapping[str, jax.Array]
@@ -38,7 +39,7 @@ class Metric(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Passes needed, time as their multiple, seconds a batch, and bytes of temporaries at the peak, by XLA."""
+    """Passes needed, time as their multiple, seconds a batch, peak bytes of temporaries by XLA."""
 
     passes: int
     multiple: float
@@ -89,8 +90,11 @@ METRICS: dict[str, Metric] = {
     "insertion, 28 steps": _model(metrics.insertion, 29),
     "deletion, 100 steps": _model(metrics.deletion, 101, step=0.01),
     "insertion, 100 steps": _model(metrics.insertion, 101, step=0.01, baseline=0.0),
-    # Two passes of the network, of which each explanation needs one, and the two backward passes above the last layer.
-    "adcc of Grad-CAM": Metric(lambda f, b: metrics.adcc(f, b["image"], jaxcam.grad_cam, b["target"]), 2),
+    # Two passes of the network, of which each explanation needs one, and the two backward passes
+    # above the last layer.
+    "adcc of Grad-CAM": Metric(
+        lambda f, b: metrics.adcc(f, b["image"], jaxcam.grad_cam, b["target"]), 2
+    ),
     "mask_iou": _boxes(metrics.mask_iou),
     "loc": _boxes(metrics.loc),
     "pointing_game": _boxes(metrics.pointing_game),
@@ -108,7 +112,9 @@ EXPLAINERS: dict[str, Metric] = {
     "lime, 64 samples": Metric(_lime, 64),
     "mask, 20 steps": Metric(partial(_masked, baseline="constant"), 20, gradients=True),
     # The usual baseline is made once; of so few steps it is a large part.
-    "mask, 20 steps and the median baseline": Metric(partial(_masked, baseline="median"), 20, gradients=True),
+    "mask, 20 steps and the median baseline": Metric(
+        partial(_masked, baseline="median"), 20, gradients=True
+    ),
 }
 ROWS = METRICS | EXPLAINERS
 
@@ -148,7 +154,9 @@ def measure(settings: Settings) -> dict[str, Cost]:
     programs: dict[Any, Callable] = {base: _passes(network, *base) for base in bases}
     for name, metric in chosen.items():
         programs[name] = jax.jit(lambda p, b, m=metric.measure: m(network.forward(p), b))
-    compiled = {name: program.lower(network.params, batch).compile() for name, program in programs.items()}
+    compiled = {
+        name: program.lower(network.params, batch).compile() for name, program in programs.items()
+    }
     times: dict[Any, list[float]] = {name: [] for name in compiled}
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     for _ in range(settings.rounds + 1):  # the first is to warm up
@@ -158,7 +166,8 @@ def measure(settings: Settings) -> dict[str, Cost]:
             times[name].append(clock() - start)
     memory = {name: _peak(program) for name, program in compiled.items()}
     return {
-        name: _cost(metric, times[name][1:], times[_base(metric)][1:], memory[name]) for name, metric in chosen.items()
+        name: _cost(metric, times[name][1:], times[_base(metric)][1:], memory[name])
+        for name, metric in chosen.items()
     }
 
 
@@ -207,11 +216,16 @@ def _batch(size: int, count: int) -> Batch:
 
 def table(costs: Mapping[str, Cost], batch: int) -> str:
     """The costs as a Markdown table."""
-    lines = ["| | passes needed | time, as their multiple | ms a photo | MiB |", "|---|---|---|---|---|"]
+    lines = [
+        "| | passes needed | time, as their multiple | ms a photo | MiB |",
+        "|---|---|---|---|---|",
+    ]
     for name, cost in costs.items():
         kind = " gradients" if ROWS[name].gradients else ""
         needed = f"{cost.passes}{kind}" if cost.passes else "none; compared with 1"
-        measured = f"{cost.multiple:.3f} | {1e3 * cost.seconds / batch:.2f} | {cost.memory / 2**20:.0f}"
+        measured = (
+            f"{cost.multiple:.3f} | {1e3 * cost.seconds / batch:.2f} | {cost.memory / 2**20:.0f}"
+        )
         lines.append(f"| {name} | {needed} | {measured} |")
     return "\n".join(lines)
 
@@ -219,7 +233,10 @@ def table(costs: Mapping[str, Cost], batch: int) -> str:
 def main(settings: Settings) -> None:
     """Prints what metrics cost."""
     costs = measure(settings)
-    print(f"{settings.model}, batch {settings.batch}, {jax.devices()[0].device_kind}, {settings.rounds} rounds\n")
+    print(
+        f"{settings.model}, batch {settings.batch}, {jax.devices()[0].device_kind}, "
+        f"{settings.rounds} rounds\n"
+    )
     print(table(costs, settings.batch))
 
 

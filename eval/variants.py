@@ -13,7 +13,10 @@ from eval.parallel import in_batches, over_devices
 
 
 class Variant(NamedTuple):
-    """A second explanation: what is changed for it. Its values are `NAME/METRIC`, or `METRIC` without a name."""
+    """A second explanation: what is changed for it.
+
+    Its values are `NAME/METRIC`, or `METRIC` without a name.
+    """
 
     name: str
     params: Any
@@ -41,7 +44,8 @@ def run(
         protocol: its name.
         network: its network.
         photos: its photos.
-        variants: `(replicated params, some photos) -> second explanations`; called for each method and group.
+        variants: `(replicated params, some photos) -> second explanations`; called for each method
+            and group.
         compare: the metrics of maps at the photos' size.
         extra: further arrays `[N, ...]` of the photos, for `variants` and `compare`.
 
@@ -52,7 +56,9 @@ def run(
         ValueError: `settings.maps`, for there are maps to be made; as `eval.common.carry_out`.
     """
     if settings.maps:
-        raise ValueError(f"maps: got {settings.maps}, but {protocol.name} explains every photo more than once")
+        raise ValueError(
+            f"maps: got {settings.maps}, but {protocol.name} explains every photo more than once"
+        )
 
     def work_of(bench: Bench) -> common.Work:
         return partial(_compared, bench, over_devices(lambda _, part: compare(part)), variants)
@@ -61,7 +67,12 @@ def run(
 
 
 def _compared(
-    bench: Bench, measure: Callable, variants: Variants, method: methods.Method, explain: Callable, batch: Values
+    bench: Bench,
+    measure: Callable,
+    variants: Variants,
+    method: methods.Method,
+    explain: Callable,
+    batch: Values,
 ) -> Values:
     """Values `LAYER/VARIANT/METRIC` of some photos."""
     del method

@@ -1,4 +1,4 @@
-"""Class-activation explanations for JAX: where an image classifier looks, for any function images -> logits."""
+"""Class-activation explanations for JAX: where a classifier looks, for any images -> logits."""
 
 from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering
@@ -7,33 +7,33 @@ from jaxcam import lrp as lrp
 from jaxcam import maps as maps
 from jaxcam import metrics as metrics
 from jaxcam import targets as targets
+from jaxcam._explainers.attention import attention_grad_cam as attention_grad_cam
+from jaxcam._explainers.attention import cbam_attention as cbam_attention
+from jaxcam._explainers.attention import layerwise_grad_cam as layerwise_grad_cam
+from jaxcam._explainers.gradient import cam as cam
+from jaxcam._explainers.gradient import eigen_cam as eigen_cam
+from jaxcam._explainers.gradient import eigen_grad_cam as eigen_grad_cam
+from jaxcam._explainers.gradient import grad_cam as grad_cam
+from jaxcam._explainers.gradient import grad_cam_plus_plus as grad_cam_plus_plus
+from jaxcam._explainers.gradient import hires_cam as hires_cam
+from jaxcam._explainers.gradient import layer_cam as layer_cam
+from jaxcam._explainers.gradient import xgrad_cam as xgrad_cam
+from jaxcam._explainers.lime import lime as lime
+from jaxcam._explainers.lime import lime_surrogate as lime_surrogate
+from jaxcam._explainers.lime import quickshift as quickshift
+from jaxcam._explainers.mask import mask as mask
+from jaxcam._explainers.perturbation import ablation_cam as ablation_cam
+from jaxcam._explainers.perturbation import score_cam as score_cam
+from jaxcam._explainers.relevance import relevance_cam as relevance_cam
+from jaxcam._explainers.rise import rise as rise
+from jaxcam._program.adapters import linen as linen
+from jaxcam._program.adapters import nnx as nnx
+from jaxcam._program.layers import activations_and_gradients as activations_and_gradients
+from jaxcam._program.layers import layers as layers
+from jaxcam._program.layers import split as split
+from jaxcam._program.layers import tag as tag
+from jaxcam._program.layers import tap as tap
 from jaxcam._version import __version__ as __version__
-from jaxcam.adapters import linen as linen
-from jaxcam.adapters import nnx as nnx
-from jaxcam.explainers.attention import attention_grad_cam as attention_grad_cam
-from jaxcam.explainers.attention import cbam_attention as cbam_attention
-from jaxcam.explainers.attention import layerwise_grad_cam as layerwise_grad_cam
-from jaxcam.explainers.gradient import cam as cam
-from jaxcam.explainers.gradient import eigen_cam as eigen_cam
-from jaxcam.explainers.gradient import eigen_grad_cam as eigen_grad_cam
-from jaxcam.explainers.gradient import grad_cam as grad_cam
-from jaxcam.explainers.gradient import grad_cam_plus_plus as grad_cam_plus_plus
-from jaxcam.explainers.gradient import hires_cam as hires_cam
-from jaxcam.explainers.gradient import layer_cam as layer_cam
-from jaxcam.explainers.gradient import xgrad_cam as xgrad_cam
-from jaxcam.explainers.lime import lime as lime
-from jaxcam.explainers.lime import lime_surrogate as lime_surrogate
-from jaxcam.explainers.lime import quickshift as quickshift
-from jaxcam.explainers.mask import mask as mask
-from jaxcam.explainers.perturbation import ablation_cam as ablation_cam
-from jaxcam.explainers.perturbation import score_cam as score_cam
-from jaxcam.explainers.relevance import relevance_cam as relevance_cam
-from jaxcam.explainers.rise import rise as rise
-from jaxcam.layers import activations_and_gradients as activations_and_gradients
-from jaxcam.layers import layers as layers
-from jaxcam.layers import split as split
-from jaxcam.layers import tag as tag
-from jaxcam.layers import tap as tap
 
 
 def __getattr__(name: str):

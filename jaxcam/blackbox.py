@@ -1,10 +1,12 @@
 """Models outside JAX, as functions of NumPy arrays: an ONNX file, or whatever Python can call.
 
-`jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from its answers, and
-`callback` makes it a function of JAX arrays, for `jaxcam.metrics` and whatever else needs no gradient.
+`jaxcam.rise` and `jaxcam.lime` explain such a function (`host=True`), `train.distill` learns from
+its answers, and `callback` makes it a function of JAX arrays, for `jaxcam.metrics` and whatever
+else needs no gradient.
 
-Many such models answer with probabilities. What asks for confidence (`jaxcam.rise`, `jaxcam.lime`, `jaxcam.metrics`)
-takes them with `activation="identity"`, `train.distill` with `teacher_probabilities`.
+Many such models answer with probabilities. What asks for confidence (`jaxcam.rise`, `jaxcam.lime`,
+`jaxcam.metrics`) takes them with `activation="identity"`, `train.distill` with
+`teacher_probabilities`.
 """
 
 import importlib
@@ -27,13 +29,14 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
 
     Args:
         path: the file. Its first input takes the images, its first output is returned.
-        layout: how the file wants its images, "NCHW" or "NHWC". A file of a fixed batch size is run as often as
-            needed, the last time on repeated images.
+        layout: how the file wants its images, "NCHW" or "NHWC". A file of a fixed batch size is run
+            as often as needed, the last time on repeated images.
         threads: of onnxruntime; 0 takes one per core.
 
     Returns:
-        A function of images `[B, H, W, C]`, prepared as the model expects, to its outputs `[B, N]` float32, whatever
-        the file ends with: logits, or probabilities. Of the latter see this module's page.
+        A function of images `[B, H, W, C]`, prepared as the model expects, to its outputs `[B, N]`
+        float32, whatever the file ends with: logits, or probabilities. Of the latter see this
+        module's page.
 
     Raises:
         FileNotFoundError: no such file.
@@ -53,7 +56,7 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
 
 
 def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
-    """Height and width of the images that an ONNX file takes: of its input, or else its metadata `image_size`.
+    """Height and width that an ONNX file takes: of its input, else its metadata `image_size`.
 
     Args:
         path: the file.
@@ -64,12 +67,17 @@ def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
         ValueError: as `onnx`, or the file does not say.
     """
     session = _opened(path, layout, threads=1)
-    shape, noted = session.get_inputs()[0].shape, session.get_modelmeta().custom_metadata_map.get(SIZE, "")
+    shape, noted = (
+        session.get_inputs()[0].shape,
+        session.get_modelmeta().custom_metadata_map.get(SIZE, ""),
+    )
     height, width = (shape[_LAYOUTS[layout].index(axis)] for axis in (1, 2))
     if isinstance(height, int) and isinstance(width, int):
         return height, width
     if not noted.isdecimal():
-        raise ValueError(f"path: {path} takes images {shape}, expected a fixed size or the metadata {SIZE!r}")
+        raise ValueError(
+            f"path: {path} takes images {shape}, expected a fixed size or the metadata {SIZE!r}"
+        )
     return int(noted), int(noted)
 
 
@@ -77,7 +85,8 @@ def python(name: str) -> Model:
     """The function that `name` names: "package.module:function", or "path/to/file.py:function".
 
     Returns:
-        The function, called with NumPy images `[B, H, W, C]`; what it returns becomes a float32 array.
+        The function, called with NumPy images `[B, H, W, C]`; what it returns becomes a float32
+        array.
 
     Raises:
         FileNotFoundError: no such file or module.
@@ -85,7 +94,9 @@ def python(name: str) -> Model:
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise ValueError(f"name: got {name!r}, expected 'package.module:function' or 'file.py:function'")
+        raise ValueError(
+            f"name: got {name!r}, expected 'package.module:function' or 'file.py:function'"
+        )
     function = getattr(_module(place), attribute, None)
     if not callable(function):
         raise ValueError(f"name: got {name!r}, expected a function {attribute!r} in {place}")
@@ -93,15 +104,15 @@ def python(name: str) -> Model:
 
 
 def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]:
-    """`model` as a function of JAX arrays, also under `jit`, `vmap`, `pmap` and loops: the device asks the host.
+    """`model` on JAX arrays, also under `jit`, `vmap`, `pmap` and loops; the device asks the host.
 
     Args:
         model: images `[B, H, W, C]` -> outputs `[B, N]`, NumPy arrays.
         num_outputs: N.
 
     Returns:
-        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative. Of a model that answers with
-        probabilities tell what takes it so, `activation="identity"`.
+        A function of images `[B, H, W, C]` to `[B, N]` float32. It has no derivative. Of a model
+        that answers with probabilities tell what takes it so, `activation="identity"`.
 
     Raises:
         ValueError: when called, if the model returns another shape.
@@ -126,13 +137,17 @@ KINDS: dict[str, Callable[..., Model]] = {"onnx": onnx, "python": python}
 
 def _opened(path: str | Path, layout: str, threads: int) -> Any:
     if layout not in _LAYOUTS:
-        raise ValueError(f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}")
+        raise ValueError(
+            f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}"
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: got {str(path)!r}, expected an ONNX file")
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError("onnx: onnxruntime is not installed; pip install 'jaxcam[onnx]'") from error
+        raise ImportError(
+            "onnx: onnxruntime is not installed; pip install 'jaxcam[onnx]'"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:

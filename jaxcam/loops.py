@@ -1,10 +1,11 @@
-"""`scan`, `map` and `while_loop` of `jax.lax`, in which convolutions are as fast on CPUs as outside of them.
+"""`scan`, `map` and `while_loop` of `jax.lax` with convolutions as fast on CPUs as outside.
 
-XLA's fast CPU kernels take convolutions of `[b, ..., f]` images with `[..., i, o]` weights. Its compiler brings others
-into this layout, but not in the bodies of loops (github.com/jax-ml/jax/issues/12868; so still in jaxlib 0.12): there
-the gradient of every convolution, and each convolution of a channels-first network, runs many times slower. So the
-transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there bodies stay as they
-are.
+XLA's fast CPU kernels take convolutions of `[b, ..., f]` images with `[..., i, o]` weights. Its
+compiler brings others into this layout, but not in the bodies of loops
+(github.com/jax-ml/jax/issues/12868; so still in jaxlib 0.12): there the gradient of every
+convolution, and each convolution of a channels-first network, runs many times slower. So the
+transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there
+bodies stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import ConvDimensionNumbers
 
-from jaxcam import trace
+from jaxcam._program import trace
 
 _CONV = "conv_general_dilated"
 
@@ -70,13 +71,18 @@ def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
 
 
 def _laid_out(body: Callable) -> Callable:
-    """A body with its convolutions laid out; those in loops of its own and in derivatives made by hand are left."""
+    """A body with its convolutions laid out.
+
+    Those in loops of its own and in derivatives made by hand are left.
+    """
     if jax.default_backend() != "cpu":
         return body
 
     def run(*args: Any) -> Any:
         program = trace.trace(body, *args)
-        visit = lambda _, eqn, values: [_convolve(eqn, *values)] if _is_conv(eqn) else trace.bind(eqn, values)
+        visit = lambda _, eqn, values: (
+            [_convolve(eqn, *values)] if _is_conv(eqn) else trace.bind(eqn, values)
+        )
         opens = lambda _, eqn: eqn.primitive.name in trace.CALLS and trace.contains(eqn, _is_conv)
         results = trace.evaluate(program.closed, jax.tree.leaves(args), visit, opens=opens)
         return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
@@ -92,9 +98,14 @@ def _convolve(eqn: Any, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
     """A convolution with its operands and its result transposed by operations of their own."""
     numbers = eqn.params["dimension_numbers"]
     dimensions, space = lhs.ndim, range(1, lhs.ndim - 1)
-    images, kernel = (0, dimensions - 1, *space), (dimensions - 1, dimensions - 2, *range(dimensions - 2))
+    images, kernel = (
+        (0, dimensions - 1, *space),
+        (dimensions - 1, dimensions - 2, *range(dimensions - 2)),
+    )
     operands = lhs.transpose(_last(numbers.lhs_spec)), rhs.transpose(_first_last(numbers.rhs_spec))
-    (result,) = trace.bind(eqn, operands, dimension_numbers=ConvDimensionNumbers(images, kernel, images))
+    (result,) = trace.bind(
+        eqn, operands, dimension_numbers=ConvDimensionNumbers(images, kernel, images)
+    )
     return jnp.moveaxis(result, range(dimensions), _last(numbers.out_spec))
 
 

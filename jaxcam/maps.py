@@ -1,10 +1,11 @@
 """From raw maps to pictures: resize, normalise, threshold, and the overlay on an image.
 
-`resize`, `normalize`, `threshold` and `threshold_of_max` are pure JAX functions of `[..., h, w]`, one map at
-a time; they can be jitted, mapped and differentiated. `overlay` and `figure` draw, on the host.
+`resize`, `normalize`, `threshold` and `threshold_of_max` are pure JAX functions of `[..., h, w]`,
+one map at a time; they can be jitted, mapped and differentiated. `overlay` and `figure` draw, on
+the host.
 
-A NaN stays visible: `resize` and `normalize` spread it, and `overlay` draws it in dark grey instead of giving
-it a colour of the scale.
+A NaN stays visible: `resize` and `normalize` spread it, and `overlay` draws it in dark grey instead
+of giving it a colour of the scale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,8 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
 
     out[y, x] = the map, interpolated at ((y + 1/2) h / H - 1/2, (x + 1/2) w / W - 1/2)
 
-    "bilinear" and "bicubic" equal PyTorch's `interpolate(align_corners=False)`, upwards and downwards, and
-    OpenCV's; "nearest" equals "nearest-exact". Bicubic overshoots: clip after it.
+    "bilinear" and "bicubic" equal PyTorch's `interpolate(align_corners=False)`, upwards and
+    downwards, and OpenCV's; "nearest" equals "nearest-exact". Bicubic overshoots: clip after it.
 
     Args:
         maps: `[..., h, w]`.
@@ -38,11 +39,12 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
         method: "bilinear", "bicubic" or "nearest".
 
     Returns:
-        `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with "nearest").
+        `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with
+        "nearest").
 
     Raises:
-        ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers, or `method`
-            is unknown.
+        ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers,
+            or `method` is unknown.
     """
     maps = _as_maps(maps)
     if np.shape(size) != (2,) or any(int(n) != n or n < 1 for n in size):
@@ -56,28 +58,29 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
 def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100) -> jax.Array:
     """Scale each map to a fixed range.
 
-    =========  ==========================================  =======  ========================================
-    method     formula, with L+ = max(L, 0)                range    zero evidence becomes
-    =========  ==========================================  =======  ========================================
-    min_max    (L - min L) / (max L - min L)               [0, 1]   any value, if the map is signed
-    positive   (L+ - min L+) / (max L+ - min L+)           [0, 1]   0; negative evidence too
-    max        L+ / max L+                                 [0, 1]   0, and nothing else but negative evidence
-    signed     L / max |L|                                 [-1, 1]  0
-    =========  ==========================================  =======  ========================================
+    =========  =================================  =======  =========================================
+    method     formula, with L+ = max(L, 0)       range    zero evidence becomes
+    =========  =================================  =======  =========================================
+    min_max    (L - min L) / (max L - min L)      [0, 1]   any value, if the map is signed
+    positive   (L+ - min L+) / (max L+ - min L+)  [0, 1]   0; negative evidence too
+    max        L+ / max L+                        [0, 1]   0, and nothing else but negative evidence
+    signed     L / max |L|                        [-1, 1]  0
+    =========  =================================  =======  =========================================
 
     Args:
         maps: `[..., h, w]`.
         method: "min_max", "positive", "max" or "signed".
-        percentile: values whose magnitude exceeds this percentile of the map's |L| are first cut to it, so that a few
-            outliers, as relevance at the pixels has them, do not take the whole scale; 100 cuts nothing. A map of which
-            that percentile is 0 is left as it is.
+        percentile: values whose magnitude exceeds this percentile of the map's |L| are first cut to
+            it, so that a few outliers, as relevance at the pixels has them, do not take the whole
+            scale; 100 cuts nothing. A map of which that percentile is 0 is left as it is.
 
     Returns:
-        `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without positive evidence)
-        the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
+        `[..., h, w]` float32. Where the denominator is 0 (a constant map, say, or one without
+        positive evidence) the map is 0 and its gradient is 0. A map with a NaN is NaN everywhere.
 
     Raises:
-        ValueError: `maps` has fewer than two axes or no cells, `method` is unknown, or `percentile` is not in (0, 100].
+        ValueError: `maps` has fewer than two axes or no cells, `method` is unknown, or `percentile`
+            is not in (0, 100].
     """
     maps = _as_maps(maps)
     if method not in _NORMALIZE:
@@ -97,7 +100,8 @@ def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
         k: How many standard deviations.
 
     Returns:
-        `[..., h, w]` bool. Nothing exceeds the threshold in a constant map or in one that holds a NaN.
+        `[..., h, w]` bool. Nothing exceeds the threshold in a constant map or in one that holds a
+        NaN.
 
     Raises:
         ValueError: `maps` has fewer than two axes or no cells.
@@ -106,7 +110,8 @@ def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
     """
     maps = _as_maps(maps)
-    # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded mean.
+    # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded
+    # mean.
     above = maps - maps.min(axis=(-2, -1), keepdims=True)
     mean = above.mean(axis=(-2, -1), keepdims=True)
     return above > mean + k * above.std(axis=(-2, -1), keepdims=True)
@@ -150,17 +155,19 @@ def overlay(
 
     Args:
         images: `[B, H, W, 3]` (or one `[H, W, 3]`), in [0, 1].
-        heatmaps: `[B, H, W]` (or one `[H, W]`), in [0, 1]; in [-1, 1] if `signed`. NaN pixels show the image in
-            dark grey: nothing is known there.
+        heatmaps: `[B, H, W]` (or one `[H, W]`), in [0, 1]; in [-1, 1] if `signed`. NaN pixels show
+            the image in dark grey: nothing is known there.
         colormap: A name from `matplotlib.colormaps`. None: "inferno", or "coolwarm" if `signed`.
-        alpha: Opacity of the colours, in [0, 1]: a number, or one for each pixel, shaped as `heatmaps`.
+        alpha: Opacity of the colours, in [0, 1]: a number, or one for each pixel, shaped as
+            `heatmaps`.
         signed: Whether 0 is the middle of the colour scale instead of its lower end.
 
     Returns:
         `[B, H, W, 3]` (or `[H, W, 3]`) float32 in [0, 1].
 
     Raises:
-        ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such colormap.
+        ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such
+            colormap.
     """
     images, heatmaps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
     _check_overlay(images, heatmaps, alpha, signed)
@@ -183,11 +190,12 @@ def figure(
     signed: bool = False,
     panel: float = 2.2,
 ):
-    """A grid of pictures: a row for each image, which comes first and then under each of its heatmaps.
+    """A grid of pictures: a row for each image, which comes first and then under each heatmap.
 
     Args:
         images: `[B, H, W, 3]` in [0, 1].
-        heatmaps: `[B, h, w]` normalised maps of any resolution (they are resized), or several of them by name.
+        heatmaps: `[B, h, w]` normalised maps of any resolution (they are resized), or several of
+            them by name.
         titles: One for each image, to its left.
         colormap: As in `overlay`.
         alpha: As in `overlay`.
@@ -195,12 +203,13 @@ def figure(
         panel: Width of a picture, in inches.
 
     Returns:
-        A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows it, and
-        `.savefig(path)` saves it.
+        A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows
+        it, and `.savefig(path)` saves it.
 
     Raises:
-        ValueError: As `overlay`, or the number of titles or maps is not that of the images, or the maps are not
-            normalised: values off the scale, or none in all the maps that reaches half of it.
+        ValueError: As `overlay`, or the number of titles or maps is not that of the images, or the
+            maps are not normalised: values off the scale, or none in all the maps that reaches half
+            of it.
     """
     from matplotlib.figure import Figure
 
@@ -228,7 +237,7 @@ def figure(
 
 
 def _divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Their ratio, 0 where the denominator is; NaN passes, and so do finite gradients (both branches are)."""
+    """Ratio, 0 where the denominator is; NaN passes; gradients are finite as both branches are."""
     empty = denominator == 0
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
 
@@ -272,17 +281,24 @@ def _colormap(name: str):
     try:
         return matplotlib.colormaps[name]
     except KeyError:
-        raise ValueError(f"colormap: got {name!r}, expected one of matplotlib.colormaps, such as inferno") from None
+        raise ValueError(
+            f"colormap: got {name!r}, expected one of matplotlib.colormaps, such as inferno"
+        ) from None
 
 
-def _check_overlay(images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool) -> None:
+def _check_overlay(
+    images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool
+) -> None:
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or heatmaps.shape != images.shape[:-1]:
         raise ValueError(
-            f"images, heatmaps: got shapes {images.shape} and {heatmaps.shape}, expected [B, H, W, 3] and [B, H, W]"
-            " of the same B, H and W (jaxcam.maps.resize)"
+            f"images, heatmaps: got shapes {images.shape} and {heatmaps.shape}, expected [B, H, W, "
+            "3] and [B, H, W] of the same B, H and W (jaxcam.maps.resize)"
         )
     if np.shape(alpha) not in ((), heatmaps.shape):
-        raise ValueError(f"alpha: got shape {np.shape(alpha)}, expected a number or {heatmaps.shape}, as heatmaps")
+        raise ValueError(
+            f"alpha: got shape {np.shape(alpha)}, expected a number or {heatmaps.shape}, as "
+            "heatmaps"
+        )
     _check_range("alpha", np.asarray(alpha, np.float32), 0, "an opacity")
     _check_range("images", images, 0, "divide 8-bit images by 255")
     _check_range("heatmaps", heatmaps, -1 if signed else 0, _NORMALIZE_FIRST)
@@ -300,13 +316,17 @@ def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | 
         raise ValueError(f"images: got shape {images.shape}, expected [B, H, W, 3] with B > 0")
     for name, maps in columns.items():
         if np.ndim(maps) != 3 or len(maps) != len(images):
-            raise ValueError(f"heatmaps: got shape {np.shape(maps)} for {name!r}, expected [{len(images)}, h, w]")
+            raise ValueError(
+                f"heatmaps: got shape {np.shape(maps)} for {name!r}, expected [{len(images)}, h, w]"
+            )
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"titles: got {len(titles)}, expected one for each of the {len(images)} images")
+        raise ValueError(
+            f"titles: got {len(titles)}, expected one for each of the {len(images)} images"
+        )
 
 
 def _check_scale(columns: Mapping, signed: bool) -> None:
-    """Refuses maps that are not normalised; one of several on a common scale may be as faint as it is."""
+    """Refuses maps that are not normalised; one of several on a common scale may be faint."""
     low, peaks = -1 if signed else 0, [0.0]
     for name, maps in columns.items():
         values = np.asarray(maps, np.float32)
@@ -314,6 +334,6 @@ def _check_scale(columns: Mapping, signed: bool) -> None:
         peaks.append(float(np.abs(values[~np.isnan(values)]).max(initial=0)))
     if 0 < max(peaks) < 0.5:
         raise ValueError(
-            f"heatmaps: got values of at most {max(peaks):.4g} in all of them, expected normalised maps, which span "
-            f"[{low}, 1]; {_NORMALIZE_FIRST}"
+            f"heatmaps: got values of at most {max(peaks):.4g} in all of them, expected normalised "
+            f"maps, which span [{low}, 1]; {_NORMALIZE_FIRST}"
         )

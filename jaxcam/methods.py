@@ -1,10 +1,10 @@
-"""The one table of explanation methods: what the command line, experiments and comparisons know of each."""
+"""The one table of explanation methods: what the command line and experiments know of each."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jaxcam
-from jaxcam.explainers import relevance
+from jaxcam._explainers import relevance
 from jaxcam.targets import Activation
 
 
@@ -12,11 +12,15 @@ class Method(NamedTuple):
     """A row of the table."""
 
     title: str  # in pictures
-    function: Callable  # (forward, images, targets, *, layer) -> maps; without `layer` if not `layered`
+    function: (
+        Callable  # (forward, images, targets, *, layer) -> maps; without `layer` if not `layered`
+    )
     about: str  # one line of --help
     layered: bool = True  # False: explains the network as a whole
     jit: bool = True  # False: works on the host, as segmentation does, and compiles its own parts
-    signed: bool = False  # of methods that are not layered: its maps speak for the class and against it
+    signed: bool = (
+        False  # of methods that are not layered: its maps speak for the class and against it
+    )
     on_request: bool = False  # thousands of forward passes: never among "all" methods
     confidence: bool = False  # asks for probabilities: takes `activation`
 
@@ -27,31 +31,71 @@ class Method(NamedTuple):
 
 METHODS = {
     "grad_cam": Method("Grad-CAM", jaxcam.grad_cam, "channels weighted by their mean gradient"),
-    "grad_cam_plus_plus": Method("Grad-CAM++", jaxcam.grad_cam_plus_plus, "channels weighted by positive gradients"),
-    "hires_cam": Method("HiResCAM", jaxcam.hires_cam, "activation times gradient, cell by cell; signed"),
-    "xgrad_cam": Method("XGrad-CAM", jaxcam.xgrad_cam, "as Grad-CAM, gradients weighted by activation"),
-    "layer_cam": Method("Layer-CAM", jaxcam.layer_cam, "positive gradients cell by cell; for shallow layers too"),
+    "grad_cam_plus_plus": Method(
+        "Grad-CAM++", jaxcam.grad_cam_plus_plus, "channels weighted by positive gradients"
+    ),
+    "hires_cam": Method(
+        "HiResCAM", jaxcam.hires_cam, "activation times gradient, cell by cell; signed"
+    ),
+    "xgrad_cam": Method(
+        "XGrad-CAM", jaxcam.xgrad_cam, "as Grad-CAM, gradients weighted by activation"
+    ),
+    "layer_cam": Method(
+        "Layer-CAM", jaxcam.layer_cam, "positive gradients cell by cell; for shallow layers too"
+    ),
     "cam": Method("CAM", jaxcam.cam, "weights of a pooled linear head; last layer only, signed"),
-    "eigen_cam": Method("Eigen-CAM", jaxcam.eigen_cam, "first principal component; the same for every class"),
-    "eigen_grad_cam": Method("Eigen-Grad-CAM", jaxcam.eigen_grad_cam, "the same of activation times gradient"),
+    "eigen_cam": Method(
+        "Eigen-CAM", jaxcam.eigen_cam, "first principal component; the same for every class"
+    ),
+    "eigen_grad_cam": Method(
+        "Eigen-Grad-CAM", jaxcam.eigen_grad_cam, "the same of activation times gradient"
+    ),
     "relevance_cam": Method(
-        "Relevance-CAM", jaxcam.relevance_cam, "channels weighted by relevance; for any layer; signed"
+        "Relevance-CAM",
+        jaxcam.relevance_cam,
+        "channels weighted by relevance; for any layer; signed",
     ),
     "score_cam": Method(
-        "Score-CAM", jaxcam.score_cam, "a forward pass for each channel, no gradient; slow", confidence=True
+        "Score-CAM",
+        jaxcam.score_cam,
+        "a forward pass for each channel, no gradient; slow",
+        confidence=True,
     ),
-    "ablation_cam": Method("Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"),
+    "ablation_cam": Method(
+        "Ablation-CAM", jaxcam.ablation_cam, "what the score loses without each channel; slow"
+    ),
     "cbam_attention": Method(
-        "CBAM attention", jaxcam.cbam_attention, "what a CBAM network attends to, all blocks; no class", layered=False
+        "CBAM attention",
+        jaxcam.cbam_attention,
+        "what a CBAM network attends to, all blocks; no class",
+        layered=False,
     ),
     "layerwise_grad_cam": Method(
-        "Layer-wise Grad-CAM", jaxcam.layerwise_grad_cam, "Grad-CAM summed over the last three stages", layered=False
+        "Layer-wise Grad-CAM",
+        jaxcam.layerwise_grad_cam,
+        "Grad-CAM summed over the last three stages",
+        layered=False,
     ),
     "attention_grad_cam": Method(
-        "MAL Grad-CAM", jaxcam.attention_grad_cam, "CBAM attention times layer-wise Grad-CAM", layered=False
+        "MAL Grad-CAM",
+        jaxcam.attention_grad_cam,
+        "CBAM attention times layer-wise Grad-CAM",
+        layered=False,
     ),
-    "lrp": Method("LRP", relevance.lrp, "relevance of each pixel for the class; signed", layered=False, signed=True),
-    "clrp": Method("CLRP", relevance.clrp, "the same, against all other classes; signed", layered=False, signed=True),
+    "lrp": Method(
+        "LRP",
+        relevance.lrp,
+        "relevance of each pixel for the class; signed",
+        layered=False,
+        signed=True,
+    ),
+    "clrp": Method(
+        "CLRP",
+        relevance.clrp,
+        "the same, against all other classes; signed",
+        layered=False,
+        signed=True,
+    ),
     "rise": Method(
         "RISE",
         jaxcam.rise,

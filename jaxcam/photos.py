@@ -1,20 +1,22 @@
 """Photos from files to a network's input, and heatmaps back onto the photo's own pixels.
 
-Everything here runs on the host, in NumPy and Pillow. A *fit* says which part of a photo the network sees:
+Everything here runs on the host, in NumPy and Pillow. A *fit* says which part of a photo the
+network sees:
 
-=========  ==========================================================  ====================================
-fit        what the network sees                                       input size
-=========  ==========================================================  ====================================
-stretch    the whole photo, its aspect ratio not kept                  the network's
-crop       the largest centred part of the network's aspect ratio      the network's
-pad        the whole photo, its aspect ratio kept, within grey bars    the network's
-aspect     the whole photo, its aspect ratio kept (up to 2 : 1)        the shorter side is the network's
-=========  ==========================================================  ====================================
+=========  ======================================================  =================================
+fit        what the network sees                                   input size
+=========  ======================================================  =================================
+stretch    the whole photo, aspect ratio not kept                  the network's
+crop       the largest centred part of the network's aspect ratio  the network's
+pad        the whole photo, aspect ratio kept, within grey bars    the network's
+aspect     the whole photo, aspect ratio kept (up to 2 : 1)        the shorter side is the network's
+=========  ======================================================  =================================
 
-`stretch` is the default: the explanation covers the whole photo, one compiled program serves all photos, and
-it is the protocol of Relevance-CAM and RISE. `aspect` needs a network that takes any size and one compilation
-per size. Of 100 ImageNet photos SqueezeNet gets 75 (stretch), 72 (crop), 64 (pad) and 75 (aspect) right, and with
-a softer, bilinear filter instead of Lanczos 70, 70, 58 and 74.
+`stretch` is the default: the explanation covers the whole photo, one compiled program serves all
+photos, and it is the protocol of Relevance-CAM and RISE. `aspect` needs a network that takes any
+size and one compilation per size. Of 100 ImageNet photos SqueezeNet gets 75 (stretch), 72 (crop),
+64 (pad) and 75 (aspect) right, and with a softer, bilinear filter instead of Lanczos 70, 70, 58
+and 74.
 """
 
 import os
@@ -31,7 +33,7 @@ _MAX_ASPECT = 2
 
 
 class Box(NamedTuple):
-    """A rectangle in a photo's pixel coordinates, edges not centres; it may reach beyond the photo."""
+    """A rectangle in a photo's pixel coordinates, edges not centres; may reach beyond the photo."""
 
     left: float
     top: float
@@ -42,11 +44,11 @@ class Box(NamedTuple):
 def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
     """Read a photo of any size and mode, upright, as 8-bit RGB.
 
-    Greyscale is repeated over the channels, transparency is laid over `background` (white), CMYK and palettes
-    are converted, the EXIF orientation is applied and of an animation the first frame is taken. 16-bit
-    greyscale is divided by 257. Of 32-bit integers and floats the white point is the first of 1 (floats
-    only), 255 and 65535 that no value exceeds; if there is none, or a value is negative, the values are
-    stretched from their minimum to their maximum.
+    Greyscale is repeated over the channels, transparency is laid over `background` (white), CMYK
+    and palettes are converted, the EXIF orientation is applied and of an animation the first frame
+    is taken. 16-bit greyscale is divided by 257. Of 32-bit integers and floats the white point is
+    the first of 1 (floats only), 255 and 65535 that no value exceeds; if there is none, or a value
+    is negative, the values are stretched from their minimum to their maximum.
 
     Args:
         path: The file.
@@ -59,8 +61,8 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
         FileNotFoundError: There is no such file.
         IsADirectoryError: `path` is a folder.
         PermissionError: The file may not be read.
-        ValueError: The file is empty, truncated, no image, or an image that is too large or has values that
-            are not finite. Every message names the file.
+        ValueError: The file is empty, truncated, no image, or an image that is too large or has
+            values that are not finite. Every message names the file.
     """
     name = repr(os.fspath(path))
     if os.path.isdir(path):
@@ -69,7 +71,8 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
         if os.path.getsize(path) == 0:
             raise ValueError(f"photo {name} is an empty file (0 bytes)")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large yet allowed photos, odd metadata: not the user's concern
+            # large yet allowed photos, odd metadata: not the user's concern
+            warnings.simplefilter("ignore")
             return _decode(path, background)
     except FileNotFoundError:
         raise FileNotFoundError(f"photo {name} does not exist") from None
@@ -90,7 +93,8 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
         fit: One of `FITS`, see the module's table.
 
     Returns:
-        `[height, width, 3]` uint8; with `fit="aspect"` the size is `input_size(photo.shape[:2], size, fit)`.
+        `[height, width, 3]` uint8; with `fit="aspect"` the size is
+        `input_size(photo.shape[:2], size, fit)`.
 
     Raises:
         ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
@@ -104,11 +108,14 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
 
 
-def input_size(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch") -> tuple[int, int]:
+def input_size(
+    photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch"
+) -> tuple[int, int]:
     """Height and width of what `prepare` returns: `size`, unless `fit` is "aspect".
 
-    Then the photo's shorter side becomes that of `size`, and the other is rounded to a multiple of 32 pixels
-    (8 for inputs under 128), at most twice as long, so that many photos share a few compiled programs.
+    Then the photo's shorter side becomes that of `size`, and the other is rounded to a multiple of
+    32 pixels (8 for inputs under 128), at most twice as long, so that many photos share a few
+    compiled programs.
 
     Args:
         photo_size: (height, width) of the photo.
@@ -159,19 +166,24 @@ def seen(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch
 
 
 def restore(
-    maps: np.ndarray, photo_size: tuple[int, int], size: tuple[int, int] | None = None, fit: str = "stretch"
+    maps: np.ndarray,
+    photo_size: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    fit: str = "stretch",
 ) -> np.ndarray:
     """Lay maps of the network's input back onto the photo's own pixels.
 
-    out[y, x] = the map, bilinear, at ((y + 1/2 - top) h / H_box - 1/2, (x + 1/2 - left) w / W_box - 1/2)
+    out[y, x] = the map, bilinear, at ((y + 1/2 - top) h / H_box - 1/2, (x + 1/2 - left) w / W_box -
+    1/2)
 
-    where the box is `seen(photo_size, size, fit)`. With `fit="stretch"` this is `jaxcam.maps.resize`.
+    where the box is `seen(photo_size, size, fit)`. With `fit="stretch"` this is
+    `jaxcam.maps.resize`.
 
     Args:
         maps: `[..., h, w]`, of any resolution.
         photo_size: (height, width) of the photo, or of a smaller copy of it to draw on.
-        size: (height, width) of the network's input; its aspect ratio decides what "crop" and "pad" see.
-            None: square.
+        size: (height, width) of the network's input; its aspect ratio decides what "crop" and "pad"
+            see. None: square.
         fit: The `fit` that `prepare` was given.
 
     Returns:
@@ -222,7 +234,9 @@ def _to_rgb(image: Image.Image, background: int) -> np.ndarray:
         return _deep_grey(np.asarray(image), image.mode)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (background,) * 3 + (255,)), image)
+        image = Image.alpha_composite(
+            Image.new("RGBA", image.size, (background,) * 3 + (255,)), image
+        )
     return np.array(image.convert("RGB"))
 
 
@@ -233,7 +247,9 @@ def _deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
     black, white = 0.0, 65535.0
     if mode in ("I", "F"):
         low, high = values.min(), values.max()
-        whites = [w for w in ((1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)) if high <= w]
+        whites = [
+            w for w in ((1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)) if high <= w
+        ]
         black, white = (0.0, whites[0]) if low >= 0 and whites else (low, high)
     grey = 255 * (values - black) / max(white - black, np.finfo(np.float64).tiny)
     return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
@@ -265,6 +281,8 @@ def _check_photo(photo: np.ndarray) -> None:
 def _check_fit(photo_size: tuple[int, int], size: tuple[int, int], fit: str) -> None:
     for name, value in (("photo_size", photo_size), ("size", size)):
         if len(value) != 2 or any(int(n) != n or n < 1 for n in value):
-            raise ValueError(f"{name}: got {tuple(value)}, expected (height, width) in whole pixels")
+            raise ValueError(
+                f"{name}: got {tuple(value)}, expected (height, width) in whole pixels"
+            )
     if fit not in FITS:
         raise ValueError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")

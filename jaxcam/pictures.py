@@ -1,7 +1,7 @@
 """The picture of an explanation: a photo, its heatmaps in a grid, and the network's probabilities.
 
-Figures are laid out by hand (`jaxcam.layouts`, in inches), so that panels are equal, pixels are crisp at `DPI` and
-nothing is wasted; pyplot and its global state are never touched.
+Figures are laid out by hand (`jaxcam._layouts`, in inches), so that panels are equal, pixels are
+crisp at `DPI` and nothing is wasted; pyplot and its global state are never touched.
 """
 
 import contextlib
@@ -14,23 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxcam import layouts, maps, photos
-from jaxcam.layouts import MARGIN, Label, Page, Rect
+from jaxcam import _layouts as layouts
+from jaxcam import maps, photos
+from jaxcam._layouts import MARGIN, Label, Page, Rect
 
 DPI = 200
 ACCENT, INK, FAINT, RULE = "#d9480f", "#212529", "#868e96", "#dee2e6"
 
 _TOP = 5
-_PERCENTILE = 99.5  # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
+# of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
+_PERCENTILE = 99.5
 _KEY_WIDTH = 0.9
-_FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}  # else `out` is a folder
+# else `out` is a folder
+_FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}
 
 
 class Explanation(NamedTuple):
-    """What a picture shows. `maps` are raw, by the labels of (method, layer), in the order of rows and columns.
+    """What a picture shows. `maps` are raw, by the labels of (method, layer), in their order.
 
-    A label may have two lines. A map that is missing leaves its place empty; None stands for a method that does not
-    apply to the layer. The layer "" stands for the whole network.
+    A label may have two lines. A map that is missing leaves its place empty; None stands for a
+    method that does not apply to the layer. The layer "" stands for the whole network.
     """
 
     name: str  # of the photo
@@ -42,13 +45,15 @@ class Explanation(NamedTuple):
     size: tuple[int, int]  # of the network's input, see jaxcam.photos
     fit: str = "stretch"
     network: str = ""
-    signed: frozenset[str] = frozenset()  # methods whose maps of the whole network speak for and against
+    # methods whose maps of the whole network speak for and against
+    signed: frozenset[str] = frozenset()
 
 
 class Style(NamedTuple):
     """How maps become colours: a method of `jaxcam.maps.normalize` and a colormap.
 
-    None for the one that suits the map: "signed" and "coolwarm" where 0 is the middle, else "positive" and "inferno".
+    None for the one that suits the map: "signed" and "coolwarm" where 0 is the middle, else
+    "positive" and "inferno".
     """
 
     normalize: str | None = None
@@ -64,7 +69,7 @@ class Style(NamedTuple):
 def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a constant)
     """Draw an explanation, its maps interpolated bicubically.
 
-    How maps are arranged is said in `jaxcam.layouts.arrange`.
+    How maps are arranged is said in `jaxcam._layouts.arrange`.
 
     Args:
         explanation: What to show.
@@ -94,12 +99,15 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
         OSError: The file cannot be written; the message names it.
     """
     with atomically(path) as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks is drawn as boxes
+        # a name in a script that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph")
         draw(explanation, style).savefig(file, format="png")
 
 
-def save_maps(path: Path, explained: Mapping[str, np.ndarray], logits: np.ndarray, target: int) -> None:
-    """Write raw maps, `[h, w]` by "METHOD/LAYER", with `logits` `[N]` and the `target` class, as an `.npz` file.
+def save_maps(
+    path: Path, explained: Mapping[str, np.ndarray], logits: np.ndarray, target: int
+) -> None:
+    """Write raw maps, `[h, w]` by "METHOD/LAYER", `logits` `[N]` and `target` class as an `.npz`.
 
     Raises:
         OSError: The file cannot be written; the message names it.
@@ -109,12 +117,13 @@ def save_maps(path: Path, explained: Mapping[str, np.ndarray], logits: np.ndarra
 
 
 def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
-    """Where the picture of each photo goes: `out/STEM` + `suffix` + `.png`, or `out` itself if it is a `.png` file.
+    """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a `.png`.
 
     Photos that share a stem get different names, told apart by -2, -3, ...
 
     Raises:
-        ValueError: `out` is one file for several photos, a file of another type, or the photo itself.
+        ValueError: `out` is one file for several photos, a file of another type, or the photo
+            itself.
     """
     path = Path(out)
     if path.is_dir() or path.suffix.lower() not in _FILES:
@@ -163,7 +172,9 @@ def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # no
 
 def _unused(stem: str, taken: set[str]) -> str:
     """A file name that no earlier photo got; case does not tell files apart everywhere."""
-    candidates = (f"{stem}{suffix}.png" for suffix in ("", *(f"-{n}" for n in range(2, len(taken) + 3))))
+    candidates = (
+        f"{stem}{suffix}.png" for suffix in ("", *(f"-{n}" for n in range(2, len(taken) + 3)))
+    )
     name = next(c for c in candidates if c.casefold() not in taken)
     taken.add(name.casefold())
     return name
@@ -177,8 +188,12 @@ def _aspect(photo: np.ndarray) -> float:
 def _draw_header(figure, page: Page, e: Explanation, style: Style) -> None:
     room = page.size[0] - 2 * MARGIN
     share = _percent(e.probabilities[e.target])
-    name = _elided(e.classes[e.target], room - _length(f"Evidence for , {share}", 13, "bold"), 13, "bold")
-    _write(figure, page, MARGIN, MARGIN + 0.2, f"Evidence for {name}, {share}", size=13, weight="bold")
+    name = _elided(
+        e.classes[e.target], room - _length(f"Evidence for , {share}", 13, "bold"), 13, "bold"
+    )
+    _write(
+        figure, page, MARGIN, MARGIN + 0.2, f"Evidence for {name}, {share}", size=13, weight="bold"
+    )
     left = page.size[0] - MARGIN
     for scale in sorted({style.resolved(_is_signed(e, key)) for key in e.maps}, reverse=True):
         left = _draw_key(figure, page, left, scale)
@@ -207,7 +222,9 @@ def _draw_label(figure, page: Page, label: Label) -> None:
     _write(figure, page, label.left, label.top, text, **label.style)
 
 
-def _draw_map(figure, page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style) -> None:
+def _draw_map(
+    figure, page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style
+) -> None:
     photo = _to_panel(e.photo, place)
     grey = np.repeat((photo @ np.float32([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
     raw, signed = e.maps[key], _is_signed(e, key)
@@ -215,16 +232,32 @@ def _draw_map(figure, page: Page, place: Rect, e: Explanation, key: tuple[str, s
     problem = verdict(raw, style)
     if problem:
         axes = _draw_image(figure, page, place, 0.75 + 0.2 * grey)
-        size = min(8.0, 8 * (place.width - 0.1) / max(_length(line, 8) for line in problem.split("\n")))
-        axes.text(0.5, 0.5, problem, transform=axes.transAxes, ha="center", va="center", size=size, color=INK)
+        size = min(
+            8.0, 8 * (place.width - 0.1) / max(_length(line, 8) for line in problem.split("\n"))
+        )
+        axes.text(
+            0.5,
+            0.5,
+            problem,
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            size=size,
+            color=INK,
+        )
         return
     fine = _smooth(raw, style.normalize, _PERCENTILE if signed else 100)
     around_zero = style.normalize == "signed"
-    heat = np.clip(photos.restore(fine, photo.shape[:2], e.size, e.fit), -1 if around_zero else 0, 1)
-    strength = np.nan_to_num(np.abs(heat))  # the photo shows through most where there is little to say
+    heat = np.clip(
+        photos.restore(fine, photo.shape[:2], e.size, e.fit), -1 if around_zero else 0, 1
+    )
+    # the photo shows through most where there is little to say
+    strength = np.nan_to_num(np.abs(heat))
     alpha = np.minimum(1.4 * strength, 1) if around_zero else 0.4 + 0.35 * strength
     under = 0.45 + 0.5 * grey if around_zero else grey  # pale, as the middle of the scale is
-    _draw_image(figure, page, place, maps.overlay(under, heat, style.colormap, alpha, signed=around_zero))
+    _draw_image(
+        figure, page, place, maps.overlay(under, heat, style.colormap, alpha, signed=around_zero)
+    )
 
 
 def _is_signed(e: Explanation, key: tuple[str, str]) -> bool:
@@ -232,7 +265,7 @@ def _is_signed(e: Explanation, key: tuple[str, str]) -> bool:
 
 
 def _smooth(raw: np.ndarray, normalize: str, percentile: float) -> np.ndarray:
-    """The normalised map with finer cells; bilinear interpolation alone would draw a star around each cell."""
+    """A normalised map with finer cells; bilinear interpolation alone draws stars around cells."""
     factor = max(1, 128 // max(raw.shape))
     size = (factor * raw.shape[0], factor * raw.shape[1])
     fine = maps.resize(maps.normalize(raw, normalize, percentile), size, "bicubic")
@@ -251,7 +284,16 @@ def _draw_bars(figure, page: Page, place: Rect, e: Explanation) -> None:
         rank = "" if order.index(index) < _TOP else f"{order.index(index) + 1}.  "
         label = _elided(rank + e.classes[index], place.width - 0.6, 8.5, weight)
         _write(figure, page, place.left, top + 0.13, label, size=8.5, weight=weight)
-        _write(figure, page, place.left + place.width, top + 0.13, _percent(p), size=8.5, weight=weight, ha="right")
+        _write(
+            figure,
+            page,
+            place.left + place.width,
+            top + 0.13,
+            _percent(p),
+            size=8.5,
+            weight=weight,
+            ha="right",
+        )
         axes = _axes(figure, page, Rect(place.left, top + 0.19, place.width, 0.07))
         axes.barh([0, 0], [1, np.nan_to_num(p)], height=1, color=[RULE, colour])
         axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
@@ -282,7 +324,9 @@ def _to_panel(photo: np.ndarray, place: Rect) -> np.ndarray:
     """The photo at the panel's resolution, `[h, w, 3]` float32 in [0, 1]; its own aspect ratio."""
     scale = min(place.width * DPI / photo.shape[1], place.height * DPI / photo.shape[0])
     size = [max(1, round(scale * n)) for n in (photo.shape[1], photo.shape[0])]
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+    return (
+        np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+    )
 
 
 def _draw_image(figure, page: Page, place: Rect, pixels: np.ndarray):
@@ -294,13 +338,15 @@ def _draw_image(figure, page: Page, place: Rect, pixels: np.ndarray):
 def _axes(figure, page: Page, place: Rect):
     width, height = page.size
     bottom = height - place.top - place.height
-    axes = figure.add_axes([place.left / width, bottom / height, place.width / width, place.height / height])
+    axes = figure.add_axes(
+        [place.left / width, bottom / height, place.width / width, place.height / height]
+    )
     axes.set_axis_off()
     return axes
 
 
 def _write(figure, page: Page, left: float, top: float, text: str, **style) -> None:
-    """Text with its baseline at `top`, taken literally: a name may hold "$" or bytes that are no text."""
+    """Text with its baseline at `top`, taken literally: a name may hold "$" or non-text bytes."""
     style = {"color": INK, "parse_math": False} | style
     figure.text(left / page.size[0], 1 - top / page.size[1], _drawable(text), **style)
 

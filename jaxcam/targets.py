@@ -11,7 +11,8 @@ import numpy as np
 Targets = None | int | jax.Array | np.ndarray | list | Callable[[jax.Array], jax.Array]
 
 
-# How outputs become probabilities: None (softmax of several, sigmoid of one), a name of ACTIVATIONS, or a function
+# How outputs become probabilities: None (softmax of several, sigmoid of one), a name of
+# ACTIVATIONS, or a function.
 Activation = None | str | Callable[[jax.Array], jax.Array]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softmax": jax.nn.softmax,
@@ -32,8 +33,9 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
     """Checks `targets` against `batch` images and `classes` logits.
 
     Args:
-        targets: None (the arg-max class of each image), an int (for all images), `[B]` ints (one per image), `[B, K]`
-            ints (K classes per image), or a function `logits [B, N] -> scores [B]`.
+        targets: None (the arg-max class of each image), an int (for all images), `[B]` ints (one
+            per image), `[B, K]` ints (K classes per image), or a function
+            `logits [B, N] -> scores [B]`.
         batch: B, the number of images.
         classes: N, the number of logits.
 
@@ -41,24 +43,33 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
         None or the function as it came; classes as an int32 array `[B]` or `[B, K]`.
 
     Raises:
-        ValueError: `targets` are not integers, do not fit the batch, or (where values are known) are out of range.
+        ValueError: `targets` are not integers, do not fit the batch, or (where values are known)
+            are out of range.
     """
     if targets is None or callable(targets):
         return targets
     array = targets if isinstance(targets, jax.Array) else _as_array(targets)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
-            f"targets: got {array.dtype} values, expected integer class indices or a function of the logits"
+            f"targets: got {array.dtype} values, expected integer class indices or a function of "
+            "the logits"
         )
-    if array.ndim not in (0, 1, 2) or (array.ndim and array.shape[0] != batch) or array.shape[1:] == (0,):
+    if (
+        array.ndim not in (0, 1, 2)
+        or (array.ndim and array.shape[0] != batch)
+        or array.shape[1:] == (0,)
+    ):
         raise ValueError(
-            f"targets: got shape {tuple(array.shape)} for {batch} images, "
-            f"expected an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
+            f"targets: got shape {tuple(array.shape)} for {batch} images, expected an int, "
+            f"[{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
         )
     values = concrete(array)
     if values is not None and values.size and not (values.min() >= 0 and values.max() < classes):
         wrong = values[(values < 0) | (values >= classes)].ravel()[0]
-        raise ValueError(f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} logits)")
+        raise ValueError(
+            f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} "
+            "logits)"
+        )
     return jnp.broadcast_to(jnp.asarray(array, jnp.int32), array.shape if array.ndim else (batch,))
 
 
@@ -66,7 +77,9 @@ def _as_array(targets: Any) -> np.ndarray:
     try:
         return np.asarray(targets)
     except ValueError:  # rows of several lengths
-        raise ValueError(f"targets: got {targets!r}, expected as many classes for each image") from None
+        raise ValueError(
+            f"targets: got {targets!r}, expected as many classes for each image"
+        ) from None
 
 
 def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:
@@ -94,8 +107,8 @@ def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
         targets: any form that `check` takes.
 
     Returns:
-        Y `[B]`, or `[B, K]` for K classes per image. Inside a transformation, where a class out of range cannot raise,
-        its score and every gradient of it are NaN.
+        Y `[B]`, or `[B, K]` for K classes per image. Inside a transformation, where a class out of
+        range cannot raise, its score and every gradient of it are NaN.
 
     Raises:
         ValueError: as `check`, or a target function returned another shape than `[B]`.
@@ -106,24 +119,29 @@ def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
     index = chosen[:, None] if chosen.ndim == 1 else chosen
     values = jnp.take_along_axis(logits, index, axis=1, mode="clip")
     # A factor, not a replacement: the gradient must be NaN too, or the map would be a silent zero.
-    values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(logits.dtype)
+    values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(
+        logits.dtype
+    )
     return values[:, 0] if chosen.ndim == 1 else values
 
 
 def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Array:
-    """Probabilities, softmax(z) of N > 1 outputs, sigmoid(z) of a single one: z and its twin [0, z] mean the same.
+    """The softmax of N > 1 outputs z, the sigmoid of a single one.
+
+    A logit z and its twin [0, z] mean the same.
 
     Args:
         outputs: z `[..., N]`, what the model returns.
-        activation: None (as above), "softmax", "sigmoid" (of networks that were trained so: each class by itself),
-            "identity" (the model returns probabilities already), or a function `[..., N] -> [..., N]`.
+        activation: None (as above), "softmax", "sigmoid" (of networks that were trained so: each
+            class by itself), "identity" (the model returns probabilities already), or a function
+            `[..., N] -> [..., N]`.
 
     Returns:
         p `[..., N]` in float32 (float64 stays).
 
     Raises:
-        ValueError: an unknown `activation`; "softmax" of a single output, which is 1 whatever the network says; a
-            function that returns another shape.
+        ValueError: an unknown `activation`; "softmax" of a single output, which is 1 whatever the
+            network says; a function that returns another shape.
 
     Example:
         >>> float(probabilities(jnp.zeros((1, 1)))[0, 0])
@@ -132,24 +150,33 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     single = outputs.shape[-1] == 1
     if single and activation == "softmax":
-        raise ValueError("activation: got 'softmax' for one output, of which it is always 1, expected 'sigmoid'")
+        raise ValueError(
+            "activation: got 'softmax' for one output, of which it is always 1, expected 'sigmoid'"
+        )
     if activation is None:
         activation = "sigmoid" if single else "softmax"
     if not callable(activation) and activation not in ACTIVATIONS:
         known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"activation: got {activation!r}, expected None, one of {known} or a function")
+        raise ValueError(
+            f"activation: got {activation!r}, expected None, one of {known} or a function"
+        )
     found = (activation if callable(activation) else ACTIVATIONS[activation])(outputs)
     if jnp.shape(found) != outputs.shape:
-        raise ValueError(f"activation: the function returned shape {jnp.shape(found)}, expected {outputs.shape}")
+        raise ValueError(
+            f"activation: the function returned shape {jnp.shape(found)}, expected {outputs.shape}"
+        )
     return found
 
 
-def confidence(outputs: jax.Array, targets: Targets = None, activation: Activation = None) -> jax.Array:
-    """Y_b = p_b[c_b], p the `probabilities` of the outputs: the one notion of confidence of everything here.
+def confidence(
+    outputs: jax.Array, targets: Targets = None, activation: Activation = None
+) -> jax.Array:
+    """Confidence, Y_b = p_b[c_b], p the `probabilities` of the outputs: here and everywhere.
 
     Args:
         outputs: `[B, N]`, what the model returns.
-        targets: any form that `check` takes; the value of a function of the outputs is taken as it is.
+        targets: any form that `check` takes; the value of a function of the outputs is taken as it
+            is.
         activation: as in `probabilities`.
 
     Returns:
@@ -163,7 +190,9 @@ def confidence(outputs: jax.Array, targets: Targets = None, activation: Activati
         0.25
     """
     if callable(targets):
-        return _custom_scores(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), targets)
+        return _custom_scores(
+            outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), targets
+        )
     chosen = resolve(outputs, targets)
     return scores(probabilities(outputs, activation), chosen)
 

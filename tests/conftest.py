@@ -1,12 +1,15 @@
-"""Session-wide settings and fixtures. The environment must be set before jax is imported anywhere."""
+"""Session-wide settings and fixtures. The environment is set before jax is imported."""
 
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores (ecosystem.md 1b).
+# Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores
+# (ecosystem.md 1b).
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+    )
 os.environ.setdefault("PJRT_NPROC", "16")
 # Compile time dominates these tests; `.ci/run` runs one job with all optimisations.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -19,7 +22,7 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-    """The folder of reference outputs and trained nets beside the checkout; its tests skip visibly without it."""
+    """Reference outputs and trained nets beside the checkout; tests skip visibly without them."""
     if not (SHARED / "reference").is_dir():
         pytest.skip(f"no reference data at {SHARED}")
     return SHARED

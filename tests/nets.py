@@ -1,4 +1,4 @@
-"""Networks for the tests: one trained ResNet as three unmodified twins (Linen, NNX, plain JAX), and a tiny one."""
+"""Networks for tests: a trained ResNet as three twins (Linen, NNX, plain JAX), and a tiny one."""
 
 import pathlib
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class Stage(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """No tag in it: layer1, layer2 and layer3 are submodules, which is all that the adapter needs."""
+    """No tag in it: layer1, layer2 and layer3 are submodules, all that the adapter needs."""
 
     blocks: int = 3
 
@@ -86,7 +86,11 @@ def plain(variables: dict, blocks: int = 3) -> Callable:
 
     def conv(x, p, stride=1):
         return lax.conv_general_dilated(
-            x, p["kernel"], (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            p["kernel"],
+            (stride, stride),
+            ((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
     def norm(x, p, s):
@@ -111,7 +115,9 @@ def plain(variables: dict, blocks: int = 3) -> Callable:
 
 class NnxBlock(nnx.Module):
     def __init__(self, inputs, planes, stride, rngs):
-        conv = lambda i, s: nnx.Conv(i, planes, (3, 3), s, padding=((1, 1), (1, 1)), use_bias=False, rngs=rngs)
+        conv = lambda i, s: nnx.Conv(
+            i, planes, (3, 3), s, padding=((1, 1), (1, 1)), use_bias=False, rngs=rngs
+        )
         self.stride, self.planes = stride, planes
         self.conv1, self.conv2 = conv(inputs, stride), conv(planes, 1)
         self.bn1, self.bn2 = (nnx.BatchNorm(planes, epsilon=1e-5, rngs=rngs) for _ in range(2))
@@ -147,14 +153,16 @@ def load_nnx(variables: dict, blocks: int = 3) -> nnx.Module:
         for path, value in jax.tree_util.tree_leaves_with_path(collection):
             module = model
             for key in path[:-1]:
-                module = module.layers[int(key.key)] if key.key.isdigit() else getattr(module, key.key)
+                module = (
+                    module.layers[int(key.key)] if key.key.isdigit() else getattr(module, key.key)
+                )
             getattr(module, path[-1].key)[...] = value
     model.eval()
     return model
 
 
 class TinyNet(nn.Module):
-    """Two convolutions with a batch norm and a pool between, a pooled linear head: compiles in no time."""
+    """Two convolutions, batch norm and pool between, a pooled linear head: compiles in no time."""
 
     channels: int = 6
     classes: int = 5
@@ -165,13 +173,17 @@ class TinyNet(nn.Module):
     def __call__(self, x):
         conv = lambda n, name: nn.Conv(n, (3, 3), dtype=self.dtype, name=name)
         x = conv(4, "conv1")(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not self.train, dtype=self.dtype, name="bn")(x))
+        x = nn.relu(
+            nn.BatchNorm(use_running_average=not self.train, dtype=self.dtype, name="bn")(x)
+        )
         x = nn.max_pool(jaxcam.tag(x, "stem"), (2, 2), (2, 2))
         x = jaxcam.tag(nn.relu(conv(self.channels, "conv2")(x)), "top")
         return nn.Dense(self.classes, dtype=self.dtype, name="head")(x.mean((1, 2)))
 
 
-def tiny(seed: int = 4, batch: int = 3, size: int = 8, **options) -> tuple[nn.Module, dict, jax.Array]:
+def tiny(
+    seed: int = 4, batch: int = 3, size: int = 8, **options
+) -> tuple[nn.Module, dict, jax.Array]:
     """(model, variables with non-trivial batch statistics, images)."""
     model = TinyNet(**options)
     rng = np.random.default_rng(seed)

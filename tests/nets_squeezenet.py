@@ -11,7 +11,7 @@ from eval.nets import load_squeezenet, squeezenet, squeezenet_preprocess
 
 
 def load(shared: pathlib.Path) -> Callable:
-    """The forward function of the trained net: BGR minus the mean `[B, 224, 224, 3]` -> logits `[B, 1000]`."""
+    """The trained net's forward: BGR minus the mean `[B, 224, 224, 3]` -> logits `[B, 1000]`."""
     return partial(squeezenet, load_squeezenet(shared / "data/squeezenet_imagenet.npz"))
 
 

@@ -1,4 +1,4 @@
-"""One notion of confidence: a network of one logit z and its twin [0, z] get the same numbers everywhere."""
+"""One notion of confidence: a logit z and its twin [0, z] get the same numbers everywhere."""
 
 import functools
 
@@ -20,7 +20,9 @@ SALIENCY = jnp.asarray(RNG.uniform(size=(3, 8, 8)), jnp.float32)
 
 
 def single(images):
-    maps = lax.conv_general_dilated(images, KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    maps = lax.conv_general_dilated(
+        images, KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return jaxcam.tag(jax.nn.relu(maps), "maps").mean((1, 2)) @ WEIGHTS
 
 
@@ -34,7 +36,7 @@ def segments():
 
 
 def short(forward, images, targets):
-    from jaxcam.explainers.mask import MASK_VARIANTS
+    from jaxcam._explainers.mask import MASK_VARIANTS
 
     rules = MASK_VARIANTS["official"]._replace(steps=3, cell=2, jitter=2, blur=1.0, init="ones")
     return jaxcam.mask(forward, images, targets, variant=rules)
@@ -76,17 +78,23 @@ def test_one_logit_and_its_twin_get_the_same_numbers(name):
     assert np.ptp(one) > 0 or name == "average_increase", "a constant proves nothing"
 
 
-@pytest.mark.parametrize("name", ["score_cam", "rise", "lime", "shap", "confidence", "average_drop", "deletion"])
+@pytest.mark.parametrize(
+    "name", ["score_cam", "rise", "lime", "shap", "confidence", "average_drop", "deletion"]
+)
 def test_an_activation_reaches_what_asks_for_confidence(name):
     """Sigmoid of the second of two logits is what its own network of one logit says."""
     both = lambda images: jnp.concatenate([3 * single(images), single(images)], -1)
     function = ASKED[name]
     if name in ("average_drop", "deletion"):
         metric, options = getattr(metrics, name), {"step": 0.25} if name == "deletion" else {}
-        function = lambda forward, images, targets, **o: metric(forward, images, SALIENCY, targets, **options, **o)
+        function = lambda forward, images, targets, **o: metric(
+            forward, images, SALIENCY, targets, **options, **o
+        )
     each = np.asarray(function(both, IMAGES, 1, activation="sigmoid"))
     np.testing.assert_allclose(each, function(single, IMAGES, 0), rtol=1e-4, atol=1e-6)
-    assert not np.allclose(each, function(both, IMAGES, 1), rtol=1e-2), "softmax gives another number"
+    assert not np.allclose(each, function(both, IMAGES, 1), rtol=1e-2), (
+        "softmax gives another number"
+    )
     own = np.asarray(function(lambda x: jax.nn.sigmoid(both(x)), IMAGES, 1, activation="identity"))
     np.testing.assert_allclose(own, each, rtol=1e-4, atol=1e-6)
 
@@ -100,17 +108,31 @@ def test_literal_values():
     assert np.allclose(confidence(jnp.asarray(z), 2, "sigmoid"), 1 / (1 + np.exp(-0.25)), rtol=1e-6)
     assert np.allclose(confidence(jnp.asarray(z), 0, lambda z: z / 10), 0.15, rtol=1e-6)
     assert np.allclose(probabilities(jnp.asarray([[0.3]])), 1 / (1 + np.exp(-0.3)), rtol=1e-6)
-    assert np.allclose(confidence(jnp.asarray(z), lambda z: z[:, 1]), -0.5), "a function's value is taken as it is"
+    assert np.allclose(confidence(jnp.asarray(z), lambda z: z[:, 1]), -0.5), (
+        "a function's value is taken as it is"
+    )
     assert probabilities(jnp.ones((1, 2), jnp.bfloat16)).dtype == jnp.float32
 
 
 @pytest.mark.parametrize(
     ("outputs", "activation", "message"),
     [
-        (jnp.ones((2, 1)), "softmax", "activation: got 'softmax' for one output, of which it is always 1"),
-        (jnp.ones((2, 3)), "tanh", "activation: got 'tanh', expected None, one of 'softmax', 'sigmoid', 'identity'"),
+        (
+            jnp.ones((2, 1)),
+            "softmax",
+            "activation: got 'softmax' for one output, of which it is always 1",
+        ),
+        (
+            jnp.ones((2, 3)),
+            "tanh",
+            "activation: got 'tanh', expected None, one of 'softmax', 'sigmoid', 'identity'",
+        ),
         (jnp.ones((2, 3)), True, "activation: got True, expected None"),
-        (jnp.ones((2, 3)), lambda z: z[:, 0], r"activation: the function returned shape \(2,\), expected \(2, 3\)"),
+        (
+            jnp.ones((2, 3)),
+            lambda z: z[:, 0],
+            r"activation: the function returned shape \(2,\), expected \(2, 3\)",
+        ),
     ],
 )
 def test_refusals(outputs, activation, message):
@@ -120,7 +142,9 @@ def test_refusals(outputs, activation, message):
 
 def test_training_on_one_logit_wants_yes_or_no():
     """A softmax of one logit is 1: its cross-entropy is 0 and would train nothing."""
-    loss = functools.partial(jaxcam.fostering.fostering_loss, single, IMAGES, beta=0.0, layer="maps")
+    loss = functools.partial(
+        jaxcam.fostering.fostering_loss, single, IMAGES, beta=0.0, layer="maps"
+    )
     with pytest.raises(ValueError, match="labels: got int32 for a single logit, expected booleans"):
         loss(np.zeros(3, np.int32))
     value, _ = loss(np.array([[True], [False], [True]]))

@@ -1,4 +1,4 @@
-"""What explanations cost, by XLA's own count of the lowered program: nothing is compiled, nothing is timed."""
+"""What explanations cost, by XLA's count of the lowered program: nothing is compiled or timed."""
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ def test_grad_cam_costs_a_forward_pass_and_the_backward_pass_above_the_layer(res
 
     trunk = flops(lambda v, x: jaxcam.tap(forward(v), "layer2")(x)[1], variables, IMAGES)
     both = flops(head_gradient, variables, IMAGES, shape)
-    head = flops(lambda v, x, a: jaxcam.split(forward(v), x, "layer2").head(a), variables, IMAGES, shape)
+    head = flops(
+        lambda v, x, a: jaxcam.split(forward(v), x, "layer2").head(a), variables, IMAGES, shape
+    )
     assert trunk > 0.4 * base
     assert cost_of_grad_cam(resnet50, "layer2") <= 1 + 1.01 * (both - head) / base

@@ -1,4 +1,4 @@
-"""The measures of CAM fostering: literal form, the values that theory gives, gradients everywhere."""
+"""The measures of CAM fostering: literal form, theory's values, gradients everywhere."""
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,35 @@ def one_hot(*cells, size=(6, 5)):
 
 def gaussian(std, size=(41, 51), scale=1e-3):
     y, x = np.mgrid[: size[0], : size[1]]
-    return jnp.asarray(scale * np.exp(-((y - 20) ** 2 + (x - 25) ** 2) / (2 * std**2)), jnp.float32)[None]
+    return jnp.asarray(
+        scale * np.exp(-((y - 20) ** 2 + (x - 25) ** 2) / (2 * std**2)), jnp.float32
+    )[None]
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.__name__)
 def test_measure_equals_its_literal_form(measure, rng):
-    maps = rng.normal(size=(4, 6, 7)) * np.array([1, 1e-4, 1e4, 1])[:, None, None]  # negative values count as 0
+    # negative values count as 0
+    maps = rng.normal(size=(4, 6, 7)) * np.array([1, 1e-4, 1e4, 1])[:, None, None]
     expected = [MEASURES[measure](m) for m in maps]
     np.testing.assert_allclose(measure(jnp.asarray(maps, jnp.float32)), expected, rtol=2e-5)
 
 
 def test_entropy_of_a_constant_and_of_one_cell():
-    np.testing.assert_allclose(fostering.cam_entropy(jnp.full((1, 6, 5), 1e-4)), [np.log(30)], rtol=1e-6)
+    np.testing.assert_allclose(
+        fostering.cam_entropy(jnp.full((1, 6, 5), 1e-4)), [np.log(30)], rtol=1e-6
+    )
     assert fostering.cam_entropy(one_hot((2, 3))) == 0
-    np.testing.assert_allclose(fostering.cam_entropy(one_hot((2, 3), (0, 0))), [np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        fostering.cam_entropy(one_hot((2, 3), (0, 0))), [np.log(2)], rtol=1e-6
+    )
 
 
 def test_entropy_of_the_softmax_depends_on_scale(rng):
     maps = jnp.asarray(rng.normal(size=(1, 4, 4)), jnp.float32)
     p = np.exp(maps) / np.exp(maps).sum()
-    np.testing.assert_allclose(fostering.cam_entropy(maps, "softmax"), [-(p * np.log(p)).sum()], rtol=1e-5)
+    np.testing.assert_allclose(
+        fostering.cam_entropy(maps, "softmax"), [-(p * np.log(p)).sum()], rtol=1e-5
+    )
     assert fostering.cam_entropy(10 * maps, "softmax") < fostering.cam_entropy(maps, "softmax")
     assert fostering.cam_entropy(jnp.array([[[0.0, 1e4]]]), "softmax") == 0
 
@@ -52,16 +61,22 @@ def test_area_of_a_gaussian_a_cell_and_a_line():
     np.testing.assert_allclose(fostering.cam_area(gaussian(3.0)), [9], rtol=1e-3)
     assert fostering.cam_area(one_hot((2, 3))) == 0
     np.testing.assert_allclose(fostering.cam_area(one_hot((1, 1), (2, 2), (4, 4))), [0], atol=2e-3)
-    np.testing.assert_allclose(fostering.cam_area(one_hot((0, 0), (0, 2), (2, 0), (2, 2))), [1], rtol=1e-6)
+    np.testing.assert_allclose(
+        fostering.cam_area(one_hot((0, 0), (0, 2), (2, 0), (2, 2))), [1], rtol=1e-6
+    )
 
 
 def test_dispersion_of_a_constant_and_of_one_cell():
-    np.testing.assert_allclose(fostering.cam_dispersion(jnp.full((1, 6, 5), 1e-12)), [0], atol=1e-10)
+    np.testing.assert_allclose(
+        fostering.cam_dispersion(jnp.full((1, 6, 5), 1e-12)), [0], atol=1e-10
+    )
     np.testing.assert_allclose(fostering.cam_dispersion(one_hot((2, 3))), [29], rtol=1e-6)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.__name__)
-@pytest.mark.parametrize("maps", [jnp.zeros((1, 4, 4)), -jnp.ones((1, 4, 4)), one_hot((1, 1)), one_hot((1, 1), (3, 3))])
+@pytest.mark.parametrize(
+    "maps", [jnp.zeros((1, 4, 4)), -jnp.ones((1, 4, 4)), one_hot((1, 1)), one_hot((1, 1), (3, 3))]
+)
 def test_value_and_gradient_are_finite_where_the_formula_is_not(measure, maps):
     value, gradient = jax.value_and_grad(lambda m: measure(m).sum())(maps)
     assert np.isfinite(value)

@@ -1,4 +1,4 @@
-"""The CAM-fostering loss: closed form, finite differences, batch statistics, devices, several classes, cost."""
+"""The CAM-fostering loss: closed form, finite differences, batch norms, devices, classes, cost."""
 
 from functools import partial
 
@@ -31,7 +31,9 @@ def closed_form(params, images, labels, beta):
     maps = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", acts, chosen)) / (acts.shape[1] * acts.shape[2])
     p = maps / maps.sum((1, 2), keepdims=True)
     entropy = -jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0).sum((1, 2))
-    return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels].mean() + beta * entropy.mean()
+    return (
+        -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels].mean() + beta * entropy.mean()
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def test_nested_gradient_equals_the_closed_form(net):
     expected, closed = jax.value_and_grad(closed_form)(params, images, LABELS, 3.0)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
     for name in params:
-        np.testing.assert_allclose(grads[name], closed[name], rtol=1e-10, atol=1e-10 * np.abs(closed[name]).max())
+        np.testing.assert_allclose(
+            grads[name], closed[name], rtol=1e-10, atol=1e-10 * np.abs(closed[name]).max()
+        )
 
 
 def test_stopping_the_weights_would_change_the_heads_gradient(net):
@@ -60,7 +64,9 @@ def test_stopping_the_weights_would_change_the_heads_gradient(net):
 
     def stopped(params):
         _, a, g = jaxcam.activations_and_gradients(lambda x: pooled(params, x), images, LABELS)
-        return cam_entropy(jaxcam.explainers.gradient.grad_cam_map(a, jax.lax.stop_gradient(g))).mean()
+        return cam_entropy(
+            jaxcam._explainers.gradient.grad_cam_map(a, jax.lax.stop_gradient(g))
+        ).mean()
 
     only_term = lambda p: loss(p, images, beta=1.0) - loss(p, images, beta=0.0)
     assert np.abs(jax.grad(stopped)(params)["head"]).max() == 0
@@ -68,7 +74,7 @@ def test_stopping_the_weights_would_change_the_heads_gradient(net):
 
 
 class Net(nn.Module):
-    """Batch norms below and above the layer `middle`, and a smooth activation, so that differences converge."""
+    """Batch norms below and above the layer `middle`, a smooth activation: differences converge."""
 
     @nn.compact
     def __call__(self, x, train=True):
@@ -91,19 +97,27 @@ def trained(model, variables):
 def test_gradient_equals_finite_differences_in_training_mode(rng, term, layer):
     with jax.enable_x64(True):
         model, images = Net(), jnp.asarray(rng.normal(size=(4, 8, 8, 3)))
-        variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), images))
+        variables = jax.tree.map(
+            lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), images)
+        )
         stats = {"batch_stats": variables["batch_stats"]}
 
         @jax.jit
         def value(params):
             forward = trained(model, {"params": params, **stats})
-            return fostering_loss(forward, images, LABELS, layer=layer, beta=2.0, term=term, has_aux=True)[0]
+            return fostering_loss(
+                forward, images, LABELS, layer=layer, beta=2.0, term=term, has_aux=True
+            )[0]
 
         params = variables["params"]
         direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), params)
         moved = lambda t: jax.tree.map(lambda p, d: p + t * d, params, direction)
         numeric = (value(moved(1e-6)) - value(moved(-1e-6))) / 2e-6
-        exact = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), jax.grad(value)(params), direction)))
+        exact = sum(
+            jax.tree.leaves(
+                jax.tree.map(lambda g, d: (g * d).sum(), jax.grad(value)(params), direction)
+            )
+        )
         np.testing.assert_allclose(exact, numeric, rtol=1e-6)
 
 
@@ -121,7 +135,9 @@ def test_parts_add_up_and_the_maps_are_grad_cams(net):
     params, images = net
     total, seen = fostering_loss(lambda x: pooled(params, x), images, LABELS, beta=7.0)
     np.testing.assert_allclose(total, seen.classification + 7 * seen.penalty, rtol=1e-12)
-    np.testing.assert_allclose(seen.maps, jaxcam.grad_cam(lambda x: pooled(params, x), images, LABELS))
+    np.testing.assert_allclose(
+        seen.maps, jaxcam.grad_cam(lambda x: pooled(params, x), images, LABELS)
+    )
     np.testing.assert_allclose(seen.penalty, cam_entropy(seen.maps).mean(), rtol=1e-12)
 
 
@@ -132,12 +148,18 @@ def silent_head(params):
 
 @pytest.mark.parametrize(
     ("term", "measure", "sign"),
-    [("entropy", literal.entropy, 1), ("area", literal.area, 1), ("dispersion", literal.dispersion, -1)],
+    [
+        ("entropy", literal.entropy, 1),
+        ("area", literal.area, 1),
+        ("dispersion", literal.dispersion, -1),
+    ],
 )
 def test_terms_are_the_literal_measures_and_dispersion_is_subtracted(net, term, measure, sign):
     params, images = net
     _, seen = fostering_loss(lambda x: pooled(params, x), images, LABELS, term=term)
-    np.testing.assert_allclose(seen.penalty, sign * np.mean([measure(each) for each in seen.maps]), rtol=1e-9)
+    np.testing.assert_allclose(
+        seen.penalty, sign * np.mean([measure(each) for each in seen.maps]), rtol=1e-9
+    )
 
 
 def test_an_empty_map_does_not_count_and_leaves_gradients_finite(net):
@@ -161,11 +183,15 @@ def test_mean_over_devices_is_the_whole_batchs_also_with_empty_maps(net):
     params, images = silent_head(net[0]), net[1]
 
     def step(params, images, labels):
-        each = lambda p: fostering_loss(lambda x: pooled(p, x), images, labels, beta=2.0, axis_name="device")[0]
+        each = lambda p: fostering_loss(
+            lambda x: pooled(p, x), images, labels, beta=2.0, axis_name="device"
+        )[0]
         return jax.lax.pmean(jax.value_and_grad(each)(params), "device")
 
     shards = images.reshape(2, 2, *images.shape[1:])
-    mapped = jax.pmap(step, "device", in_axes=(None, 0, 0), out_axes=None, devices=jax.devices()[:2])
+    mapped = jax.pmap(
+        step, "device", in_axes=(None, 0, 0), out_axes=None, devices=jax.devices()[:2]
+    )
     got = mapped(params, shards, LABELS.reshape(2, 2))
     expected = jax.value_and_grad(partial(loss, beta=2.0))(params, images)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), got, expected)
@@ -191,7 +217,9 @@ def test_several_present_classes_are_averaged(net):
         cam_entropy(jaxcam.grad_cam(lambda x: pooled(params, x), images, c)[b][None])[0]
         for b, c in zip(*np.nonzero(present), strict=True)
     ]
-    np.testing.assert_allclose([total, seen.penalty], [sigmoid + np.mean(each), np.mean(each)], rtol=1e-10)
+    np.testing.assert_allclose(
+        [total, seen.penalty], [sigmoid + np.mean(each), np.mean(each)], rtol=1e-10
+    )
 
 
 def test_predicted_class_on_request(net):
@@ -204,11 +232,13 @@ def test_bfloat16_networks_have_a_float32_loss(net):
     params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), net)
     value, grads = jax.value_and_grad(loss)(params, images)
     assert value.dtype == jnp.float32
-    assert all(g.dtype == jnp.bfloat16 and np.isfinite(np.float32(g)).all() for g in jax.tree.leaves(grads))
+    assert all(
+        g.dtype == jnp.bfloat16 and np.isfinite(np.float32(g)).all() for g in jax.tree.leaves(grads)
+    )
 
 
 def test_costs_one_forward_pass_and_the_head_once_more():
-    """The step's FLOPs at the last layer are those of the plain step: no second forward or backward pass."""
+    """The step's FLOPs at the last layer are the plain step's: no second pass either way."""
     model, images = Net(), jnp.ones((4, 16, 16, 3))
     params = model.init(jax.random.key(0), images)["params"]
     stats = model.init(jax.random.key(0), images)["batch_stats"]
@@ -242,7 +272,10 @@ def test_costs_one_forward_pass_and_the_head_once_more():
         ({"beta": np.ones(2)}, r"beta: got array\(\[1., 1.\]\), expected a number"),
         ({"term": "sharpness"}, "term: got 'sharpness', expected one of 'entropy'"),
         ({"explain": "second"}, "explain: got 'second'"),
-        ({"labels": np.ones((4, 3), bool), "explain": "predicted"}, "explain: got 'predicted' with several classes"),
+        (
+            {"labels": np.ones((4, 3), bool), "explain": "predicted"},
+            "explain: got 'predicted' with several classes",
+        ),
         ({"layer": "nowhere"}, "layer: got 'nowhere'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tags, taps and splits: where they reach, what they leave alone, and what they say when they cannot."""
+"""Tags, taps, splits: where they reach, what they leave alone, and what they say if they cannot."""
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ class Inner(nn.Module):
 
 
 class Nested(nn.Module):
-    """A model with everything that hides a layer: nn.jit, nn.remat, a module called twice, jax.jit."""
+    """A model with all that hides a layer: nn.jit, nn.remat, a module called twice, jax.jit."""
 
     @nn.compact
     def __call__(self, x):
@@ -39,13 +39,16 @@ def test_layers_lists_every_submodule_in_execution_order(nested):
     model, variables, images = nested
     found = jaxcam.layers(jaxcam.linen(model, variables), images)
     assert list(found) == [
-        "jitted.conv", "jitted", "remat.conv", "remat", "shared.conv", "shared", "shared.conv@2", "shared@2",
-        "plain_jit", "head",
+        "jitted.conv", "jitted", "remat.conv", "remat", "shared.conv", "shared",
+        "shared.conv@2", "shared@2", "plain_jit", "head",
     ]  # fmt: skip
     assert found["remat"].shape == (2, 5, 5, 3)
     assert found["head"].shape == (2, 2)
     assert found.default == "plain_jit"
-    assert str(found).splitlines()[-2:] == ["plain_jit      [2, 5, 5, 3]  (default)", "head           [2, 2]"]
+    assert str(found).splitlines()[-2:] == [
+        "plain_jit      [2, 5, 5, 3]  (default)",
+        "head           [2, 2]",
+    ]
 
 
 def test_layers_evaluates_nothing(nested):
@@ -61,12 +64,16 @@ def test_nn_jit_keeps_its_layers_after_the_model_ran_without_the_adapter(nested)
     jax.jit(model.apply)(variables, images)
     model.apply(variables, images)
     assert "jitted.conv" in jaxcam.layers(jaxcam.linen(model, variables), images)
-    np.testing.assert_allclose(jaxcam.linen(model, variables)(images), model.apply(variables, images), rtol=1e-6)
+    np.testing.assert_allclose(
+        jaxcam.linen(model, variables)(images), model.apply(variables, images), rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("layer", ["jitted.conv", "remat.conv", "shared.conv", "shared.conv@2", "plain_jit"])
+@pytest.mark.parametrize(
+    "layer", ["jitted.conv", "remat.conv", "shared.conv", "shared.conv@2", "plain_jit"]
+)
 def test_tap_adds_delta_exactly_there(nested, layer):
-    """The gradient of a hidden layer against central differences of the logits along a direction."""
+    """The gradient of a hidden layer against the logits' central differences along a direction."""
     model, variables, images = nested
     forward = jaxcam.linen(model, variables)
     with jax.enable_x64(True):
@@ -80,11 +87,15 @@ def test_tap_adds_delta_exactly_there(nested, layer):
         step = 1e-6
         plus, minus = (tapped(images, sign * step * direction)[0][:, 1] for sign in (1, -1))
         slope = (plus - minus) / (2 * step)
-        np.testing.assert_allclose((gradients * direction).sum((1, 2, 3)), slope, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            (gradients * direction).sum((1, 2, 3)), slope, rtol=1e-5, atol=1e-9
+        )
 
 
 def test_a_tag_on_an_equal_tag_is_one_layer():
-    forward = lambda x: jax.jit(lambda x: jaxcam.tag(jaxcam.tag(x * 2, "a"), "a"))(jaxcam.tag(x, "b")).mean((1, 2))
+    forward = lambda x: jax.jit(lambda x: jaxcam.tag(jaxcam.tag(x * 2, "a"), "a"))(
+        jaxcam.tag(x, "b")
+    ).mean((1, 2))
     assert list(jaxcam.layers(forward, jnp.ones((1, 2, 2, 3)))) == ["b", "a"]
 
 
@@ -108,7 +119,9 @@ def test_tap_works_inside_jit_vmap_and_grad():
 def test_relu_keeps_its_gradient_at_zero():
     """Inlining jax.nn.relu's body would make the gradient 1/2 where its input is 0."""
     forward = lambda x: jax.nn.relu(jaxcam.tag(x, "a")).mean((1, 2))
-    _, _, gradients = jaxcam.activations_and_gradients(forward, jnp.zeros((1, 2, 2, 1)), 0, layer="a")
+    _, _, gradients = jaxcam.activations_and_gradients(
+        forward, jnp.zeros((1, 2, 2, 1)), 0, layer="a"
+    )
     np.testing.assert_array_equal(gradients, 0)
 
 
@@ -132,7 +145,9 @@ def test_several_layers_and_targets_share_one_pass():
     model, variables, images = nets.tiny()
     forward = jaxcam.linen(model, variables)
     targets = np.array([[0, 1], [2, 3], [4, 0]])
-    logits, acts, grads = jaxcam.activations_and_gradients(forward, images, targets, layer=["stem", "top"])
+    logits, acts, grads = jaxcam.activations_and_gradients(
+        forward, images, targets, layer=["stem", "top"]
+    )
     assert list(acts) == ["stem", "top"]
     assert grads["stem"].shape == (3, 2, 8, 8, 4)
     for k in range(2):
@@ -148,7 +163,9 @@ def test_split_runs_the_head_alone():
     np.testing.assert_allclose(cut.head(cut.activations), forward(images), rtol=1e-6)
     kernel, bias = (np.asarray(variables["params"]["head"][k]) for k in ("kernel", "bias"))
     np.testing.assert_allclose(
-        cut.head(2 * cut.activations), 2 * np.asarray(cut.activations).mean((1, 2)) @ kernel + bias, rtol=1e-4
+        cut.head(2 * cut.activations),
+        2 * np.asarray(cut.activations).mean((1, 2)) @ kernel + bias,
+        rtol=1e-4,
     )
     assert "conv" not in str(jax.make_jaxpr(cut.head)(cut.activations))
 
@@ -159,19 +176,23 @@ def test_has_aux_passes_updated_batch_statistics():
     maps, aux = jaxcam.grad_cam(forward, images, 0, has_aux=True)
     _, expected = model.apply(variables, images, mutable=["batch_stats"])
     assert maps.shape == (3, 4, 4)
-    np.testing.assert_allclose(aux["batch_stats"]["bn"]["mean"], expected["batch_stats"]["bn"]["mean"], rtol=1e-5)
+    np.testing.assert_allclose(
+        aux["batch_stats"]["bn"]["mean"], expected["batch_stats"]["bn"]["mean"], rtol=1e-5
+    )
 
 
 def test_pmap_gives_what_one_device_gives():
     model, variables, images = nets.tiny(batch=8)
     explain = lambda x: jaxcam.grad_cam(jaxcam.linen(model, variables), x, layer="stem")
     parallel = jax.pmap(explain)(images.reshape(4, 2, *images.shape[1:]))
-    np.testing.assert_allclose(np.asarray(parallel).reshape(8, 8, 8), explain(images), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(parallel).reshape(8, 8, 8), explain(images), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "hires_cam", "relevance_cam"])
 def test_shard_map_gives_what_one_device_gives(name):
-    """With its default check of varying values: a plain zero delta would get the gradients summed over devices."""
+    """With its default check of varying values: a zero delta's gradients would be summed."""
     model, variables, images = nets.tiny(batch=4)
     explain = lambda x: getattr(jaxcam, name)(jaxcam.linen(model, variables), x, 1, layer="stem")
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("d",))
@@ -182,7 +203,10 @@ def test_shard_map_gives_what_one_device_gives(name):
 
 def test_several_layers_come_in_the_order_asked():
     model, variables, images = nets.tiny()
-    assert list(jaxcam.grad_cam(jaxcam.linen(model, variables), images, layer=["top", "stem"])) == ["top", "stem"]
+    assert list(jaxcam.grad_cam(jaxcam.linen(model, variables), images, layer=["top", "stem"])) == [
+        "top",
+        "stem",
+    ]
 
 
 IMAGES = jnp.ones((4, 6, 6, 3))
@@ -200,22 +224,51 @@ def pooled(x):
             r"targets: got shape \(1,\) for 4 images, expected an int, \[4\]",
         ),
         (lambda: jaxcam.grad_cam(pooled, IMAGES, 3), r"targets: got class 3, expected 0 to 2"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, [0, 1, 2, -1]), r"targets: got class -1, expected 0 to 2"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, 1.0), r"targets: got float\d+ values, expected integer class"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, lambda z: z), r"targets: the function returned shape \(4, 3\)"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES.at[0, 0, 0, 0].set(jnp.nan)), r"images: got NaN or infinite values"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES[0]), r"images: got shape \(6, 6, 3\), expected \[B, H, W, C\]"),
-        (lambda: jaxcam.grad_cam(lambda x: (pooled(x), 1), IMAGES), r"forward: got a tuple.*pass has_aux=True"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, has_aux=True), r"with has_aux=True, expected a pair"),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, [0, 1, 2, -1]),
+            r"targets: got class -1, expected 0 to 2",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, 1.0),
+            r"targets: got float\d+ values, expected integer class",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, lambda z: z),
+            r"targets: the function returned shape \(4, 3\)",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES.at[0, 0, 0, 0].set(jnp.nan)),
+            r"images: got NaN or infinite values",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES[0]),
+            r"images: got shape \(6, 6, 3\), expected \[B, H, W, C\]",
+        ),
+        (
+            lambda: jaxcam.grad_cam(lambda x: (pooled(x), 1), IMAGES),
+            r"forward: got a tuple.*pass has_aux=True",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, has_aux=True),
+            r"with has_aux=True, expected a pair",
+        ),
         (
             lambda: jaxcam.grad_cam(lambda x: x, IMAGES),
             r"forward: got an output of shape \(4, 6, 6, 3\), expected logits",
         ),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer="feature"), r"layer: got 'feature'.*\['features'\]"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[]), r"layer: got no names"),
-        (lambda: jaxcam.grad_cam(lambda x: x.mean((1, 2)), IMAGES), r"forward has no activation with spatial extent"),
         (
-            lambda: jaxcam.grad_cam(lambda x: jaxcam.tag(x.mean((1, 2)), "pool"), IMAGES, layer="pool"),
+            lambda: jaxcam.grad_cam(pooled, IMAGES, layer="feature"),
+            r"layer: got 'feature'.*\['features'\]",
+        ),
+        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[]), r"layer: got no names"),
+        (
+            lambda: jaxcam.grad_cam(lambda x: x.mean((1, 2)), IMAGES),
+            r"forward has no activation with spatial extent",
+        ),
+        (
+            lambda: jaxcam.grad_cam(
+                lambda x: jaxcam.tag(x.mean((1, 2)), "pool"), IMAGES, layer="pool"
+            ),
             r"layer 'pool': got shape \(4, 3\), expected spatial extent",
         ),
         (
@@ -223,8 +276,14 @@ def pooled(x):
             r"delta: got shape \(3,\), expected \(4, 6, 6, 3\)",
         ),
         (lambda: jaxcam.tag(IMAGES, "a@2"), r"name: got 'a@2'"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=3), r"layer: got 3, expected a name, several names or None"),
-        (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[3]), r"layer: got 3, expected one of the model's 1 layers"),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, layer=3),
+            r"layer: got 3, expected a name, several names or None",
+        ),
+        (
+            lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[3]),
+            r"layer: got 3, expected one of the model's 1 layers",
+        ),
         (
             lambda: jaxcam.grad_cam(pooled, np.ones((4, 0)).tolist()),
             r"images: got a list, expected an array \[B, H, W, C\]",
@@ -244,7 +303,8 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.ablation_cam(pooled, IMAGES, [[0], [0, 1], [2], [1]]),
-            r"targets: got \[\[0\], \[0, 1\], \[2\], \[1\]\], expected as many classes for each image",
+            r"targets: got \[\[0\], \[0, 1\], \[2\], \[1\]\], expected as many classes for each "
+            r"image",
         ),
     ],
 )
@@ -255,7 +315,9 @@ def test_bad_input_is_named(call, message):
 
 def test_a_tag_inside_a_scan_is_reported():
     def forward(x):
-        return jax.lax.scan(lambda x, _: (jaxcam.tag(x * 2, "inside"), None), x, None, length=2)[0].mean((1, 2))
+        return jax.lax.scan(lambda x, _: (jaxcam.tag(x * 2, "inside"), None), x, None, length=2)[
+            0
+        ].mean((1, 2))
 
     assert jaxcam.layers(forward, IMAGES) == {}
     with pytest.raises(ValueError, match="layer: 'inside' lies inside a scan"):
@@ -293,8 +355,8 @@ def test_a_linen_module_without_variables_is_told_what_to_do(rng):
 def test_split_prints_shapes():
     cut = jaxcam.split(lambda x: (jaxcam.tag(x, "a").mean((1, 2)), {"n": x}), IMAGES, has_aux=True)
     assert repr(cut) == (
-        "Split(logits=float32[4, 3], activations=float32[4, 6, 6, 3], aux={'n': 'float32[4, 6, 6, 3]'}, "
-        "head=activations -> logits)"
+        "Split(logits=float32[4, 3], activations=float32[4, 6, 6, 3], aux={'n': 'float32[4, 6, 6, "
+        "3]'}, head=activations -> logits)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Loops whose convolutions are laid out as XLA's CPU compiler wants them: the same values, in that layout."""
+"""Loops whose convolutions are laid out as XLA's CPU compiler wants them: the same values."""
 
 import jax
 import jax.numpy as jnp
@@ -6,23 +6,33 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxcam import loops, trace
+from jaxcam import loops
+from jaxcam._program import trace
 
-WANTED = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # of channels-last images, HWIO weights
+# of channels-last images, HWIO weights
+WANTED = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 def convolutions(function, *args):
     """The dimension numbers of all convolutions in a program, also in its loops."""
     found = []
     for eqn in jax.make_jaxpr(function)(*args).jaxpr.eqns:
-        trace.contains(eqn, lambda e: e.primitive.name == "conv_general_dilated" and found.append(e))
+        trace.contains(
+            eqn, lambda e: e.primitive.name == "conv_general_dilated" and found.append(e)
+        )
     return [e.params["dimension_numbers"] for e in found]
 
 
 def network(labels, stride, groups=1):
     """Two convolutions, one behind a jit, in any layout; x is the last operand."""
     convolve = lambda x, w, **options: lax.conv_general_dilated(
-        x, w, (stride,) * 2, [(1, 2), (0, 1)], dimension_numbers=labels, feature_group_count=groups, **options
+        x,
+        w,
+        (stride,) * 2,
+        [(1, 2), (0, 1)],
+        dimension_numbers=labels,
+        feature_group_count=groups,
+        **options,
     )
     return lambda w, x: jnp.tanh(convolve(jax.jit(convolve)(x, w), w, rhs_dilation=(2, 1)))
 
@@ -34,14 +44,21 @@ def operands(rng, labels, groups=1):
     return jnp.asarray(window, jnp.float32), jnp.asarray(image, jnp.float32)
 
 
-LAYOUTS = [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("NHWC", "OIHW", "NCHW"), ("CWNH", "IWHO", "WCHN")]
+LAYOUTS = [
+    ("NHWC", "HWIO", "NHWC"),
+    ("NCHW", "OIHW", "NCHW"),
+    ("NHWC", "OIHW", "NCHW"),
+    ("CWNH", "IWHO", "WCHN"),
+]
 
 
 @pytest.mark.parametrize("labels", LAYOUTS, ids=" ".join)
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])
 def test_values_and_gradients_are_those_of_lax(rng, labels, stride, groups):
     w, x = operands(rng, labels, groups)
-    forward = network(labels if labels[0] == labels[2] else (*labels[:2], labels[0]), stride, groups)
+    forward = network(
+        labels if labels[0] == labels[2] else (*labels[:2], labels[0]), stride, groups
+    )
     shifts = jnp.arange(3.0)
     body = lambda s: jax.value_and_grad(lambda w, x: (forward(w, x) ** 2).sum(), (0, 1))(w, x + s)
     expected, found = lax.map(body, shifts), loops.map(body, shifts)
@@ -61,12 +78,19 @@ def test_layouts_of_the_result(rng):
 
 def test_scan_and_while_carry_any_tree(rng):
     w, x = operands(rng, LAYOUTS[1])
-    step = lambda state: {"x": lax.conv_general_dilated(state["x"], w, (1, 1), "SAME") / 30, "n": state["n"] + 1}
+    step = lambda state: {
+        "x": lax.conv_general_dilated(state["x"], w, (1, 1), "SAME") / 30,
+        "n": state["n"] + 1,
+    }
     start = {"x": x, "n": jnp.int32(0)}
     going = lambda state: state["n"] < 4
     many = loops.while_loop(going, step, start)
-    np.testing.assert_allclose(many["x"], lax.while_loop(going, step, start)["x"], rtol=1e-5, atol=1e-6)
-    (end, count), sums = loops.scan(lambda c, i: ((step(c[0]), c[1] + i), c[0]["x"].sum()), (start, 0), jnp.arange(4))
+    np.testing.assert_allclose(
+        many["x"], lax.while_loop(going, step, start)["x"], rtol=1e-5, atol=1e-6
+    )
+    (end, count), sums = loops.scan(
+        lambda c, i: ((step(c[0]), c[1] + i), c[0]["x"].sum()), (start, 0), jnp.arange(4)
+    )
     np.testing.assert_array_equal(end["x"], many["x"])
     assert (int(count), sums.shape) == (6, (4,))
     assert set(convolutions(lambda s: loops.while_loop(going, step, s), start)) == {WANTED}

@@ -45,7 +45,9 @@ def test_resize_equals_the_literal_sum(rng, size):
 
 def test_resize_nearest_repeats_cells():
     low = np.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(maps.resize(low, (4, 9), "nearest"), np.kron(low, np.ones((2, 3))))
+    np.testing.assert_array_equal(
+        maps.resize(low, (4, 9), "nearest"), np.kron(low, np.ones((2, 3)))
+    )
 
 
 def test_resize_keeps_leading_axes_constants_and_the_mean_of_whole_multiples(rng):
@@ -64,7 +66,10 @@ def test_resize_of_half_precision_is_float32():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: maps.resize(np.ones(3), (4, 4)), r"maps: got shape \(3,\), expected \[\.\.\., h, w\]"),
+        (
+            lambda: maps.resize(np.ones(3), (4, 4)),
+            r"maps: got shape \(3,\), expected \[\.\.\., h, w\]",
+        ),
         (lambda: maps.resize(np.ones((0, 3)), (4, 4)), r"maps: got shape \(0, 3\)"),
         (lambda: maps.resize(np.ones((3, 3)), 4), r"size: got 4, expected \(height, width\)"),
         (lambda: maps.resize(np.ones((3, 3)), (4, 0)), r"size: got \(4, 0\)"),
@@ -73,11 +78,20 @@ def test_resize_of_half_precision_is_float32():
             lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"),
             r"method: got 'cubic', expected one of bilinear, bicubic",
         ),
-        (lambda: maps.normalize(np.ones((3, 3)), "minmax"), r"method: got 'minmax', expected one of min_max, positive"),
+        (
+            lambda: maps.normalize(np.ones((3, 3)), "minmax"),
+            r"method: got 'minmax', expected one of min_max, positive",
+        ),
         (lambda: maps.normalize(np.ones(3)), r"maps: got shape \(3,\)"),
-        (lambda: maps.normalize(np.ones((3, 3)), "max", 0), r"percentile: got 0, expected above 0 and at most 100"),
+        (
+            lambda: maps.normalize(np.ones((3, 3)), "max", 0),
+            r"percentile: got 0, expected above 0 and at most 100",
+        ),
         (lambda: maps.threshold(np.ones(3)), r"maps: got"),
-        (lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5), r"fraction: got 1\.5, expected a number in \[0, 1\)"),
+        (
+            lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5),
+            r"fraction: got 1\.5, expected a number in \[0, 1\)",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, message):
@@ -99,8 +113,11 @@ def test_normalize_equals_the_formula_map_by_map(rng, method):
     out = np.asarray(maps.normalize(raw, method))
     for index in np.ndindex(2, 3):
         np.testing.assert_allclose(out[index], NORMALIZE_REFERENCES[method](raw[index]), atol=1e-6)
-    np.testing.assert_allclose(jax.jit(maps.normalize, static_argnums=1)(raw, method), out, atol=1e-6)
-    np.testing.assert_allclose(maps.normalize(1e3 * raw, method), out, atol=1e-5)  # the scale cancels
+    np.testing.assert_allclose(
+        jax.jit(maps.normalize, static_argnums=1)(raw, method), out, atol=1e-6
+    )
+    # the scale cancels
+    np.testing.assert_allclose(maps.normalize(1e3 * raw, method), out, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", NORMALIZE_REFERENCES)
@@ -113,7 +130,9 @@ def test_normalize_gives_zero_for_maps_that_say_nothing(method):
 
 
 def test_normalize_positive_drops_negative_evidence_and_a_common_offset():
-    np.testing.assert_allclose(maps.normalize([[-8.0, 0.0, 1.0, 2.0]], "positive"), [[0, 0, 0.5, 1]])
+    np.testing.assert_allclose(
+        maps.normalize([[-8.0, 0.0, 1.0, 2.0]], "positive"), [[0, 0, 0.5, 1]]
+    )
     np.testing.assert_allclose(maps.normalize([[6.0, 7.0, 8.0]], "positive"), [[0, 0.5, 1]])
     np.testing.assert_array_equal(maps.normalize([[-3.0, -2.0, -1.0]], "positive"), 0.0)
 
@@ -134,7 +153,9 @@ def test_normalize_gradient_equals_finite_differences(rng, method):
     def loss(m):
         return (weights * NORMALIZE_REFERENCES[method](m)).sum()
 
-    expected = np.array([(loss(raw + step * e) - loss(raw - step * e)) / (2 * step) for e in _units(raw.shape)])
+    expected = np.array(
+        [(loss(raw + step * e) - loss(raw - step * e)) / (2 * step) for e in _units(raw.shape)]
+    )
     gradient = jax.grad(lambda m: (weights * maps.normalize(m, method)).sum())(jnp.asarray(raw))
     np.testing.assert_allclose(gradient.ravel(), expected, atol=1e-4)
 
@@ -161,7 +182,9 @@ def test_normalize_to_a_percentile_keeps_maps_that_are_zero_nearly_everywhere():
     sparse = np.zeros((1, 10, 10))
     sparse[0, 4, 4] = 2
     np.testing.assert_array_equal(maps.normalize(sparse, "signed", 90), sparse / 2)
-    assert np.isfinite(jax.grad(lambda m: maps.normalize(m, "signed", 90).sum())(jnp.asarray(sparse))).all()
+    assert np.isfinite(
+        jax.grad(lambda m: maps.normalize(m, "signed", 90).sum())(jnp.asarray(sparse))
+    ).all()
 
 
 @pytest.mark.parametrize("k", [0.0, 1.0, 2.0])
@@ -171,8 +194,10 @@ def test_threshold_is_mean_plus_k_population_deviations(rng, k):
     got = maps.threshold(raw, k)
     assert got.dtype == jnp.bool_ and 0 < expected.sum() < expected.size
     np.testing.assert_array_equal(got, expected)
-    np.testing.assert_array_equal(maps.threshold(5 * raw - 2, k), expected)  # affine maps change nothing
-    spike = np.array([[0.0, 0.0, 0.0, 1.0]])  # mean 1/4, deviation sqrt(3)/4 = 0.433, of a sample 1/2
+    # affine maps change nothing
+    np.testing.assert_array_equal(maps.threshold(5 * raw - 2, k), expected)
+    # mean 1/4, deviation sqrt(3)/4 = 0.433, of a sample 1/2
+    spike = np.array([[0.0, 0.0, 0.0, 1.0]])
     assert maps.threshold(spike, 1.7).any() and not maps.threshold(spike, 1.75).any()
 
 
@@ -204,7 +229,9 @@ def test_overlay_blends_the_colormap(rng):
 def test_overlay_of_signed_maps_has_its_neutral_colour_at_zero():
     image = np.zeros((1, 3, 3))
     got = maps.overlay(image, np.array([[-1.0, 0.0, 1.0]]), alpha=1.0, signed=True)
-    np.testing.assert_allclose(got[0], matplotlib.colormaps["coolwarm"]([0.0, 0.5, 1.0])[:, :3], atol=1e-6)
+    np.testing.assert_allclose(
+        got[0], matplotlib.colormaps["coolwarm"]([0.0, 0.5, 1.0])[:, :3], atol=1e-6
+    )
 
 
 def test_overlay_shows_nan_as_dark_grey_not_as_cold():
@@ -224,22 +251,55 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
             lambda: maps.overlay(ONES, np.zeros((1, 3, 2))),
             r"images, heatmaps: got shapes \(1, 2, 2, 3\) and \(1, 3, 2\)",
         ),
-        (lambda: maps.overlay(255 * ONES, ZEROS), r"images: got values 255 to 255, expected \[0, 1\] \(divide"),
-        (lambda: maps.overlay(ONES, ZEROS - 0.5), r"heatmaps: got values -0\.5 to -0\.5, expected \[0, 1\]"),
-        (lambda: maps.overlay(ONES, ZEROS - 2, signed=True), r"heatmaps: got values -2 to -2, expected \[-1, 1\]"),
-        (lambda: maps.overlay(ONES, ZEROS, alpha=2), r"alpha: got values 2 to 2, expected \[0, 1\]"),
-        (lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)), r"alpha: got shape \(2,\), expected a number or"),
+        (
+            lambda: maps.overlay(255 * ONES, ZEROS),
+            r"images: got values 255 to 255, expected \[0, 1\] \(divide",
+        ),
+        (
+            lambda: maps.overlay(ONES, ZEROS - 0.5),
+            r"heatmaps: got values -0\.5 to -0\.5, expected \[0, 1\]",
+        ),
+        (
+            lambda: maps.overlay(ONES, ZEROS - 2, signed=True),
+            r"heatmaps: got values -2 to -2, expected \[-1, 1\]",
+        ),
+        (
+            lambda: maps.overlay(ONES, ZEROS, alpha=2),
+            r"alpha: got values 2 to 2, expected \[0, 1\]",
+        ),
+        (
+            lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)),
+            r"alpha: got shape \(2,\), expected a number or",
+        ),
         (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap: got 'infrno', expected one of"),
-        (lambda: maps.figure(ONES[0], ZEROS), r"images: got shape \(2, 2, 3\), expected \[B, H, W, 3\]"),
-        (lambda: maps.figure(ONES, {"x": ZEROS[0]}), r"heatmaps: got shape \(2, 2\) for 'x', expected \[1, h, w\]"),
+        (
+            lambda: maps.figure(ONES[0], ZEROS),
+            r"images: got shape \(2, 2, 3\), expected \[B, H, W, 3\]",
+        ),
+        (
+            lambda: maps.figure(ONES, {"x": ZEROS[0]}),
+            r"heatmaps: got shape \(2, 2\) for 'x', expected \[1, h, w\]",
+        ),
         (
             lambda: maps.figure(ONES, {"x": ZEROS + 2}),
             r"heatmaps 'x': got values 2 to 2, expected \[0, 1\] .*normalize",
         ),
-        (lambda: maps.figure(ONES, {"x": ZEROS - 1}), r"heatmaps 'x': got values -1 to -1, expected \[0, 1\]"),
-        (lambda: maps.figure(ONES, ZEROS + 1e-6), r"heatmaps: got values of at most 1e-06 .*maps\.normalize"),
-        (lambda: maps.figure(ONES, ZEROS - 0.4, signed=True), r"at most 0\.4 .* which span \[-1, 1\]"),
-        (lambda: maps.figure(ONES, ZEROS, ["a", "b"]), r"titles: got 2, expected one for each of the 1 images"),
+        (
+            lambda: maps.figure(ONES, {"x": ZEROS - 1}),
+            r"heatmaps 'x': got values -1 to -1, expected \[0, 1\]",
+        ),
+        (
+            lambda: maps.figure(ONES, ZEROS + 1e-6),
+            r"heatmaps: got values of at most 1e-06 .*maps\.normalize",
+        ),
+        (
+            lambda: maps.figure(ONES, ZEROS - 0.4, signed=True),
+            r"at most 0\.4 .* which span \[-1, 1\]",
+        ),
+        (
+            lambda: maps.figure(ONES, ZEROS, ["a", "b"]),
+            r"titles: got 2, expected one for each of the 1 images",
+        ),
     ],
 )
 def test_bad_pictures_are_refused(call, message):
@@ -262,7 +322,7 @@ def test_figure_draws_every_heatmap_without_pyplot(rng, tmp_path):
 
 
 def test_figure_takes_what_normalize_gives(rng):
-    """A common scale leaves one of several columns faint; nothing positive is 0; what is unknown is NaN."""
+    """A common scale leaves one of several columns faint; nothing positive is 0; unknown is NaN."""
     images, heat = np.ones((1, 4, 4, 3)), rng.random((1, 4, 4))
     maps.figure(images, {"much": maps.normalize(heat), "little": 0.01 * heat, "nothing": 0 * heat})
     maps.figure(images, maps.normalize(0 * heat))

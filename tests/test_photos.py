@@ -1,4 +1,4 @@
-"""photos: every mode and format Pillow writes, errors that name the file, and the way back to the photo."""
+"""photos: Pillow's modes and formats, errors that name the file, and the way back to the photo."""
 
 import warnings
 
@@ -12,13 +12,17 @@ from jaxcam import maps, photos
 
 @pytest.fixture
 def colours(rng):
-    """A smooth `[24, 30, 3]` photo whose four corners differ, so that no transposition goes unnoticed."""
+    """A smooth `[24, 30, 3]` photo with unlike corners, so that transpositions are noticed."""
     y, x = np.mgrid[:24, :30] / 30
     return (255 * np.stack([x, y, 0.8 * x * (1 - y)], -1)).astype(np.uint8)
 
 
 def _save(path, array_or_image, **options):
-    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image = (
+        array_or_image
+        if isinstance(array_or_image, Image.Image)
+        else Image.fromarray(array_or_image)
+    )
     image.save(path, **options)
     return path
 
@@ -61,7 +65,9 @@ def test_read_converts_lab(tmp_path):
 
 
 def test_read_of_a_cmyk_jpeg_is_not_inverted(tmp_path, colours):
-    got = photos.read(_save(tmp_path / "p.jpg", Image.fromarray(colours).convert("CMYK"), quality=95))
+    got = photos.read(
+        _save(tmp_path / "p.jpg", Image.fromarray(colours).convert("CMYK"), quality=95)
+    )
     assert np.abs(got.astype(int) - colours).mean() < 6
 
 
@@ -109,7 +115,9 @@ def test_read_finds_the_white_point_of_float_tiffs(tmp_path, values, expected):
     assert photos.read(path)[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize(("values", "expected"), [([0, 1, 255], [0, 1, 255]), ([0, 257, 65535], [0, 1, 255])])
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0, 1, 255], [0, 1, 255]), ([0, 257, 65535], [0, 1, 255])]
+)
 def test_read_finds_the_white_point_of_32_bit_tiffs(tmp_path, values, expected):
     path = _save(tmp_path / "p.tif", np.array([values], np.int32))
     assert photos.read(path)[0, :, 0].tolist() == expected
@@ -148,7 +156,9 @@ def test_read_takes_the_first_frame(tmp_path):
 def test_read_refuses_truncated_files(tmp_path, rng, suffix):
     path = _save(tmp_path / f"half.{suffix}", rng.integers(0, 256, (64, 64, 3), np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"photo '.*half\.{suffix}' cannot be decoded, it is truncated") as error:
+    with pytest.raises(
+        ValueError, match=rf"photo '.*half\.{suffix}' cannot be decoded, it is truncated"
+    ) as error:
         photos.read(path)
     assert "\n" not in str(error.value)
 
@@ -198,7 +208,9 @@ def test_input_size_keeps_the_aspect_ratio_up_to_two():
         (64, 128),
     ]
     assert photos.input_size((300, 400), (224, 224), "aspect") == (224, 288)
-    assert {photos.input_size(s, (64, 64), fit) for s in sizes for fit in ("stretch", "crop", "pad")} == {(64, 64)}
+    assert {
+        photos.input_size(s, (64, 64), fit) for s in sizes for fit in ("stretch", "crop", "pad")
+    } == {(64, 64)}
 
 
 def test_seen_is_the_whole_the_centre_or_more_than_the_photo():
@@ -251,12 +263,24 @@ PHOTO = np.zeros((4, 6, 3), np.uint8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: photos.prepare(PHOTO / 255, (8, 8)), r"photo: got float64 of shape .*expected a uint8 array"),
-        (lambda: photos.prepare(PHOTO[..., 0], (8, 8)), r"photo: got uint8 of shape \(4, 6\), expected .*\[H, W, 3\]"),
+        (
+            lambda: photos.prepare(PHOTO / 255, (8, 8)),
+            r"photo: got float64 of shape .*expected a uint8 array",
+        ),
+        (
+            lambda: photos.prepare(PHOTO[..., 0], (8, 8)),
+            r"photo: got uint8 of shape \(4, 6\), expected .*\[H, W, 3\]",
+        ),
         (lambda: photos.prepare("cat.png", (8, 8)), r"photo: got str .*expected a uint8"),
-        (lambda: photos.prepare(PHOTO, (8, 8), "squash"), r"fit: got 'squash', expected one of stretch"),
+        (
+            lambda: photos.prepare(PHOTO, (8, 8), "squash"),
+            r"fit: got 'squash', expected one of stretch",
+        ),
         (lambda: photos.prepare(PHOTO, (8, 0)), r"size: got \(8, 0\), expected \(height, width\)"),
-        (lambda: photos.restore(np.ones(3), (4, 4)), r"maps: got shape \(3,\), expected \[\.\.\., h, w\]"),
+        (
+            lambda: photos.restore(np.ones(3), (4, 4)),
+            r"maps: got shape \(3,\), expected \[\.\.\., h, w\]",
+        ),
         (lambda: photos.restore(np.ones((3, 3)), (0, 4)), r"photo_size: got \(0, 4\), expected"),
     ],
 )

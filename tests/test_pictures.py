@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from jaxcam import layouts, pictures
+from jaxcam import _layouts as layouts
+from jaxcam import pictures
 
 CLASSES = ["tabby, tabby cat", "golden retriever", "espresso", "crane", "crane", "cost $5"]
 
@@ -36,7 +37,9 @@ def test_verdict_tells_maps_from_non_maps():
     assert "only against" in pictures.verdict(-heat, plain)
     assert "zero everywhere" in pictures.verdict(0 * heat)
     assert "constant" in pictures.verdict(0 * heat + 2)
-    assert "NaN" in pictures.verdict(heat + np.nan) and "infinity" in pictures.verdict(heat + np.inf)
+    assert "NaN" in pictures.verdict(heat + np.nan) and "infinity" in pictures.verdict(
+        heat + np.inf
+    )
     assert "does not apply" in pictures.verdict(None)
 
 
@@ -63,14 +66,20 @@ def test_a_picture_names_the_class_the_file_and_the_maps():
     grid = {(m, f"layer{n}\n4 × 4"): np.eye(4) for m in ("CAM", "Grad-CAM") for n in (1, 2, 3)}
     figure = pictures.draw(_explanation(grid, network="tiny"))
     texts = _texts(figure)
-    assert texts[0] == "Evidence for cost $5, 5.0 %" and "a $\\frac{ photo$.png  ·  45 × 30  ·  tiny" in texts
+    assert (
+        texts[0] == "Evidence for cost $5, 5.0 %"
+        and "a $\\frac{ photo$.png  ·  45 × 30  ·  tiny" in texts
+    )
     assert {"layer1  4 × 4", "layer2  4 × 4", "layer3  4 × 4", "CAM", "Grad-CAM"} <= set(texts)
     shares = [text for text in texts if text.endswith(" %")]
-    assert shares[1:] == ["30.0 %", "25.0 %", "20.0 %", "10.0 %", "5.0 %"]  # the best four, and the target
+    # the best four, and the target
+    assert shares[1:] == ["30.0 %", "25.0 %", "20.0 %", "10.0 %", "5.0 %"]
     figure.savefig(io.BytesIO(), format="png")  # "$" is no mathematics
 
 
-@pytest.mark.parametrize("keys", [[("CAM", "a\n4 × 4"), ("CAM", "b\n4 × 4")], [("CAM", "a\n4 × 4"), ("X", "a\n4 × 4")]])
+@pytest.mark.parametrize(
+    "keys", [[("CAM", "a\n4 × 4"), ("CAM", "b\n4 × 4")], [("CAM", "a\n4 × 4"), ("X", "a\n4 × 4")]]
+)
 def test_in_a_single_row_every_map_says_its_method_and_layer(keys):
     texts = _texts(pictures.draw(_explanation({key: np.eye(4) for key in keys})))
     assert {",  ".join(key).replace("\n", "  ") for key in keys} <= set(texts)
@@ -85,13 +94,17 @@ def test_panels_are_equal_and_do_not_overlap():
     assert np.ptp([b.width for b in panels]) < 1e-9 and np.ptp([b.height for b in panels]) < 1e-9
     for i, a in enumerate(boxes):
         assert 0 <= a.x0 < a.x1 <= 1 and 0 <= a.y0 < a.y1 <= 1
-        assert all(a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0 for b in boxes[i + 1 :])
+        assert all(
+            a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0 for b in boxes[i + 1 :]
+        )
 
 
 def test_a_network_that_returns_nan_is_shown_as_such():
     probabilities = np.full(6, np.nan)
     raw = np.full((4, 4), np.nan)
-    figure = pictures.draw(_explanation({("CAM", "x\n4 × 4"): raw}, probabilities=probabilities, target=0))
+    figure = pictures.draw(
+        _explanation({("CAM", "x\n4 × 4"): raw}, probabilities=probabilities, target=0)
+    )
     texts = _texts(figure)
     assert texts[0] == "Evidence for tabby, tabby cat, NaN" and texts.count("NaN") == 5
 
@@ -115,7 +128,17 @@ def _grid(methods, layers, whole=()):
 @pytest.mark.parametrize("aspect", [0.4, 1.0, 1.5, 4.0])
 @pytest.mark.parametrize(
     ("methods", "layers", "whole"),
-    [(1, 1, 0), (5, 1, 0), (13, 1, 0), (0, 1, 5), (3, 4, 0), (6, 4, 0), (12, 4, 5), (1, 4, 1), (7, 10, 2)],
+    [
+        (1, 1, 0),
+        (5, 1, 0),
+        (13, 1, 0),
+        (0, 1, 5),
+        (3, 4, 0),
+        (6, 4, 0),
+        (12, 4, 5),
+        (1, 4, 1),
+        (7, 10, 2),
+    ],
 )
 def test_nothing_overlaps_and_panels_are_equal(methods, layers, whole, aspect):
     keys = _grid([f"m{i}" for i in range(methods)], layers, [f"w{i}" for i in range(whole)])
@@ -153,7 +176,10 @@ def _drawn_texts(figure):
     """Each text with its box in inches."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
-    return [(text, text.get_window_extent(renderer).transformed(figure.dpi_scale_trans.inverted())) for text in texts]
+    return [
+        (text, text.get_window_extent(renderer).transformed(figure.dpi_scale_trans.inverted()))
+        for text in texts
+    ]
 
 
 @pytest.mark.parametrize("columns", [2, 6])
@@ -203,7 +229,9 @@ def test_signed_maps_of_the_pixels_are_drawn_around_zero():
     assert signed[middle, 3, 2] > signed[middle, 3, 0] + 0.4  # blue
     assert np.ptp(signed[middle, signed.shape[1] // 2]) < 0.02  # nothing: grey
     np.testing.assert_allclose(plain[middle, 3], plain[middle, -3], atol=0.02)
-    asked = pictures.draw(_explanation(heat, photo=photo, signed=frozenset({"CLRP"})), pictures.Style("positive"))
+    asked = pictures.draw(
+        _explanation(heat, photo=photo, signed=frozenset({"CLRP"})), pictures.Style("positive")
+    )
     assert "against" not in _texts(asked)
 
 

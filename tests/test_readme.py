@@ -1,4 +1,4 @@
-"""The README's library example runs as printed, and the commands that CI takes from it are there."""
+"""The README's library example runs as printed, and the commands CI takes from it are there."""
 
 import pathlib
 import re

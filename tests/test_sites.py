@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam import sites, trace
+from jaxcam._program import sites, trace
 from tests import nets
 
 
@@ -20,7 +20,9 @@ class Transformer(nn.Module):
         x = nn.Conv(8, (2, 2), (2, 2), name="patches")(x)
         x = x.reshape(x.shape[0], -1, 8)
         for i in range(2):
-            x = x + nn.MultiHeadDotProductAttention(2, name=f"attention{i}")(nn.LayerNorm(name=f"norm{i}")(x))
+            x = x + nn.MultiHeadDotProductAttention(2, name=f"attention{i}")(
+                nn.LayerNorm(name=f"norm{i}")(x)
+            )
             x = x + nn.Dense(8, name=f"mlp{i}")(nn.gelu(x))
         return nn.Dense(3, name="head")(x.mean(1))
 
@@ -52,7 +54,7 @@ class Dense(nn.Module):
 
 
 class Branches(nn.Module):
-    """An Inception module whose branches are joined in the open, behind one that joins them itself."""
+    """An Inception module with branches joined in the open, behind one that joins them itself."""
 
     named: bool
 
@@ -66,7 +68,7 @@ class Branches(nn.Module):
 
 
 class Gated(nn.Module):
-    """Spatial attention behind the last convolution, and an auxiliary head whose answer is not used."""
+    """Spatial attention behind the last convolution, an auxiliary head with unused answer."""
 
     @nn.compact
     def __call__(self, x):
@@ -116,7 +118,7 @@ def test_the_default_layer_is_the_last_that_all_evidence_passes_through(name):
 
 @pytest.mark.parametrize("name", ["transformer", "dense", "gated", "residual", "tiny"])
 def test_a_cut_is_where_another_images_head_gives_this_images_logits(name):
-    """The law: what a head holds besides its activations matters if and only if the layer is not a cut."""
+    """The law: what a head holds besides its activations matters iff the layer is no cut."""
     forward, images = _forward(MODELS[name][0])
     here, there = images[:1], images[1:]
     layers, logits = jaxcam.layers(forward, here), forward(there)
@@ -130,7 +132,10 @@ def test_a_cut_is_where_another_images_head_gives_this_images_logits(name):
 
 def test_what_the_logits_do_not_use_is_no_cut():
     layers = jaxcam.layers(*_forward(Gated()))
-    assert {"auxiliary", "auxiliary_head", "gate"} <= set(layers) and layers.cuts == {"trunk", "head"}
+    assert {"auxiliary", "auxiliary_head", "gate"} <= set(layers) and layers.cuts == {
+        "trunk",
+        "head",
+    }
 
 
 def test_the_default_is_the_same_in_every_framework():
@@ -139,7 +144,8 @@ def test_the_default_is_the_same_in_every_framework():
     assert jaxcam.layers(jaxcam.nnx(model), jnp.ones((1, 8, 8, 3))).default == "layer3"
     forward = lambda x: jaxcam.tag(x * 2, "a").mean((1, 2)) + jaxcam.tag(x * 3, "b").mean((1, 2))
     found = jaxcam.layers(forward, jnp.ones((1, 4, 4, 3)))
-    assert found.default == "b" and found.cuts == frozenset()  # of two towers none is a cut: the last
+    # of two towers none is a cut: the last
+    assert found.default == "b" and found.cuts == frozenset()
 
 
 def test_cuts_are_found_in_calls_and_behind_auxiliary_results():
@@ -155,7 +161,9 @@ def test_cuts_are_found_in_calls_and_behind_auxiliary_results():
     found = jaxcam.layers(forward, jnp.ones((1, 4, 4, 3)))
     assert found.cuts == {"a", "c"} and found.default == "c"
     maps, _ = jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0, has_aux=True)
-    np.testing.assert_allclose(maps, jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0, layer="c", has_aux=True)[0])
+    np.testing.assert_allclose(
+        maps, jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0, layer="c", has_aux=True)[0]
+    )
 
 
 def side(x):

@@ -11,29 +11,36 @@ from configs import Classification
 def augment(
     batch: dict[str, jax.Array], config: Classification, num_classes: int, size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Normalised, augmented images `[B, size, size, 3]` and their soft targets `[B, num_classes]`; runs on the device.
+    """Normalised, augmented images `[B, size, size, 3]` and their soft targets `[B, num_classes]`.
+
+    Runs on the device.
 
     Args:
-        batch: of `pipeline.batches`: `image` uint8 `[B, H, W, 3]`, `label` `[B]` or multi-hot `[B, num_classes]`, and
-            `key` uint32 `[B, 3]`, from which all is drawn.
-        config: its `crop_on` says whether the photos are still whole ("device") or cropped and flipped ("host").
+        batch: of `pipeline.batches`: `image` uint8 `[B, H, W, 3]`, `label` `[B]` or multi-hot
+            `[B, num_classes]`, and `key` uint32 `[B, 3]`, from which all is drawn.
+        config: its `crop_on` says whether the photos are still whole ("device") or cropped and
+            flipped ("host").
         num_classes: length of a target.
         size: side of the images in pixels.
     """
-    keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(jax.random.key(k[0]), k[1]), k[2]))(batch["key"])
+    keys = jax.vmap(
+        lambda k: jax.random.fold_in(jax.random.fold_in(jax.random.key(k[0]), k[1]), k[2])
+    )(batch["key"])
     crop_key, color_key, mix_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
     images = batch["image"] / 255.0
     if config.crop_on == "device":
         images = jax.vmap(partial(_random_crop, config=config, size=size))(crop_key, images)
     elif images.shape[1:3] != (size, size):
         images = jax.image.resize(images, (len(images), size, size, 3), "linear")
-    images = normalize(jax.vmap(partial(_color_jitter, strength=config.color_jitter))(color_key, images), config)
+    images = normalize(
+        jax.vmap(partial(_color_jitter, strength=config.color_jitter))(color_key, images), config
+    )
     targets = soft_targets(batch["label"], num_classes, config.label_smoothing)
     return _cutmix(mix_key, images, targets, config.cutmix)
 
 
 def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
-    """(1 - s) one_hot(label) + s / N; of multi-hot labels (1 - s) label + s / 2, each class being a yes or no."""
+    """(1 - s) one_hot(label) + s / N; multi-hot labels, yes or no each: (1 - s) label + s / 2."""
     if labels.ndim == 2:
         return labels * (1 - smoothing) + smoothing / 2
     return jax.nn.one_hot(labels, num_classes) * (1 - smoothing) + smoothing / num_classes
@@ -44,8 +51,10 @@ def normalize(images: jax.Array, config: Classification) -> jax.Array:
     return (images - jnp.asarray(config.mean)) / jnp.asarray(config.std)
 
 
-def _random_crop(key: jax.Array, image: jax.Array, *, config: Classification, size: int) -> jax.Array:
-    """A crop of random area, ratio and place, resized to `size` and flipped left to right half of the time."""
+def _random_crop(
+    key: jax.Array, image: jax.Array, *, config: Classification, size: int
+) -> jax.Array:
+    """A crop of random area, ratio and place, resized to `size`; half of the time flipped."""
     area_key, ratio_key, place_key, flip_key = jax.random.split(key, 4)
     side = jnp.array(image.shape[:2], jnp.float32)
     area = jax.random.uniform(area_key, minval=config.crop_area[0], maxval=config.crop_area[1])
@@ -55,20 +64,26 @@ def _random_crop(key: jax.Array, image: jax.Array, *, config: Classification, si
     scale = size / crop
     offset = jax.random.uniform(place_key, (2,)) * (side - crop)
     image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
-    return jax.image.scale_and_translate(image, (size, size, 3), (0, 1), scale, -offset * scale, "linear")
+    return jax.image.scale_and_translate(
+        image, (size, size, 3), (0, 1), scale, -offset * scale, "linear"
+    )
 
 
 def _color_jitter(key: jax.Array, image: jax.Array, *, strength: float) -> jax.Array:
     """Scales brightness, contrast and saturation, each by U(1 - strength, 1 + strength)."""
-    brightness, contrast, saturation = jax.random.uniform(key, (3,), minval=1 - strength, maxval=1 + strength)
+    brightness, contrast, saturation = jax.random.uniform(
+        key, (3,), minval=1 - strength, maxval=1 + strength
+    )
     image = image * brightness
     image = image.mean() + contrast * (image - image.mean())
     grey = image.mean(axis=-1, keepdims=True)
     return jnp.clip(grey + saturation * (image - grey), 0.0, 1.0)
 
 
-def _cutmix(keys: jax.Array, images: jax.Array, targets: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
-    """Replaces a random box of an image, and its share of the target, by its neighbour's (Yun et al. 2019).
+def _cutmix(
+    keys: jax.Array, images: jax.Array, targets: jax.Array, probability: float
+) -> tuple[jax.Array, jax.Array]:
+    """Replaces a random box of an image, and its share of the target, by a neighbour's (Yun 2019).
 
     Images 2i and 2i + 1 are neighbours, so the result is the same on any number of devices.
     """
@@ -79,9 +94,16 @@ def _cutmix(keys: jax.Array, images: jax.Array, targets: jax.Array, probability:
 
 
 def _random_box(key: jax.Array, *, size: int, probability: float) -> jax.Array:
-    """Mask `[size, size]` of a box of relative area 1 - U(0, 1) anywhere, cut at the border; empty if not drawn."""
+    """Mask `[size, size]` of a box of relative area 1 - U(0, 1) anywhere, cut at the border.
+
+    Empty if not drawn.
+    """
     used_key, area_key, place_key = jax.random.split(key, 3)
-    side = size * jnp.sqrt(1 - jax.random.uniform(area_key)) * jax.random.bernoulli(used_key, probability)
+    side = (
+        size
+        * jnp.sqrt(1 - jax.random.uniform(area_key))
+        * jax.random.bernoulli(used_key, probability)
+    )
     center = size * jax.random.uniform(place_key, (2, 1))
     rows, columns = jnp.abs(jnp.arange(size) + 0.5 - center) < side / 2
     return rows[:, None] & columns[None, :]

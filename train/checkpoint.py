@@ -12,14 +12,16 @@ from jaxcam import models
 from train import parallel
 from train.state import State, Variables
 
-_PATHS = ("data", "workdir", "export", "answers")  # of the machine that trained, no business of the network's users
+# of the machine that trained, no business of the network's users
+_PATHS = ("data", "workdir", "export", "answers")
 _UNRANKED = {"val_accuracy": -1.0}  # below any validated checkpoint
 
 
 def manager(workdir: str) -> ocp.CheckpointManager:
-    """Keeps the latest checkpoint and that of the best validation accuracy; writes behind the training.
+    """Keeps the latest and the best checkpoint by validation accuracy; writes behind the training.
 
-    A checkpoint appears under its step's number when it is whole; what a killed process left is removed by the next.
+    A checkpoint appears under its step's number when it is whole; what a killed process left is
+    removed by the next.
     """
     policies = ocp.checkpoint_managers
 
@@ -40,8 +42,10 @@ def folder(workdir: str) -> Path:
     return (Path(workdir) / "checkpoints").absolute()
 
 
-def save(checkpoints: ocp.CheckpointManager, state: State, step: int, metrics: dict[str, float] | None) -> None:
-    """Saves the state after `step` steps: step and seed are all that order and augmentation hang on.
+def save(
+    checkpoints: ocp.CheckpointManager, state: State, step: int, metrics: dict[str, float] | None
+) -> None:
+    """Saves the state after `step` steps: step and seed are all order and augmentation hang on.
 
     Args:
         checkpoints: made by `manager`.
@@ -63,13 +67,16 @@ def restore(checkpoints: ocp.CheckpointManager, state: State) -> tuple[State, in
     if step is None:
         raise FileNotFoundError(f"--resume: found no checkpoint in {checkpoints.directory}")
     template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), parallel.to_global(state)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        parallel.to_global(state),
     )
     arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
     return parallel.to_local(checkpoints.restore(step, args=arguments).state), step
 
 
-def export(config: Classification, variables: Variables, classes: tuple[str, ...], notes: dict[str, Any]) -> None:
+def export(
+    config: Classification, variables: Variables, classes: tuple[str, ...], notes: dict[str, Any]
+) -> None:
     """Writes the network to `config.export`, which `jaxcam.models.load` reads.
 
     Args:
@@ -86,7 +93,12 @@ def export(config: Classification, variables: Variables, classes: tuple[str, ...
         dict(config.options),
         variables,
         classes=classes,
-        preprocess={"size": config.image_size, "resize": resize, "mean": list(config.mean), "std": list(config.std)},
+        preprocess={
+            "size": config.image_size,
+            "resize": resize,
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
         dtype=config.export_dtype,
         extra_metadata={**notes, "config": numbers},
     )

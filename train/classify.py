@@ -1,7 +1,8 @@
-"""Trains a classifier: `python -m train.classify --config configs/tiny20.py [--set key=value ...] [--resume]`.
+"""Trains a classifier: `python -m train.classify --config FILE [--set key=value ...] [--resume]`.
 
-`--evaluate` prints the accuracy of the exported network instead; `--export-only` exports the latest checkpoint.
-`--distributed` joins several processes, one on each host of a TPU pod slice or GPU box, started with the same command.
+FILE is for example `configs/tiny20.py`. `--evaluate` prints the accuracy of the exported network
+instead; `--export-only` exports the latest checkpoint. `--distributed` joins several processes, one
+on each host of a TPU pod slice or GPU box, started with the same command.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from train import objectives, program
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    program.main("train.classify", __doc__.splitlines()[0], objectives.classification, arguments=arguments)
+    program.main(
+        "train.classify", __doc__.splitlines()[0], objectives.classification, arguments=arguments
+    )
 
 
 if __name__ == "__main__":

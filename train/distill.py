@@ -1,8 +1,9 @@
-"""Distils a student: `python -m train.distill --config configs/tiny20_distill.py [--set key=value ...] [--resume]`.
+"""Distils a student: `python -m train.distill --config FILE [--set key=value ...] [--resume]`.
 
-The loss is KL(teacher || student) + cross-entropy with the labels. The teacher is one of our networks, asked in the
-same compiled step, or a black box outside JAX (an ONNX file, a Python function), asked once before. Options are those
-of `train.classify`.
+FILE is for example `configs/tiny20_distill.py`. The loss is KL(teacher || student) + cross-entropy
+with the labels. The teacher is one of our networks, asked in the same compiled step, or a black box
+outside JAX (an ONNX file, a Python function), asked once before. Options are those of
+`train.classify`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +19,15 @@ from configs import Distillation
 from jaxcam import models
 from train import loop, objectives, program, teacher
 
-_Ask = Callable[[jax.Array, dict[str, Any]], jax.Array]  # (student's images, batch) -> teacher's logits
+# (student's images, batch) -> teacher's logits
+_Ask = Callable[[jax.Array, dict[str, Any]], jax.Array]
 
 
 def divergence(teacher_logits: jax.Array, logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     """T^2 mean_b KL(softmax(O_t / T) || softmax(O_s / T)), summed over the classes.
 
-    The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015); at T = 1 it is the paper's loss.
+    The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015); at T = 1 it is the
+    paper's loss.
 
     Args:
         teacher_logits: O_t `[B, N]`.
@@ -37,7 +40,10 @@ def divergence(teacher_logits: jax.Array, logits: jax.Array, temperature: float 
     References:
         Kang et al. 2021, eq. 5, D_KL(softmax(O_t) || softmax(O_s)).
     """
-    log_t, log_s = (jax.nn.log_softmax(each.astype(jnp.float32) / temperature) for each in (teacher_logits, logits))
+    log_t, log_s = (
+        jax.nn.log_softmax(each.astype(jnp.float32) / temperature)
+        for each in (teacher_logits, logits)
+    )
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(log_s, log_t).mean()
 
 
@@ -48,13 +54,19 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
         ValueError: a teacher of another number of classes, or as `teacher.answers`.
         FileNotFoundError: no such teacher.
     """
-    constants, ask, prepare = (_network if config.teacher_kind == "network" else _black_box)(config, classes)
+    constants, ask, prepare = (_network if config.teacher_kind == "network" else _black_box)(
+        config, classes
+    )
 
-    def loss(forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]) -> Any:
+    def loss(
+        forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
+    ) -> Any:
         logits, collections = forward(images)
         theirs = jax.lax.stop_gradient(ask(images, batch))
         kl = divergence(theirs, logits, config.temperature)
-        value = config.kd_weight * kl + config.ce_weight * objectives.cross_entropy(config, logits, targets)
+        value = config.kd_weight * kl + config.ce_weight * objectives.cross_entropy(
+            config, logits, targets
+        )
         metrics = {
             "accuracy": objectives.accuracy(logits, targets),
             "divergence": kl,
@@ -69,12 +81,17 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> tuple[Any, _Ask,
     """A network of ours: its variables are the step's constants."""
     network, variables = models.load(config.teacher)
     if network.num_classes != len(classes):
-        raise ValueError(f"teacher: {config.teacher} knows {network.num_classes} classes, expected {len(classes)}")
+        raise ValueError(
+            f"teacher: {config.teacher} knows {network.num_classes} classes, expected "
+            f"{len(classes)}"
+        )
     about = models.describe(config.teacher).preprocess
     mine, theirs = ((jnp.asarray(each.mean), jnp.asarray(each.std)) for each in (config, about))
 
     def ask(images: jax.Array, batch: dict[str, Any]) -> jax.Array:
-        return network.apply(batch["constants"], (images * mine[1] + mine[0] - theirs[0]) / theirs[1])
+        return network.apply(
+            batch["constants"], (images * mine[1] + mine[0] - theirs[0]) / theirs[1]
+        )
 
     return variables, ask, lambda batch: batch
 
@@ -88,7 +105,12 @@ def _black_box(config: Distillation, classes: tuple[str, ...]) -> tuple[None, _A
 
 def _with_answers(kept: Sequence[np.ndarray], batch: dict[str, Any]) -> dict[str, Any]:
     _, views, indices = batch["key"].T
-    return {**batch, "teacher": np.stack([kept[view][index] for view, index in zip(views, indices, strict=True)])}
+    return {
+        **batch,
+        "teacher": np.stack(
+            [kept[view][index] for view, index in zip(views, indices, strict=True)]
+        ),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Trains for sharp CAMs: `python -m train.foster --config configs/tiny20_foster.py [--set beta=1.0 ...] [--resume]`.
+"""Trains for sharp CAMs: `python -m train.foster --config FILE [--set key=value ...] [--resume]`.
 
-The loss is cross-entropy + beta * entropy of the Grad-CAM (`jaxcam.fostering.fostering_loss`); options are those of
-`train.classify`.
+FILE is for example `configs/tiny20_foster.py`; `--set beta=1.0` sets the weight of the penalty. The
+loss is cross-entropy + beta * entropy of the Grad-CAM (`jaxcam.fostering.fostering_loss`); options
+are those of `train.classify`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from train import objectives, parallel, program
 
 
 def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objective:
-    """Cross-entropy + beta * penalty of the class's Grad-CAM, and the auxiliary logits' cross-entropy.
+    """Cross-entropy + beta * penalty of the class's Grad-CAM, and auxiliary logits' cross-entropy.
 
     Args:
         config: its beta, layer, term and explain.
@@ -27,13 +28,24 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
     del classes
     several = config.loss == "sigmoid"
     if several and config.label_smoothing:
-        raise ValueError(f"label_smoothing: got {config.label_smoothing}, expected 0 with loss='sigmoid'")
-    options = {"layer": config.layer, "beta": config.beta, "term": config.term, "explain": config.explain}
+        raise ValueError(
+            f"label_smoothing: got {config.label_smoothing}, expected 0 with loss='sigmoid'"
+        )
+    options = {
+        "layer": config.layer,
+        "beta": config.beta,
+        "term": config.term,
+        "explain": config.explain,
+    }
 
-    def loss(forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]) -> Any:
+    def loss(
+        forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
+    ) -> Any:
         del batch
         labels = targets > 0 if several else targets
-        value, seen = fostering_loss(forward, images, labels, **options, has_aux=True, axis_name=parallel.AXIS)
+        value, seen = fostering_loss(
+            forward, images, labels, **options, has_aux=True, axis_name=parallel.AXIS
+        )
         metrics = {
             "accuracy": objectives.accuracy(seen.logits, targets),
             "classification": seen.classification,

@@ -15,7 +15,9 @@ _NAMED = 6  # how many paths a message lists
 def network(config: Classification, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """The config's architecture; its batch norms average over `axis_name`."""
     dtype = {} if config.compute_dtype == "float32" else {"dtype": config.compute_dtype}
-    return models.create(config.architecture, num_classes, **{**config.options, **dtype}, axis_name=axis_name)
+    return models.create(
+        config.architecture, num_classes, **{**config.options, **dtype}, axis_name=axis_name
+    )
 
 
 def variables(config: Classification, model: nn.Module) -> tuple[Variables, str]:
@@ -43,24 +45,33 @@ def _merge(
 ) -> tuple[Variables, str]:
     """`loaded` where it fits and `drawn` elsewhere."""
     drawn, loaded = flatten_dict(drawn), flatten_dict(loaded)
-    of_classes = [path for path in loaded if path in drawn and _by_classes(loaded[path], drawn[path], classes)]
+    of_classes = [
+        path for path in loaded if path in drawn and _by_classes(loaded[path], drawn[path], classes)
+    ]
     fits = [path for path in loaded if path in drawn and loaded[path].shape == drawn[path].shape]
     left = [path for path in loaded if path not in fits and path not in of_classes]
     if left:
         raise ValueError(
-            f"init_from: {config.init_from} holds {_listing(left)}, for which {config.architecture} has no place"
+            f"init_from: {config.init_from} holds {_listing(left)}, for which "
+            f"{config.architecture} has no place"
         )
     new = [path for path in drawn if path not in fits]
     merged = {**drawn, **{path: jnp.asarray(loaded[path], drawn[path].dtype) for path in fits}}
-    return unflatten_dict(merged), f"parameters from {config.init_from}" + (f"; new: {_listing(new)}" if new else "")
+    return unflatten_dict(merged), f"parameters from {config.init_from}" + (
+        f"; new: {_listing(new)}" if new else ""
+    )
 
 
 def _by_classes(old: jax.Array, new: jax.Array, classes: tuple[int, int]) -> bool:
-    """Whether two shapes differ, and only where one has the old and the other the new number of classes."""
+    """Whether shapes differ, only where one has the old and the other the new number of classes."""
     same_rank = old.ndim == new.ndim and old.shape != new.shape
-    return same_rank and all(a == b or (a, b) == classes for a, b in zip(old.shape, new.shape, strict=True))
+    return same_rank and all(
+        a == b or (a, b) == classes for a, b in zip(old.shape, new.shape, strict=True)
+    )
 
 
 def _listing(paths: list[tuple[str, ...]]) -> str:
     names = sorted({".".join(path[1:]) for path in paths})
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )

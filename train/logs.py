@@ -1,4 +1,4 @@
-"""What a run says while it trains: CSV files, TensorBoard, lines on the terminal and a final report."""
+"""What a run says while it trains: CSV files, TensorBoard, terminal lines and a final report."""
 
 import csv
 import dataclasses
@@ -21,14 +21,15 @@ from configs import Classification
 
 Row = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_KEEPING = ("step", "epoch", "steps", "crop", "learning_rate", "seconds", "images_per_s")  # no metrics
+# no metrics
+_KEEPING = ("step", "epoch", "steps", "crop", "learning_rate", "seconds", "images_per_s")
 
 
 class Table:
     """A CSV file that grows by rows, each of which has the step after which it was written."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Goes on with the rows up to `step`; later ones, of a run that was stopped, are cut off."""
+        """Goes on with the rows up to `step`; later ones, of a stopped run, are cut off."""
         self.path, self.rows = path, [row for row in _read(path) if row["step"] <= step]
         if path.exists():
             _write(path, self.rows)
@@ -49,7 +50,9 @@ def _read(path: Path) -> list[Row]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     # A killed process may have left its last line unfinished.
-    return [{key: _number(value) for key, value in row.items()} for row in rows if all(row.values())]
+    return [
+        {key: _number(value) for key, value in row.items()} for row in rows if all(row.values())
+    ]
 
 
 def _number(text: str) -> int | float:
@@ -68,7 +71,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
 
 
 class Logs:
-    """The logs of one run in its workdir: `steps.csv`, `epochs.csv`, `tensorboard/` and `report.json`.
+    """A run's logs in its workdir: `steps.csv`, `epochs.csv`, `tensorboard/` and `report.json`.
 
     In a run of several processes only the first one's are written.
     """
@@ -81,7 +84,9 @@ class Logs:
             from tensorboardX import SummaryWriter  # slow to import, and needed only here
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.steps, self.epochs = (Table(self.folder / f"{name}.csv", step) for name in ("steps", "epochs"))
+            self.steps, self.epochs = (
+                Table(self.folder / f"{name}.csv", step) for name in ("steps", "epochs")
+            )
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def line(self, text: str) -> None:
@@ -91,7 +96,10 @@ class Logs:
             sys.stdout.flush()
 
     def window(self, row: Row) -> None:
-        """A line, a row and a point on each curve for a window of steps: `step`, `epoch`, `steps`, `seconds`, ..."""
+        """A line, a row and a point on each curve for a window of steps.
+
+        The values are `step`, `epoch`, `steps`, `seconds`, ...
+        """
         if self.writes:
             self._add(self.steps, {**row, "images_per_s": self._speed([row])}, "train")
 
@@ -99,7 +107,11 @@ class Logs:
         """The same for an epoch, to whose row the means over its windows are added."""
         if self.writes:
             windows = [window for window in self.steps.rows if window["epoch"] == row["epoch"]]
-            self._add(self.epochs, {**row, **_means(windows), "images_per_s": self._speed(windows)}, "epoch")
+            self._add(
+                self.epochs,
+                {**row, **_means(windows), "images_per_s": self._speed(windows)},
+                "epoch",
+            )
 
     def _speed(self, windows: Sequence[Row]) -> float:
         steps, seconds = (sum(window[key] for window in windows) for key in ("steps", "seconds"))
@@ -112,12 +124,13 @@ class Logs:
         self.board.flush()
         self.line(
             " ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in row.items()
             )
         )
 
     def report(self, results: Row) -> None:
-        """Writes `report.json`: command, config, versions, devices, results, the last epoch's row and durations."""
+        """Writes `report.json`: command, config, versions, devices, results, last epoch, times."""
         if not self.writes:
             return
         trained = sum(row["seconds"] for row in self.steps.rows)
@@ -125,12 +138,14 @@ class Logs:
             "command": shlex.join(sys.argv),
             "config": dataclasses.asdict(self.config),
             "python": platform.python_version(),
-            "versions": {"jaxcam": jaxcam.__version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": {"jaxcam": jaxcam.__version__}
+            | {name: importlib.metadata.version(name) for name in _PACKAGES},
             "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
             "processes": jax.process_count(),
             "results": results,
             "last_epoch": self.epochs.rows[-1] if self.epochs.rows else {},
-            "training_seconds": trained,  # of all the sittings that the logs tell of, without validation
+            # of all the sittings that the logs tell of, without validation
+            "training_seconds": trained,
             "wall_seconds": time.perf_counter() - self.began,  # of this one
         }
         part = self.folder / ".report.json.part"
@@ -147,5 +162,7 @@ def _means(windows: Sequence[Row]) -> Row:
     """Means of the metrics over the steps of the windows, and the sum of their seconds."""
     steps = sum(window["steps"] for window in windows)
     metrics = [key for key in windows[0] if key not in _KEEPING]
-    means = {key: sum(window["steps"] * window[key] for window in windows) / steps for key in metrics}
+    means = {
+        key: sum(window["steps"] * window[key] for window in windows) / steps for key in metrics
+    }
     return {**means, "seconds": sum(window["seconds"] for window in windows)}

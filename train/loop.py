@@ -20,7 +20,9 @@ from train.logs import Logs
 from train.optimizer import optimizer, schedule
 from train.state import State, Variables, create, train_step, validation_step
 
-_AHEAD = 2  # steps that are queued before the loop waits; more could hold every thread of a small host
+_AHEAD = (
+    2  # steps that are queued before the loop waits; more could hold every thread of a small host
+)
 
 
 def fit(
@@ -29,9 +31,10 @@ def fit(
     resume: bool = False,
     devices: list[jax.Device] | None = None,
 ) -> State:
-    """Trains from the start or from the latest checkpoint, exports the averaged network and returns the last state.
+    """Trains from the start or the latest checkpoint, exports the averaged network; the last state.
 
-    In a run of several processes (`parallel.initialize`) each calls this with the same arguments, on the same files.
+    In a run of several processes (`parallel.initialize`) each calls this with the same arguments,
+    on the same files.
 
     Args:
         config: every number.
@@ -42,7 +45,8 @@ def fit(
     Raises:
         FileExistsError: the workdir holds checkpoints and `resume` is not set.
         FileNotFoundError: no checkpoint to resume from, or no data.
-        FloatingPointError: a loss or a parameter is not finite; step and last good checkpoint are named.
+        FloatingPointError: a loss or a parameter is not finite; step and last good checkpoint are
+            named.
     """
     with closing(Run(config, factory, devices)) as run:
         state = run.train(*run.begin(resume))
@@ -98,11 +102,16 @@ class Run:
         if resume:
             state, step = checkpoint.restore(self.checkpoints, state)
             if step > (total := self.config.epochs * self.steps):
-                got = f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} holds {step}"
+                got = (
+                    f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} "
+                    f"holds {step}"
+                )
                 raise ValueError(f"{got}; name another workdir for a shorter run")
             said = f"resumed after step {step}"
         elif self.checkpoints.latest_step() is not None:
-            raise FileExistsError(f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another")
+            raise FileExistsError(
+                f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another"
+            )
         self.logs = Logs(self.config, step)
         self.logs.line(said)
         return state, step
@@ -111,10 +120,14 @@ class Run:
         """All steps from `first` on.
 
         Raises:
-            FloatingPointError: a loss or a parameter is not finite; looked at where a window of the log ends.
+            FloatingPointError: a loss or a parameter is not finite; looked at where a window of the
+                log ends.
         """
         total, window = self.config.epochs * self.steps, _Window(first)
-        constants, batches = parallel.replicate(self.objective.constants, self.devices), self._batches(first)
+        constants, batches = (
+            parallel.replicate(self.objective.constants, self.devices),
+            self._batches(first),
+        )
         hidden = None if self.logs.writes else True  # None: where there is no terminal
         with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
             for step in range(first + 1, total + 1):
@@ -130,13 +143,20 @@ class Run:
     def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         host = pipeline.batches(self.photos, self.config, first_step=first, **share)
-        return pipeline.prefetch(map(self.objective.prepare, host), partial(parallel.place, devices=self.devices))
+        return pipeline.prefetch(
+            map(self.objective.prepare, host), partial(parallel.place, devices=self.devices)
+        )
 
     def _step(self, epoch: int) -> Callable:
         """The mapped step for the crops of an epoch, made once for each size."""
         size = self.config.crop_size(epoch)
         if size not in self._steps:
-            fixed = {"config": self.config, "model": self.model, "tx": self.tx, "loss": self.objective.loss}
+            fixed = {
+                "config": self.config,
+                "model": self.model,
+                "tx": self.tx,
+                "loss": self.objective.loss,
+            }
             step = partial(train_step, **fixed, crop_size=size, axis_name=parallel.AXIS)
             self._steps[size] = parallel.pmap_step(step, self.devices)
         return self._steps[size]
@@ -158,7 +178,9 @@ class Run:
             return
         if not bool(_finite(state)):
             raise FloatingPointError(
-                self._stopped(f"parameters: got NaN or infinite ones after step {step}, expected finite ones")
+                self._stopped(
+                    f"parameters: got NaN or infinite ones after step {step}, expected finite ones"
+                )
             )
         metrics = None
         if self._ends_epoch(step):
@@ -169,9 +191,16 @@ class Run:
     def _log_window(self, window: "_Window") -> None:
         means, bad = window.close()
         if bad:
-            raise FloatingPointError(self._stopped(f"loss: got {bad[1]} in step {bad[0]}, expected a finite number"))
+            raise FloatingPointError(
+                self._stopped(f"loss: got {bad[1]} in step {bad[0]}, expected a finite number")
+            )
         step, epoch = window.last, (window.last - 1) // self.steps
-        keeping = {"step": step, "epoch": epoch + 1, "steps": len(window.metrics), "crop": self.config.crop_size(epoch)}
+        keeping = {
+            "step": step,
+            "epoch": epoch + 1,
+            "steps": len(window.metrics),
+            "crop": self.config.crop_size(epoch),
+        }
         rate = float(self.rate((step - 1) // self.config.accumulate))
         means["waiting"] = window.waited / window.seconds
         self.logs.window({**keeping, "learning_rate": rate, **means, "seconds": window.seconds})
@@ -179,14 +208,19 @@ class Run:
     def _stopped(self, why: str) -> str:
         self.checkpoints.wait_until_finished()
         last, where = self.checkpoints.latest_step(), self.checkpoints.directory
-        return f"{why}; last good checkpoint: {f'step {last} in {where}' if last is not None else 'none'}"
+        return (
+            f"{why}; last good checkpoint: "
+            f"{f'step {last} in {where}' if last is not None else 'none'}"
+        )
 
     def finish(self, state: State) -> None:
-        """Exports the averaged variables, always: no choice by validation accuracy; then validates the written file."""
+        """Exports the averaged variables, whatever their accuracy; validates the written file."""
         metrics = self.validate(state.averaged, self.validation)
         notes = {"steps": int(state.step), **metrics}
         if self.logs.writes:
-            checkpoint.export(self.config, jax.device_get(state.averaged), self.photos.classes, notes)
+            checkpoint.export(
+                self.config, jax.device_get(state.averaged), self.photos.classes, notes
+            )
         parallel.wait_for_all("exported")
         exported = evaluate(self.config, self.validation, self.devices)
         self.logs.report({**notes, "exported_accuracy": exported})
@@ -202,7 +236,13 @@ class _Window:
     """Steps between two lines of the log. Metrics stay on the devices until it is closed."""
 
     def __init__(self, last: int) -> None:
-        self.first, self.last, self.metrics, self.waited, self.began = last + 1, last, [], 0.0, time.perf_counter()
+        self.first, self.last, self.metrics, self.waited, self.began = (
+            last + 1,
+            last,
+            [],
+            0.0,
+            time.perf_counter(),
+        )
 
     def waiting(self, get: Callable[[], Any]) -> Any:
         """What `get` returns; the time is counted as waiting for the input pipeline."""
@@ -221,20 +261,29 @@ class _Window:
         """Means over the steps; and the first step whose loss is not finite, with that."""
         metrics = jax.device_get(self.metrics)
         self.seconds = time.perf_counter() - self.began
-        bad = [(self.first + i, float(each["loss"])) for i, each in enumerate(metrics) if not np.isfinite(each["loss"])]
-        means = {key: float(np.mean([each[key] for each in metrics], dtype=np.float64)) for key in metrics[0]}
+        bad = [
+            (self.first + i, float(each["loss"]))
+            for i, each in enumerate(metrics)
+            if not np.isfinite(each["loss"])
+        ]
+        means = {
+            key: float(np.mean([each[key] for each in metrics], dtype=np.float64))
+            for key in metrics[0]
+        }
         return means, bad[0] if bad else None
 
 
 @jax.jit
 def _finite(state: State) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, state.ema))]).all()
+    return jnp.stack(
+        [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, state.ema))]
+    ).all()
 
 
 def validator(
     config: Classification, model: nn.Module, devices: list[jax.Device] | None = None
 ) -> Callable[[Variables, datasets.Dataset], dict[str, float]]:
-    """A function of replicated variables and photos: `val_accuracy` and `val_loss`, of all processes together.
+    """Replicated variables and photos -> `val_accuracy` and `val_loss`, of all processes together.
 
     Args:
         config: the run's; the loss is without smoothing.
@@ -250,17 +299,27 @@ def validator(
         placed = pipeline.prefetch(batches, partial(parallel.place, devices=devices))
         each = [jax.device_get(mapped(variables, batch, None)) for batch in placed]
         sums = {key: sum(float(sums[key]) for sums in each) for key in each[0]}
-        return {"val_accuracy": sums["correct"] / sums["count"], "val_loss": sums["loss"] / sums["count"]}
+        return {
+            "val_accuracy": sums["correct"] / sums["count"],
+            "val_loss": sums["loss"] / sums["count"],
+        }
 
     return validate
 
 
-def evaluate(config: Classification, photos: datasets.Dataset, devices: list[jax.Device] | None = None) -> float:
+def evaluate(
+    config: Classification, photos: datasets.Dataset, devices: list[jax.Device] | None = None
+) -> float:
     """Prints and returns the accuracy of the exported file."""
     model, variables = models.load(config.export)
-    share = validator(config, model, devices)(parallel.replicate(variables, devices), photos)["val_accuracy"]
+    share = validator(config, model, devices)(parallel.replicate(variables, devices), photos)[
+        "val_accuracy"
+    ]
     if jax.process_index() == 0:
         size = Path(config.export).stat().st_size / 1e6
-        said = f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} validation photos"
+        said = (
+            f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} "
+            "validation photos"
+        )
         print(said, flush=True)
     return share

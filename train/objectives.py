@@ -9,22 +9,27 @@ import optax
 
 from configs import Classification
 
-Collections = dict[str, Any]  # what a forward pass in training changed or left: "batch_stats", "auxiliary"
+# what a forward pass in training changed or left: "batch_stats", "auxiliary"
+Collections = dict[str, Any]
 Forward = Callable[[jax.Array], tuple[jax.Array, Collections]]
 Metrics = dict[str, jax.Array]
-Loss = Callable[[Forward, jax.Array, jax.Array, dict[str, Any]], tuple[jax.Array, tuple[Collections, Metrics]]]
+Loss = Callable[
+    [Forward, jax.Array, jax.Array, dict[str, Any]], tuple[jax.Array, tuple[Collections, Metrics]]
+]
 
 
 class Objective(NamedTuple):
     """A loss and what it needs.
 
     Args:
-        loss: (forward, images, targets, batch) -> (loss, (collections, metrics)). `forward(images)` gives the logits
-            `[B, N]` of the network in training and its collections, of which the loss returns the ones to keep;
-            `targets` are soft `[B, N]`; metrics are means over the images, scalars.
-        constants: arrays that the loss finds as `batch["constants"]`: arguments of the step, the same on all devices
-            and not compiled into it. A teacher's variables, say.
-        prepare: a host batch (NumPy, see `pipeline.batches`) -> one with more entries of the same leading axis.
+        loss: (forward, images, targets, batch) -> (loss, (collections, metrics)). `forward(images)`
+            gives the logits `[B, N]` of the network in training and its collections, of which the
+            loss returns the ones to keep; `targets` are soft `[B, N]`; metrics are means over the
+            images, scalars.
+        constants: arrays that the loss finds as `batch["constants"]`: arguments of the step, the
+            same on all devices and not compiled into it. A teacher's variables, say.
+        prepare: a host batch (NumPy, see `pipeline.batches`) -> one with more entries of the same
+            leading axis.
     """
 
     loss: Loss
@@ -36,7 +41,7 @@ Factory = Callable[[Classification, tuple[str, ...]], Objective]
 
 
 def classification(config: Classification, classes: tuple[str, ...]) -> Objective:
-    """Cross-entropy, and `auxiliary_weight` times that of each auxiliary logits that the network sows."""
+    """Cross-entropy, and `auxiliary_weight` times that of the auxiliary logits sown."""
     del classes
 
     def loss(forward: Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]) -> Any:
@@ -49,7 +54,9 @@ def classification(config: Classification, classes: tuple[str, ...]) -> Objectiv
 
 
 def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean over the images: -sum_c t_c ln softmax_c, or for `loss` "sigmoid" the mean over classes of each yes or no's.
+    """Mean over the images of -sum_c t_c ln softmax_c, or of the classes' mean yes-or-no loss.
+
+    The latter, for `loss` "sigmoid", is the mean over classes of each yes or no's.
 
     Args:
         config: its `loss`.
@@ -66,9 +73,11 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
 
 
 def auxiliary(config: Classification, collections: Collections, targets: jax.Array) -> jax.Array:
-    """`auxiliary_weight` times the cross-entropies of the logits in the collection "auxiliary"; 0 without any."""
+    """`auxiliary_weight` times the cross-entropies of the collection "auxiliary"; 0 without any."""
     logits = jax.tree.leaves(collections.get("auxiliary", {}))
-    return config.auxiliary_weight * sum((cross_entropy(config, each, targets) for each in logits), jnp.float32(0))
+    return config.auxiliary_weight * sum(
+        (cross_entropy(config, each, targets) for each in logits), jnp.float32(0)
+    )
 
 
 def accuracy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -77,6 +86,6 @@ def accuracy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def hits(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """`[B]` booleans: whether the largest logit is of a class of the largest target, one of several perhaps."""
+    """`[B]` booleans: whether the largest logit is of a (perhaps not the only) largest target."""
     top = jnp.take_along_axis(targets, logits.argmax(-1, keepdims=True), axis=-1)[:, 0]
     return top >= targets.max(-1)

@@ -1,7 +1,8 @@
-"""From a data set to batches on the devices, through Grain: `python -m train.pipeline --config configs/tiny20.py`.
+"""From a data set to batches on devices, by Grain: `python -m train.pipeline --config FILE`.
 
-The order is fixed by seed and epoch, a crop by seed, epoch and index: a batch is the same on any number of processes
-and threads, and after a resume. The command prints how many images a second this machine feeds.
+FILE is for example `configs/tiny20.py`. The order is fixed by seed and epoch, a crop by seed, epoch
+and index: a batch is the same on any number of processes and threads, and after a resume. The
+command prints how many images a second this machine feeds.
 """
 
 import argparse
@@ -35,7 +36,9 @@ def steps_per_epoch(dataset: Dataset, config: Classification) -> int:
     """
     steps = len(dataset) // config.batch_size
     if not steps:
-        raise ValueError(f"batch_size: got {config.batch_size}, expected at most the {len(dataset)} photos")
+        raise ValueError(
+            f"batch_size: got {config.batch_size}, expected at most the {len(dataset)} photos"
+        )
     return steps
 
 
@@ -47,32 +50,43 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """This process's share of the batches of all epochs, from a step on; prefetched by `config.workers` threads.
+    """This process's share of the batches of all epochs, from a step on.
+
+    Prefetched by `config.workers` threads.
 
     Args:
-        dataset: the photos. With `config.crop_on` "device" all are of `config.image_size` and stay whole; with "host"
-            they are of any size and come cropped at random, flipped and resized to it.
-        config: its seed, batch_size (of all processes), epochs, image_size, crop_on, crop_area, crop_ratio, workers.
+        dataset: the photos. With `config.crop_on` "device" all are of `config.image_size` and stay
+            whole; with "host" they are of any size and come cropped at random, flipped and resized
+            to it.
+        config: its seed, batch_size (of all processes), epochs, image_size, crop_on, crop_area,
+            crop_ratio, workers.
         first_step: steps that are left out, counted over all epochs.
         process_index: which contiguous part of each batch is this process's.
         process_count: how many processes there are.
 
     Returns:
-        `image` uint8 `[b, H, W, 3]`; `label` int32 `[b]`, or float32 `[b, N]` of a multi-label set; and `key` uint32
-        `[b, 3]`: seed, view (`config.view` of the epoch: the epoch itself, unless the config says otherwise) and index
-        of each photo, from which the augmentation on the device is drawn.
+        `image` uint8 `[b, H, W, 3]`; `label` int32 `[b]`, or float32 `[b, N]` of a multi-label set;
+        and `key` uint32 `[b, 3]`: seed, view (`config.view` of the epoch: the epoch itself, unless
+        the config says otherwise) and index of each photo, from which the augmentation on the
+        device is drawn.
 
     Raises:
-        ValueError: a batch that the photos do not fill or the processes cannot share, or photos of another size.
+        ValueError: a batch that the photos do not fill or the processes cannot share, or photos of
+            another size.
     """
     import grain
 
-    steps, share = steps_per_epoch(dataset, config), _share(config.batch_size, process_index, process_count)
+    steps, share = (
+        steps_per_epoch(dataset, config),
+        _share(config.batch_size, process_index, process_count),
+    )
     example = partial(_example, dataset, config, share, steps)
     example(0)  # so that photos of a wrong size are an error here and not in a thread
     size = len(share)
     numbers = grain.MapDataset.range(first_step * size, config.epochs * steps * size)
-    return iter(numbers.map(example).batch(size, drop_remainder=True).to_iter_dataset(_threads(config)))
+    return iter(
+        numbers.map(example).batch(size, drop_remainder=True).to_iter_dataset(_threads(config))
+    )
 
 
 def _threads(config: Classification) -> Any:
@@ -85,14 +99,18 @@ def _threads(config: Classification) -> Any:
 def _share(batch_size: int, process_index: int, process_count: int) -> range:
     """The places in a batch that are a process's."""
     if batch_size % process_count:
-        raise ValueError(f"batch_size: got {batch_size}, expected a multiple of the {process_count} processes")
+        raise ValueError(
+            f"batch_size: got {batch_size}, expected a multiple of the {process_count} processes"
+        )
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index: got {process_index}, expected 0 to {process_count - 1}")
     size = batch_size // process_count
     return range(process_index * size, (process_index + 1) * size)
 
 
-def _example(dataset: Dataset, config: Classification, share: range, steps: int, number: int) -> Batch:
+def _example(
+    dataset: Dataset, config: Classification, share: range, steps: int, number: int
+) -> Batch:
     """The photo that is `number`-th in what a process sees of all epochs."""
     step, place = divmod(number, len(share))
     epoch, step = divmod(step, steps)
@@ -116,7 +134,9 @@ def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Ba
         ValueError: a photo of another size or of unknown class.
     """
     record, key = dataset[index], (config.seed, view, index)
-    image = _whole(record, config) if config.crop_on == "device" else random_crop(record, config, key)
+    image = (
+        _whole(record, config) if config.crop_on == "device" else random_crop(record, config, key)
+    )
     label = _label(record)
     if (label == UNKNOWN).any():
         raise ValueError(f"label: {record.id} is of unknown class, expected one")
@@ -143,11 +163,12 @@ def _whole(record: Record, config: Classification) -> np.ndarray:
 
 
 def random_crop(record: Record, config: Classification, key: tuple[int, int, int]) -> np.ndarray:
-    """A crop of random area, ratio and place, resized with antialiasing, flipped left to right half of the time.
+    """A random crop (area, ratio, place), resized with antialiasing, flipped half of the time.
 
     Args:
         record: a photo of any size.
-        config: its crop_area (parts of the photo's), crop_ratio (of width to height, or its inverse) and image_size.
+        config: its crop_area (parts of the photo's), crop_ratio (of width to height, or its
+            inverse) and image_size.
         key: seed, epoch and index, from which all is drawn.
 
     Returns:
@@ -163,7 +184,9 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     whole = open_image(record).size
     left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
     # Decoded no finer than the crop needs.
-    pixels = decode(record, (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height)))
+    pixels = decode(
+        record, (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))
+    )
     scale = np.tile(pixels.shape[1::-1], 2) / np.tile(whole, 2)
     box = tuple(scale * (left, top, left + width, top + height))
     crop = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
@@ -175,15 +198,21 @@ def crop_box(
 ) -> tuple[int, int, int, int]:
     """Left, top, width and height of a random crop in a photo of (width, height) pixels.
 
-    The area is uniform in `area`, the ratio of width to height log-uniform in [1/ratio, ratio]. If none of ten fits,
-    the largest crop of an allowed ratio, in the middle.
+    The area is uniform in `area`, the ratio of width to height log-uniform in [1/ratio, ratio]. If
+    none of ten fits, the largest crop of an allowed ratio, in the middle.
     """
     for _ in range(TRIES):
         pixels = math.prod(size) * random.uniform(*area)
         stretch = math.exp(0.5 * random.uniform(-math.log(ratio), math.log(ratio)))
-        width, height = max(1, round(math.sqrt(pixels) * stretch)), max(1, round(math.sqrt(pixels) / stretch))
+        width, height = (
+            max(1, round(math.sqrt(pixels) * stretch)),
+            max(1, round(math.sqrt(pixels) / stretch)),
+        )
         if width <= size[0] and height <= size[1]:
-            left, top = (int(random.integers(0, room, endpoint=True)) for room in (size[0] - width, size[1] - height))
+            left, top = (
+                int(random.integers(0, room, endpoint=True))
+                for room in (size[0] - width, size[1] - height)
+            )
             return left, top, width, height
     width, height = min(size[0], round(size[1] * ratio)), min(size[1], round(size[0] * ratio))
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height
@@ -208,8 +237,8 @@ def validation_batches(
         process_count: how many processes there are.
 
     Returns:
-        `image` uint8 `[b, image_size, image_size, 3]`, `label` as in `batches`, and `mask` bool `[b]`: False where
-        the last batch is filled up with zeros.
+        `image` uint8 `[b, image_size, image_size, 3]`, `label` as in `batches`, and `mask` bool
+        `[b]`: False where the last batch is filled up with zeros.
 
     Raises:
         ValueError: a batch that the processes cannot share.
@@ -225,7 +254,12 @@ def validation_batches(
         index = step * batch + share[place]
         return _centred(dataset, config, index) if index < len(dataset) else blank
 
-    return iter(grain.MapDataset.range(count).map(example).batch(len(share)).to_iter_dataset(_threads(config)))
+    return iter(
+        grain.MapDataset.range(count)
+        .map(example)
+        .batch(len(share))
+        .to_iter_dataset(_threads(config))
+    )
 
 
 def _centred(dataset: Dataset, config: Classification, index: int) -> Batch:
@@ -234,17 +268,26 @@ def _centred(dataset: Dataset, config: Classification, index: int) -> Batch:
 
 
 def centre_crop(record: Record, config: Classification) -> np.ndarray:
-    """The middle `[image_size, image_size, 3]` uint8 of a photo whose shorter side is image_size / crop_fraction."""
+    """The middle `[image_size, image_size, 3]` uint8 of a photo resized by its shorter side.
+
+    The shorter side becomes image_size / crop_fraction.
+    """
     pixels, size = decode(record), config.image_size
     shorter = round(size / config.crop_fraction)
-    height, width = (max(size, side * shorter // min(pixels.shape[:2])) for side in pixels.shape[:2])
+    height, width = (
+        max(size, side * shorter // min(pixels.shape[:2])) for side in pixels.shape[:2]
+    )
     if pixels.shape[:2] != (height, width):
-        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+        pixels = np.asarray(
+            Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        )
     top, left = round((height - size) / 2), round((width - size) / 2)
     return pixels[top : top + size, left : left + size]
 
 
-def prefetch(batches: Iterator[Any], place: Callable[[Any], Any] = jax.device_put, ahead: int = 2) -> Iterator[Any]:
+def prefetch(
+    batches: Iterator[Any], place: Callable[[Any], Any] = jax.device_put, ahead: int = 2
+) -> Iterator[Any]:
     """Batches on the devices, `ahead` of them on their way while a step runs.
 
     Args:
@@ -263,7 +306,7 @@ def prefetch(batches: Iterator[Any], place: Callable[[Any], Any] = jax.device_pu
 
 
 def images_per_second(dataset: Dataset, config: Classification, seconds: float) -> float:
-    """How many images a second `batches` gives when nothing else is done; the first batch is not counted.
+    """Images a second that `batches` gives if nothing else is done; the first batch does not count.
 
     Args:
         dataset: the photos.
@@ -286,17 +329,29 @@ def images_per_second(dataset: Dataset, config: Classification, seconds: float) 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m train.pipeline", description="Images a second of the input pipeline.")
-    parser.add_argument("--config", required=True, help="a Python file that defines `config`: configs/NAME.py")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields")
+    parser = argparse.ArgumentParser(
+        "python -m train.pipeline", description="Images a second of the input pipeline."
+    )
+    parser.add_argument(
+        "--config", required=True, help="a Python file that defines `config`: configs/NAME.py"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="for each mode")
     chosen = parser.parse_args(arguments)
     try:
         config = configs.override(configs.load(chosen.config), chosen.set)
         dataset = load(config.data, config.train_split)
         for mode, what in (("device", "whole photos"), ("host", "random crops")):
-            rate = images_per_second(dataset, dataclasses.replace(config, crop_on=mode), chosen.seconds)
-            print(f"{config.name} crop_on={mode} ({what}, {config.workers} threads): {rate:.0f} images/s", flush=True)
+            rate = images_per_second(
+                dataset, dataclasses.replace(config, crop_on=mode), chosen.seconds
+            )
+            print(
+                f"{config.name} crop_on={mode} ({what}, {config.workers} threads): {rate:.0f} "
+                "images/s",
+                flush=True,
+            )
     except (ValueError, OSError) as error:
         sys.exit(f"train.pipeline: {error}")
 

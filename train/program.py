@@ -32,7 +32,10 @@ def main(
             parallel.initialize(chosen.distributed)
         config = configs.override(configs.load(chosen.config), chosen.set)
         if not isinstance(config, kind):
-            raise ValueError(f"--config: {chosen.config} is a {type(config).__name__}, expected a {kind.__name__}")
+            raise ValueError(
+                f"--config: {chosen.config} is a {type(config).__name__}, expected a "
+                f"{kind.__name__}"
+            )
         _dispatch(config, factory, chosen)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"{name}: {error}")
@@ -40,17 +43,30 @@ def main(
 
 def _parser(name: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"python -m {name}", description=about)
-    parser.add_argument("--config", required=True, help="a Python file that defines `config`: configs/NAME.py")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields")
-    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the workdir")
-    parser.add_argument("--evaluate", action="store_true", help="only print the accuracy of the exported network")
-    parser.add_argument("--export-only", action="store_true", help="only export the latest checkpoint")
+    parser.add_argument(
+        "--config", required=True, help="a Python file that defines `config`: configs/NAME.py"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the latest checkpoint in the workdir"
+    )
+    parser.add_argument(
+        "--evaluate", action="store_true", help="only print the accuracy of the exported network"
+    )
+    parser.add_argument(
+        "--export-only", action="store_true", help="only export the latest checkpoint"
+    )
     parser.add_argument(
         "--distributed",
         nargs="*",
         metavar="",
-        help="one of several processes, each started with the same command and folders: nothing more on a TPU pod, "
-        "under Slurm, Open MPI or Kubernetes, else HOST:PORT of process 0, the number of processes and own index",
+        help=(
+            "one of several processes, each started with the same command and folders: nothing "
+            "more on a TPU pod, under Slurm, Open MPI or Kubernetes, else HOST:PORT of process 0, "
+            "the number of processes and own index"
+        ),
     )
     return parser
 

@@ -20,10 +20,10 @@ Variables = dict[str, Any]
 
 @flax.struct.dataclass
 class State:
-    """All that a step changes: step number, variables, optimiser state and the running average of the variables.
+    """All that a step changes: step number, variables, optimiser state, running average.
 
-    Order and augmentation of the photos are drawn from the config's seed and the step alone, so this is also all that
-    a run needs to go on.
+    Order and augmentation of the photos are drawn from the config's seed and the step alone, so
+    this is also all that a run needs to go on.
     """
 
     step: jax.Array
@@ -33,7 +33,7 @@ class State:
 
     @property
     def averaged(self) -> Variables:
-        """The variables to validate and export: the averaged ones, or the last where none are averaged."""
+        """Variables to validate and export: the averaged ones, or the last if none are averaged."""
         return self.ema or self.variables
 
 
@@ -58,8 +58,9 @@ def train_step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One step on this device's share of a batch (see `pipeline.batches` for its entries).
 
-    Gradients and metrics are averaged over `axis_name` after differentiation; batch statistics are averaged by the
-    model's own batch norms, which must be created with the same axis name. Units are dropped per device.
+    Gradients and metrics are averaged over `axis_name` after differentiation; batch statistics are
+    averaged by the model's own batch norms, which must be created with the same axis name. Units
+    are dropped per device.
 
     Args:
         state: to go on from.
@@ -97,13 +98,23 @@ def train_step(
 
 
 def _forward(
-    images: jax.Array, *, model: nn.Module, variables: Variables, key: jax.Array, frozen: tuple[str, ...]
+    images: jax.Array,
+    *,
+    model: nn.Module,
+    variables: Variables,
+    key: jax.Array,
+    frozen: tuple[str, ...],
 ) -> tuple[jax.Array, objectives.Collections]:
-    """Logits in training, and the collections that it updated or left. Frozen norms are as in validation."""
+    """Logits in training, and collections, updated or left. Frozen norms are as in validation."""
 
-    def intercept(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, nn.BatchNorm) and is_frozen(".".join(context.module.path), frozen):
-            object.__setattr__(context.module, "use_running_average", True)  # a module of this trace alone
+    def intercept(
+        call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        if isinstance(context.module, nn.BatchNorm) and is_frozen(
+            ".".join(context.module.path), frozen
+        ):
+            # a module of this trace alone
+            object.__setattr__(context.module, "use_running_average", True)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):
@@ -117,9 +128,10 @@ def _dropout_key(config: Classification, step: jax.Array, axis_name: str | None)
 
 
 def _average(config: Classification, state: State, variables: Variables) -> Variables:
-    """The running average, ema = d ema + (1 - d) variables at every update, d = min(ema_decay, (1+u)/(10+u)).
+    """The running average, ema = d ema + (1 - d) variables, d = min(ema_decay, (1+u)/(10+u)).
 
-    So the initial parameters are forgotten early. u counts updates; between two of them the average stays.
+    So the initial parameters are forgotten early. u counts updates; between two of them the average
+    stays.
     """
     if not config.ema_decay:
         return {}
@@ -129,9 +141,13 @@ def _average(config: Classification, state: State, variables: Variables) -> Vari
     return optax.incremental_update(variables, state.ema, 1 - decay)
 
 
-def predict(config: Classification, model: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]:
-    """A compiled function of variables and uint8 images `[B, H, W, 3]`: logits `[B, num_classes]`."""
-    return jax.jit(lambda variables, images: model.apply(variables, normalize(images / 255.0, config)))
+def predict(
+    config: Classification, model: nn.Module
+) -> Callable[[Variables, jax.Array], jax.Array]:
+    """A compiled function of variables, uint8 images `[B, H, W, 3]`: logits `[B, num_classes]`."""
+    return jax.jit(
+        lambda variables, images: model.apply(variables, normalize(images / 255.0, config))
+    )
 
 
 def validation_step(
@@ -143,7 +159,7 @@ def validation_step(
     model: nn.Module,
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
-    """Sums over the images of a batch and over `axis_name`: how many count, are right, and their losses.
+    """Sums over a batch's images and over `axis_name`: how many count, are right, and losses.
 
     Args:
         variables: of the model.

@@ -14,18 +14,24 @@ _COUNTS = {"train": 64, "val": 32}
 def load(config: Classification, split: str) -> Dataset:
     """64 photos of `image_size` to train on, or 32 to validate on.
 
-    With `loss` "sigmoid" the labels are multi-hot: a photo as bright as class c also holds the classes below.
+    With `loss` "sigmoid" the labels are multi-hot: a photo as bright as class c also holds the
+    classes below.
 
     Raises:
         ValueError: another split.
     """
     if split not in _COUNTS:
-        raise ValueError(f"split: got {split!r}, expected one of {', '.join(_COUNTS)} of the synthetic data")
+        raise ValueError(
+            f"split: got {split!r}, expected one of {', '.join(_COUNTS)} of the synthetic data"
+        )
     count = _COUNTS[split]
     random = np.random.default_rng((config.seed, zlib.crc32(split.encode())))
     noise = random.integers(0, 64, (count, config.image_size, config.image_size, 3))
     images = (noise + 60 * (np.arange(count) % CLASSES)[:, None, None, None]).astype(np.uint8)
-    records = [Record(image, _label(config, i % CLASSES), NO_BOXES, f"{split} {i}") for i, image in enumerate(images)]
+    records = [
+        Record(image, _label(config, i % CLASSES), NO_BOXES, f"{split} {i}")
+        for i, image in enumerate(images)
+    ]
     return Dataset(records, tuple(f"class {index}" for index in range(CLASSES)))
 
 

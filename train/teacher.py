@@ -1,7 +1,8 @@
 """Teachers outside JAX: asked once about every view of every photo, their answers kept on disk.
 
-A folder of answers holds `settings.json`, all that they depend on, and one `VIEW.npy` of logits `[N, classes]` for each
-draw of the augmentation, written whole or not at all; a run that was stopped asks only for the missing ones.
+A folder of answers holds `settings.json`, all that they depend on, and one `VIEW.npy` of logits
+`[N, classes]` for each draw of the augmentation, written whole or not at all; a run that was
+stopped asks only for the missing ones.
 """
 
 import dataclasses
@@ -25,8 +26,25 @@ from train.augment import augment
 BATCH = 100
 # What the answers depend on.
 _FIELDS = (
-    *("data", "train_split", "seed", "image_size", "crop_on", "crop_sizes", "crop_area", "crop_ratio", "color_jitter"),
-    *("teacher", "teacher_kind", "teacher_options", "teacher_mean", "teacher_std", "teacher_probabilities"),
+    *(
+        "data",
+        "train_split",
+        "seed",
+        "image_size",
+        "crop_on",
+        "crop_sizes",
+        "crop_area",
+        "crop_ratio",
+        "color_jitter",
+    ),
+    *(
+        "teacher",
+        "teacher_kind",
+        "teacher_options",
+        "teacher_mean",
+        "teacher_std",
+        "teacher_probabilities",
+    ),
 )
 
 
@@ -42,7 +60,8 @@ def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -
         An array for each view, read from disk as it is used.
 
     Raises:
-        ValueError: the folder holds answers to other questions, or the teacher's are no finite `[B, classes]`.
+        ValueError: the folder holds answers to other questions, or the teacher's are no finite
+            `[B, classes]`.
         FileNotFoundError: no such teacher.
     """
     folder = Path(config.answers) if folder is None else folder
@@ -57,7 +76,9 @@ def _fill(folder: Path, config: Distillation, photos: Dataset) -> None:
     teacher = None
     for view in range(config.views):
         if not _file(folder, view).exists():
-            teacher = teacher or blackbox.KINDS[config.teacher_kind](config.teacher, **config.teacher_options)
+            teacher = teacher or blackbox.KINDS[config.teacher_kind](
+                config.teacher, **config.teacher_options
+            )
             _save(_file(folder, view), _ask(config, photos, teacher, view))
 
 
@@ -66,12 +87,16 @@ def _file(folder: Path, view: int) -> Path:
 
 
 def _claim(folder: Path, config: Distillation) -> None:
-    numbers = json.loads(json.dumps({name: getattr(config, name) for name in _FIELDS}, default=dict))
+    numbers = json.loads(
+        json.dumps({name: getattr(config, name) for name in _FIELDS}, default=dict)
+    )
     path = folder / "settings.json"
     if path.exists():
         theirs = json.loads(path.read_text())
         different = ", ".join(
-            f"{k} {theirs.get(k)!r} there, {v!r} here" for k, v in numbers.items() if theirs.get(k) != v
+            f"{k} {theirs.get(k)!r} there, {v!r} here"
+            for k, v in numbers.items()
+            if theirs.get(k) != v
         )
         if different:
             raise ValueError(f"answers: {folder} holds answers to other questions: {different}")
@@ -82,22 +107,32 @@ def _claim(folder: Path, config: Distillation) -> None:
 
 def _ask(config: Distillation, photos: Dataset, teacher: blackbox.Model, view: int) -> np.ndarray:
     found, starts = [], range(0, len(photos), BATCH)
-    for images in tqdm(_views(config, photos, view), f"teacher, view {view + 1}", len(starts), disable=None):
-        found.append(_checked(np.asarray(teacher(images), np.float32), len(images), len(photos.classes)))
+    for images in tqdm(
+        _views(config, photos, view), f"teacher, view {view + 1}", len(starts), disable=None
+    ):
+        found.append(
+            _checked(np.asarray(teacher(images), np.float32), len(images), len(photos.classes))
+        )
     logits = np.concatenate(found)
-    return np.log(np.maximum(logits, np.finfo(np.float32).tiny)) if config.teacher_probabilities else logits
+    return (
+        np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+        if config.teacher_probabilities
+        else logits
+    )
 
 
 def _checked(outputs: np.ndarray, batch: int, classes: int) -> np.ndarray:
     if outputs.shape != (batch, classes):
-        raise ValueError(f"teacher: got answers of shape {outputs.shape}, expected {(batch, classes)}")
+        raise ValueError(
+            f"teacher: got answers of shape {outputs.shape}, expected {(batch, classes)}"
+        )
     if not np.isfinite(outputs).all():
         raise ValueError("teacher: got NaN or infinite answers, expected finite ones")
     return outputs
 
 
 def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndarray]:
-    """All photos in their order as the teacher gets them: augmented as in training, normalised as it expects."""
+    """All photos in order, augmented as in training and normalised as the teacher expects."""
     import grain
 
     (_, size), classes = config.crop_sizes[0], len(photos.classes)
@@ -106,13 +141,17 @@ def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndar
     augmented = jax.jit(lambda batch: augment(batch, plain, classes, size)[0])
     example = partial(pipeline.photo, photos, config, view)
     threads = grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=2 * config.workers)
-    for batch in grain.MapDataset.range(len(photos)).map(example).batch(BATCH).to_iter_dataset(threads):
+    for batch in (
+        grain.MapDataset.range(len(photos)).map(example).batch(BATCH).to_iter_dataset(threads)
+    ):
         images = np.asarray(augmented(_even(batch)))[: len(batch["label"])]
-        yield (images - np.asarray(config.teacher_mean, np.float32)) / np.asarray(config.teacher_std, np.float32)
+        yield (images - np.asarray(config.teacher_mean, np.float32)) / np.asarray(
+            config.teacher_std, np.float32
+        )
 
 
 def _even(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Filled up to `BATCH` with its last photo, so that one program serves; CutMix, not used, pairs neighbours."""
+    """Filled up to `BATCH` with its last photo: one program; CutMix, unused, pairs neighbours."""
     index = np.minimum(np.arange(BATCH), len(batch["label"]) - 1)
     return {name: value[index] for name, value in batch.items()}
 

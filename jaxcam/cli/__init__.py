@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None takes those of the process.
 
     Returns:
-        0: all went well; 1: some photos failed, the others are done; 2: the command cannot be carried out as given.
+        0: all went well; 1: some photos failed, the others are done; 2: the command cannot be
+        carried out as given.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -45,18 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:20}{row.about}" for name, row in METHODS.items())
-    about = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": f"methods:\n{listed}\n\n{EXAMPLES}"}
-    parser = argparse.ArgumentParser("jaxcam", description="Where does an image classifier look?", **about)
+    about = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": f"methods:\n{listed}\n\n{EXAMPLES}",
+    }
+    parser = argparse.ArgumentParser(
+        "jaxcam", description="Where does an image classifier look?", **about
+    )
     parser.add_argument("--version", action="version", version=f"jaxcam {jaxcam.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, defaults) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, **about)
         command.set_defaults(**defaults)
         if defaults.get("jobs") is photo_jobs:
-            command.add_argument("photos", nargs="*", metavar="PHOTO", help="an image file of any size and mode")
+            command.add_argument(
+                "photos", nargs="*", metavar="PHOTO", help="an image file of any size and mode"
+            )
         _add_model(command)
         if name == "layers":
-            command.add_argument("--list-classes", action="store_true", help="all classes, with their indices")
+            command.add_argument(
+                "--list-classes", action="store_true", help="all classes, with their indices"
+            )
         else:
             _add_drawing(command, "jaxcam-demo" if name == "demo" else ".")
     return parser
@@ -64,34 +74,79 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("network").add_argument
-    known = "bundled (tiny20, the default), published (resnet50.tv_in1k, ...), or a .safetensors file"
+    known = (
+        "bundled (tiny20, the default), published (resnet50.tv_in1k, ...), or a .safetensors file"
+    )
     add("--model", default="tiny20", metavar="NAME|PATH", help=known)
     add("--architecture", metavar="NAME", help="of a .safetensors file that does not say it")
-    add("--classes", metavar="FILE", help="class names: a text file with a line for each, or a CSV with a column name")
+    add(
+        "--classes",
+        metavar="FILE",
+        help="class names: a text file with a line for each, or a CSV with a column name",
+    )
 
 
 def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
     add = command.add_argument_group("explanation").add_argument
     add("--method", nargs="+", action="extend", metavar="NAME",
         help="one or more of the methods below, or all (but those on request)")  # fmt: skip
-    add("--layer", nargs="+", action="extend", metavar="NAME", help="one or more layers, see jaxcam layers")
+    add(
+        "--layer",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="one or more layers, see jaxcam layers",
+    )
     add("--target", metavar="CLASS|INDEX", help="the class to explain (default: the predicted one)")
-    add("--fit", choices=photos.FITS, default="stretch", help="how a photo becomes the network's input (%(default)s)")
+    add(
+        "--fit",
+        choices=photos.FITS,
+        default="stretch",
+        help="how a photo becomes the network's input (%(default)s)",
+    )
     for option in dict.fromkeys(box.option for box in BLACK_BOXES.values()):
-        default = ", ".join(f"{n}: {box.default}" for n, box in BLACK_BOXES.items() if box.option == option)
-        add(f"--{option}", type=int, metavar="N", help=f"how many: the cost and the quality of a map ({default})")
+        default = ", ".join(
+            f"{n}: {box.default}" for n, box in BLACK_BOXES.items() if box.option == option
+        )
+        add(
+            f"--{option}",
+            type=int,
+            metavar="N",
+            help=f"how many: the cost and the quality of a map ({default})",
+        )
     add = command.add_argument_group("output").add_argument
-    add("-o", "--out", default=out, help="a folder, or a .png file for a single photo (default: %(default)s)")
+    add(
+        "-o",
+        "--out",
+        default=out,
+        help="a folder, or a .png file for a single photo (default: %(default)s)",
+    )
     add("--save-maps", action="store_true", help="raw maps and logits beside the picture, as .npz")
-    scale = "scale of the heat, see jaxcam.maps.normalize (default: positive; signed for LRP, CLRP and LIME)"
+    scale = (
+        "scale of the heat, see jaxcam.maps.normalize (default: positive; signed for LRP, CLRP and "
+        "LIME)"
+    )
     add("--normalize", choices=("positive", "min_max", "max", "signed"), help=scale)
-    add("--colormap", metavar="NAME", help="any of matplotlib's (default: inferno; coolwarm if signed)")
+    add(
+        "--colormap",
+        metavar="NAME",
+        help="any of matplotlib's (default: inferno; coolwarm if signed)",
+    )
 
 
 _DRAW = {"run": draw_pictures, "jobs": photo_jobs, "strict": True}
 COMMANDS = {
     "explain": ("a picture for each photo: the photo, its heatmaps, the probabilities", _DRAW),
-    "compare": ("a picture for each photo: all methods by all stages of the network", _DRAW | {"strict": False}),
-    "demo": ("explain the cat and the coffee that come with scikit-image", _DRAW | {"jobs": demo_jobs}),
-    "layers": ("what can be explained: the network's layers and their shapes", {"run": show_layers}),
+    "compare": (
+        "a picture for each photo: all methods by all stages of the network",
+        _DRAW | {"strict": False},
+    ),
+    "demo": (
+        "explain the cat and the coffee that come with scikit-image",
+        _DRAW | {"jobs": demo_jobs},
+    ),
+    "layers": (
+        "what can be explained: the network's layers and their shapes",
+        {"run": show_layers},
+    ),
 }

@@ -10,9 +10,9 @@ import numpy as np
 
 import jaxcam
 from jaxcam import photos
+from jaxcam._explainers.mask import MASK_VARIANTS, MaskVariant
+from jaxcam._explainers.rise import Progress, chunks
 from jaxcam.cli.network import Network
-from jaxcam.explainers.mask import MASK_VARIANTS, MaskVariant
-from jaxcam.explainers.rise import Progress, chunks
 
 PUBLISHED_SIZE = 224  # pixels, of the images that the papers' lengths are meant for
 _PAD = 64
@@ -30,7 +30,11 @@ class View(NamedTuple):
     @property
     def arguments(self) -> tuple:
         """What every explainer gets first."""
-        return self.network.forward, self.network.normalized(self.image), np.full(1, self.target, np.int32)
+        return (
+            self.network.forward,
+            self.network.normalized(self.image),
+            np.full(1, self.target, np.int32),
+        )
 
 
 class BlackBox(NamedTuple):
@@ -44,8 +48,10 @@ class BlackBox(NamedTuple):
     explain: Callable[[View, int, Progress], jax.Array]  # -> [1, h, w]
 
 
-def explain(method: str, view: View, counts: Mapping[str, int | None], progress: Progress) -> np.ndarray:
-    """The raw map `[h, w]`; `counts` are the command line's options, and `progress` is told (units done, units)."""
+def explain(
+    method: str, view: View, counts: Mapping[str, int | None], progress: Progress
+) -> np.ndarray:
+    """The raw map `[h, w]`; `counts` are options; `progress` is told (units done, units)."""
     return np.asarray(BLACK_BOXES[method].explain(view, units(method, counts), progress))[0]
 
 
@@ -65,11 +71,15 @@ def estimate(method: str, network: Network, counts: Mapping[str, int | None]) ->
 def segments(photo: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     """Quickshift's superpixels `[1, h, w]` int32 of what a network sees of a photo.
 
-    Its lengths are meant for photos of some 224 pixels: smaller inputs are segmented from a larger copy.
+    Its lengths are meant for photos of some 224 pixels: smaller inputs are segmented from a larger
+    copy.
     """
     scale = -(-PUBLISHED_SIZE // min(size)) if min(size) < PUBLISHED_SIZE else 1
     large = jaxcam.quickshift(photos.prepare(photo, (scale * size[0], scale * size[1]), fit)[None])
-    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, large.shape[1:], strict=True))
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(int)
+        for n, m in zip(size, large.shape[1:], strict=True)
+    )
     return large[:, rows[:, None], columns]
 
 
@@ -79,30 +89,48 @@ def padded(found: np.ndarray) -> int:
 
 
 def variant(size: tuple[int, int], steps: int) -> MaskVariant:
-    """The official MASK; its lengths scaled to smaller images, of which its authors' l1=1e-3 hides less."""
+    """The official MASK; lengths scaled to smaller images, of which its l1=1e-3 hides less."""
     official, scale = MASK_VARIANTS["official"]._replace(steps=steps), min(size) / PUBLISHED_SIZE
     if scale >= 1:
         return official
-    cell, jitter = (max(least, round(scale * n)) for n, least in ((official.cell, 1), (official.jitter, 2)))
+    cell, jitter = (
+        max(least, round(scale * n)) for n, least in ((official.cell, 1), (official.jitter, 2))
+    )
     return official._replace(cell=cell, jitter=jitter, blur=scale * official.blur, l1=1e-3)
 
 
 def _rise(view: View, count: int, progress: Progress) -> jax.Array:
     chunk = _at_once(min(view.network.size))
     return jaxcam.rise(
-        *view.arguments, num_masks=count, chunk=chunk, progress=progress, activation=view.network.activation
+        *view.arguments,
+        num_masks=count,
+        chunk=chunk,
+        progress=progress,
+        activation=view.network.activation,
     )
 
 
 def _lime(view: View, count: int, progress: Progress) -> jax.Array:
-    found, chunk = segments(view.photo, view.image.shape[:2], view.fit), _at_once(min(view.network.size))
-    options = {"segments": found, "num_segments": padded(found), "num_samples": count, "chunk": chunk}
-    return jaxcam.lime(*view.arguments, **options, progress=progress, activation=view.network.activation)
+    found, chunk = (
+        segments(view.photo, view.image.shape[:2], view.fit),
+        _at_once(min(view.network.size)),
+    )
+    options = {
+        "segments": found,
+        "num_segments": padded(found),
+        "num_samples": count,
+        "chunk": chunk,
+    }
+    return jaxcam.lime(
+        *view.arguments, **options, progress=progress, activation=view.network.activation
+    )
 
 
 def _mask(view: View, count: int, progress: Progress) -> jax.Array:
     rules = variant(view.image.shape[:2], count)
-    return jaxcam.mask(*view.arguments, variant=rules, progress=progress, activation=view.network.activation)
+    return jaxcam.mask(
+        *view.arguments, variant=rules, progress=progress, activation=view.network.activation
+    )
 
 
 def _at_once(side: int) -> int:
@@ -117,7 +145,8 @@ def _sampled(count: int, side: int) -> int:
 BLACK_BOXES = {
     "rise": BlackBox("mask", "samples", 4000, lambda n: n, _sampled, _rise),
     "lime": BlackBox("sample", "samples", 1000, lambda n: n, _sampled, _lime),
-    # A gradient is as dear as two more passes; the official start asks for 35 circles and the whole image.
+    # A gradient is as dear as two more passes; the official start asks for 35 circles and the whole
+    # image.
     "mask": BlackBox("step", "steps", 300, lambda n: 36 + 3 * n, lambda n, side: 1, _mask),
 }
 
@@ -139,4 +168,7 @@ def _spoken(seconds: float) -> str:
 
 def counts(arguments: Any) -> dict[str, int | None]:
     """The options that say how many, by name."""
-    return {option: getattr(arguments, option) for option in dict.fromkeys(box.option for box in BLACK_BOXES.values())}
+    return {
+        option: getattr(arguments, option)
+        for option in dict.fromkeys(box.option for box in BLACK_BOXES.values())
+    }

@@ -21,11 +21,13 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage(prefix: str, renamed: Mapping[str, str] | None = None) -> Iterator[None]:
-    """What the library refuses, the user asked for: `prefix` says where, unless the message begins as in `renamed`."""
+    """A refusal is the user's: `prefix` says where, unless the message begins as in `renamed`."""
     try:
         yield
     except (OSError, ValueError) as error:
-        message = one_line(error).replace("give architecture= and its options", "give --architecture")
+        message = one_line(error).replace(
+            "give architecture= and its options", "give --architecture"
+        )
         for argument, option in (renamed or {}).items():
             if message.startswith(argument):
                 raise UsageError(option + message.removeprefix(argument)) from error
@@ -36,15 +38,16 @@ def load(arguments: argparse.Namespace, kind: type[Network]) -> Network:
     """The network that the options name."""
     if Path(arguments.model).suffix == ".onnx":
         raise UsageError(
-            f"--model: got {arguments.model!r}, but the command line explains networks of jaxcam.models; an ONNX file "
-            "is explained from Python: jaxcam.rise(jaxcam.blackbox.onnx(path), images, host=True)"
+            f"--model: got {arguments.model!r}, but the command line explains networks of "
+            "jaxcam.models; an ONNX file is explained from Python: "
+            "jaxcam.rise(jaxcam.blackbox.onnx(path), images, host=True)"
         )
     with usage("--model: ", _OPTIONS):
         return kind(arguments.model, architecture=arguments.architecture, classes=arguments.classes)
 
 
 def find_class(classes: Sequence[str], wanted: str) -> int:
-    """Index of the class that a user means: its name, one of its names ("tabby, tabby cat"), or its index.
+    """Index of the class a user means: by name, one of its names ("tabby, tabby cat"), or index.
 
     Raises:
         UsageError: There is no such class (the nearest are named), or several have this name.
@@ -52,7 +55,9 @@ def find_class(classes: Sequence[str], wanted: str) -> int:
     names = [{_plain(part) for part in (name, *name.split(","))} for name in classes]
     found = [index for index, synonyms in enumerate(names) if _plain(wanted) in synonyms]
     if len(found) > 1:
-        raise UsageError(f"--target: {len(found)} classes are called {wanted!r}; give one's index, of {found}")
+        raise UsageError(
+            f"--target: {len(found)} classes are called {wanted!r}; give one's index, of {found}"
+        )
     if found:
         return found[0]
     if not wanted.isdecimal():
@@ -65,10 +70,14 @@ def find_class(classes: Sequence[str], wanted: str) -> int:
 def find_methods(names: Sequence[str]) -> list[str]:
     """The methods by name; "all" stands for all but those that must be asked for."""
     usual = [name for name, row in METHODS.items() if not row.on_request]
-    names = list(dict.fromkeys(each for name in names for each in (usual if name == "all" else [name])))
+    names = list(
+        dict.fromkeys(each for name in names for each in (usual if name == "all" else [name]))
+    )
     for name in names:
         if name not in METHODS:
-            raise UsageError(f"--method: there is no method {name!r}; {_nearest(name, list(METHODS))}")
+            raise UsageError(
+                f"--method: there is no method {name!r}; {_nearest(name, list(METHODS))}"
+            )
     return names
 
 
@@ -81,17 +90,24 @@ def check_counts(counts: Mapping[str, int | None], methods: Sequence[str]) -> No
         if count < 1:
             raise UsageError(f"--{option}: got {count}, expected at least 1")
         if not set(takers) & set(methods):
-            raise UsageError(f"--{option}: got {count} without --method {' or '.join(takers)}, which alone take it")
+            raise UsageError(
+                f"--{option}: got {count} without --method {' or '.join(takers)}, which alone take "
+                "it"
+            )
 
 
 def find_layers(network: Network, names: Sequence[str | None]) -> tuple[str, ...]:
     """The layers by name, each once."""
     for name in names:
         if name not in network.layers:
-            raise UsageError(f"--layer: there is no layer {name!r}; {_nearest(str(name), list(network.layers))}")
+            raise UsageError(
+                f"--layer: there is no layer {name!r}; {_nearest(str(name), list(network.layers))}"
+            )
         shape = network.layers[name].shape
         if not spatial(shape):
-            raise UsageError(f"--layer: {name!r} has no spatial extent, its activations are {shape[1:]}")
+            raise UsageError(
+                f"--layer: {name!r} has no spatial extent, its activations are {shape[1:]}"
+            )
     return tuple(dict.fromkeys(names))
 
 
@@ -101,7 +117,10 @@ def find_style(arguments: argparse.Namespace) -> pictures.Style:
 
     name = arguments.colormap
     if name is not None and name not in matplotlib.colormaps:
-        raise UsageError(f"--colormap: there is no colormap {name!r}; {_nearest(name, list(matplotlib.colormaps))}")
+        raise UsageError(
+            f"--colormap: there is no colormap {name!r}; "
+            f"{_nearest(name, list(matplotlib.colormaps))}"
+        )
     return pictures.Style(arguments.normalize, name)
 
 
@@ -111,7 +130,9 @@ def make_folder(arguments: argparse.Namespace, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or error
-        raise UsageError(f"-o: got {arguments.out!r}, but the folder {str(folder)!r} cannot be made: {why}") from error
+        raise UsageError(
+            f"-o: got {arguments.out!r}, but the folder {str(folder)!r} cannot be made: {why}"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

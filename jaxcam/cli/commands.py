@@ -50,14 +50,23 @@ def draw_pictures(arguments: argparse.Namespace) -> int:
     checks.check_counts(counts, methods)
     style = checks.find_style(arguments)
     network = checks.load(arguments, Network)
-    target = None if arguments.target is None else checks.find_class(network.about.classes, arguments.target)
+    target = (
+        None
+        if arguments.target is None
+        else checks.find_class(network.about.classes, arguments.target)
+    )
     default = [network.layers.default] if arguments.strict else stages(network.layers)
     layers = checks.find_layers(network, arguments.layer or default)
     applicable = _applicable(network, methods, layers, asked, arguments.strict)
     checks.make_folder(arguments, jobs[0].out.parent)
     for method in (name for name in applicable if name in BLACK_BOXES):
         tqdm.write(f"jaxcam: {black_boxes.estimate(method, network, counts)}", file=sys.stderr)
-    return _run(jobs, Plan(network, applicable, layers, target, style, arguments.fit, arguments.save_maps, counts))
+    return _run(
+        jobs,
+        Plan(
+            network, applicable, layers, target, style, arguments.fit, arguments.save_maps, counts
+        ),
+    )
 
 
 def show_layers(arguments: argparse.Namespace) -> int:
@@ -68,10 +77,15 @@ def show_layers(arguments: argparse.Namespace) -> int:
     print(f"{network.name}: {network.about.architecture}, {len(classes)} classes, input {size}")
     for name, aval in network.layers.items():
         notes = ["stage"] * (name in ends) + ["default"] * (name == network.layers.default)
-        print(f"  {name:{width}}  {' x '.join(map(str, aval.shape[1:])):16}  {', '.join(notes)}".rstrip())
+        print(
+            f"  {name:{width}}  {' x '.join(map(str, aval.shape[1:])):16}  "
+            f"{', '.join(notes)}".rstrip()
+        )
     print("default: what explain takes without --layer; stage: what compare takes without it")
     if arguments.list_classes:
-        print("\n".join(["classes:", *(f"  {index:4}  {name}" for index, name in enumerate(classes))]))
+        print(
+            "\n".join(["classes:", *(f"  {index:4}  {name}" for index, name in enumerate(classes))])
+        )
     else:
         more = f"; ... ({len(classes)}: --list-classes)" if len(classes) > _NAMED else ""
         print(f"classes: {'; '.join(classes[:_NAMED])}{more}")
@@ -82,8 +96,14 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
     """The photos given."""
     sources = list(dict.fromkeys(arguments.photos))
     if not sources:
-        swallowed = [name for name in (arguments.method or []) + (arguments.layer or []) if Path(name).exists()]
-        raise UsageError("no PHOTO given" + (f"; put {swallowed[0]} before the options" if swallowed else ""))
+        swallowed = [
+            name
+            for name in (arguments.method or []) + (arguments.layer or [])
+            if Path(name).exists()
+        ]
+        raise UsageError(
+            "no PHOTO given" + (f"; put {swallowed[0]} before the options" if swallowed else "")
+        )
     with checks.usage("-o: "):
         outs = pictures.paths(sources, arguments.out, f"_{arguments.command}")
     names = [Path(source).name for source in sources]
@@ -107,9 +127,13 @@ def complain(message: object, code: int) -> int:
 
 
 def _applicable(
-    network: Network, methods: Sequence[str], layers: tuple[str, ...], asked: Sequence[str], strict: bool
+    network: Network,
+    methods: Sequence[str],
+    layers: tuple[str, ...],
+    asked: Sequence[str],
+    strict: bool,
 ) -> dict[str, tuple[str, ...]]:
-    """The layers that each method can explain; what was not asked for by name and can explain none is left out."""
+    """Each method's layers; a method not asked for by name that can explain none is left out."""
     found = {}
     for method in tqdm(methods, "compiling", disable=None, leave=False):
         found[method] = layers if method in BLACK_BOXES else network.applicable(method, layers)
@@ -128,7 +152,8 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
     with tqdm(total=len(jobs) * steps, unit="map", disable=None, leave=False) as progress:
         for number, job in enumerate(jobs, start=1):
             try:
-                progress.write(_explain(job, plan, progress).encode("utf-8", "replace").decode())  # names are bytes
+                # names are bytes
+                progress.write(_explain(job, plan, progress).encode("utf-8", "replace").decode())
             except (OSError, ValueError, MemoryError) as error:
                 failed += 1
                 progress.write(f"jaxcam: {checks.one_line(error)}", file=sys.stderr)
@@ -150,29 +175,43 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
         raw |= _maps(method, plan, view, f"{job.name} {method}")
         progress.update()
     shares = network.probabilities(logits)
-    labelled = {(METHODS[method].title, _label(layer, network)): each for (method, layer), each in raw.items()}
+    labelled = {
+        (METHODS[method].title, _label(layer, network)): each
+        for (method, layer), each in raw.items()
+    }
     signed = frozenset(METHODS[method].title for method in plan.methods if METHODS[method].signed)
     seen = (network.size, plan.fit, network.name, signed)
-    pictures.save(pictures.Explanation(job.name, photo, labelled, classes, shares, target, *seen), job.out, plan.style)
+    pictures.save(
+        pictures.Explanation(job.name, photo, labelled, classes, shares, target, *seen),
+        job.out,
+        plan.style,
+    )
     if plan.save_maps:
-        known = {f"{method}/{layer}": each for (method, layer), each in raw.items() if each is not None}
+        known = {
+            f"{method}/{layer}": each for (method, layer), each in raw.items() if each is not None
+        }
         pictures.save_maps(job.out.with_suffix(".npz"), known, logits, target)
     return f"{job.name}: {classes[target]} {shares[target]:.1%} -> {job.out}"
 
 
-def _maps(method: str, plan: Plan, view: black_boxes.View, description: str) -> dict[tuple[str, str], Any]:
+def _maps(
+    method: str, plan: Plan, view: black_boxes.View, description: str
+) -> dict[tuple[str, str], Any]:
     """Raw maps of a photo by (method, layer), None where the method does not apply."""
     if method in BLACK_BOXES:
         with _bar(description, BLACK_BOXES[method].unit) as tell:
             return {(method, WHOLE): black_boxes.explain(method, view, plan.counts, tell)}
     possible = plan.methods[method]
     found = view.network.explain(method, possible, view.image, view.target) if possible else {}
-    return {(method, layer): found.get(layer) for layer in (plan.layers if METHODS[method].layered else (WHOLE,))}
+    return {
+        (method, layer): found.get(layer)
+        for layer in (plan.layers if METHODS[method].layered else (WHOLE,))
+    }
 
 
 @contextlib.contextmanager
 def _bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the remaining time, below the one of all photos, and what tells it (done, total)."""
+    """A bar with the remaining time, below that of all photos, and what tells it (done, total)."""
     with tqdm(desc=description, unit=unit, disable=None, leave=False) as bar:
 
         def tell(done: int, total: int) -> None:

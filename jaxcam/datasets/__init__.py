@@ -1,4 +1,4 @@
-"""Labelled photo sets by random access: folders, zips and TFDS-prepared sets, read without TensorFlow.
+"""Labelled photo sets by random access: folders, zips and TFDS-prepared sets, without TensorFlow.
 
 `load(name, split)` gives a `Dataset` of `Record`s; `decode` gives a record's pixels.
 `python -m jaxcam.datasets prepare` writes a folder, a zip or FGVC-Aircraft as a TFDS set.
@@ -12,25 +12,32 @@ from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, 
 __all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "load", "open_image"]
 
 
-def load(name: str | Path, split: str, *, root: str | Path | None = None, multilabel: bool = False) -> Dataset:
+def load(
+    name: str | Path, split: str, *, root: str | Path | None = None, multilabel: bool = False
+) -> Dataset:
     """The records of one split of a set; nothing is decoded before it is asked for.
 
     Args:
-        name: what is there is read from there: a zip or folder with `SPLIT/CLASS/*` (splits train, val, validation,
-            test) or `CLASS/*` (all in the split train), photos at any depth below, and optionally `classes.csv` (wnid,
-            name and index of each class folder; else the folders in sorted order) and `boxes.csv` (split, wnid, file,
-            xmin, ymin, xmax, ymax); or a folder that TFDS prepared. Else the name of a TFDS set: "voc/2012".
-        split: "train", a part such as "train[:50%]" or "train[100:200]", or a sum, "train+validation"; "all" sums all.
-        root: folder of the TFDS sets that go by name; None: TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        multilabel: labels are multi-hot float32 `[N]` of all classes in the photo. Otherwise they are ints; where a set
-            labels objects (VOC), the class of the largest box.
+        name: what is there is read from there: a zip or folder with `SPLIT/CLASS/*` (splits train,
+            val, validation, test) or `CLASS/*` (all in the split train), photos at any depth below,
+            and optionally `classes.csv` (wnid, name and index of each class folder; else the
+            folders in sorted order) and `boxes.csv` (split, wnid, file, xmin, ymin, xmax, ymax); or
+            a folder that TFDS prepared. Else the name of a TFDS set: "voc/2012".
+        split: "train", a part such as "train[:50%]" or "train[100:200]", or a sum,
+            "train+validation"; "all" sums all.
+        root: folder of the TFDS sets that go by name; None: TFDS_DATA_DIR, or
+            ~/tensorflow_datasets.
+        multilabel: labels are multi-hot float32 `[N]` of all classes in the photo. Otherwise they
+            are ints; where a set labels objects (VOC), the class of the largest box.
 
     Returns:
         The set: its length, its records by index (from any thread) and the names of its classes.
 
     Raises:
-        FileNotFoundError: nothing there, no photos, or a TFDS set that is not prepared; the message says how to.
-        ValueError: no such split, classes.csv or boxes.csv that do not fit, or a set in a format without random access.
+        FileNotFoundError: nothing there, no photos, or a TFDS set that is not prepared; the message
+            says how to.
+        ValueError: no such split, classes.csv or boxes.csv that do not fit, or a set in a format
+            without random access.
     """
     from jaxcam.datasets import files, prepared
 

@@ -1,4 +1,4 @@
-"""`python -m jaxcam.datasets prepare NAME [--source PATH] --output DIR` writes a set for random access."""
+"""`python -m jaxcam.datasets prepare NAME [--source PATH] --output DIR` writes a set."""
 
 import argparse
 import sys
@@ -7,13 +7,23 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m jaxcam.datasets", description=__doc__.replace("`", ""))
-    command = parser.add_subparsers(required=True).add_parser("prepare", help="write a set as array_record files")
-    command.add_argument(
-        "name", help="tiny20, image_folder, fgvc_aircraft/variant (family, manufacturer); or voc/2012..."
+    parser = argparse.ArgumentParser(
+        "python -m jaxcam.datasets", description=__doc__.replace("`", "")
     )
-    command.add_argument("--source", help="folder or zip of the photos; of a TFDS set, folder of archives got by hand")
-    command.add_argument("--output", required=True, help="folder of TFDS sets, such as ~/tensorflow_datasets")
+    command = parser.add_subparsers(required=True).add_parser(
+        "prepare", help="write a set as array_record files"
+    )
+    command.add_argument(
+        "name",
+        help="tiny20, image_folder, fgvc_aircraft/variant (family, manufacturer); or voc/2012...",
+    )
+    command.add_argument(
+        "--source",
+        help="folder or zip of the photos; of a TFDS set, folder of archives got by hand",
+    )
+    command.add_argument(
+        "--output", required=True, help="folder of TFDS sets, such as ~/tensorflow_datasets"
+    )
     chosen = parser.parse_args(arguments)
     try:
         from jaxcam.datasets import builders

@@ -1,4 +1,4 @@
-"""TFDS builders of ours, which need no TensorFlow, and the preparation of sets as array_record files."""
+"""TFDS builders of ours without TensorFlow, and the preparation of sets as array_record files."""
 
 import importlib.util
 import io
@@ -20,15 +20,17 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Encoded photos with a label, boxes and an id, in the order of their source."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # Where TFDS looks for checksums of downloads: there are none, and for a class in a package TFDS 4.9.10 imports
-    # importlib_resources, which it does not require.
+    # Where TFDS looks for checksums of downloads: there are none, and for a class in a package TFDS
+    # 4.9.10 imports importlib_resources, which it does not require.
     code_path = None
 
     def __init__(self, *, source: str | Path, **options: Any) -> None:
         self.source = files.open_files(Path(source))
         super().__init__(file_format="array_record", **options)
 
-    def _features(self, classes: tuple[str, ...], description: str, homepage: str = "") -> tfds.core.DatasetInfo:
+    def _features(
+        self, classes: tuple[str, ...], description: str, homepage: str = ""
+    ) -> tfds.core.DatasetInfo:
         features = {
             "image": tfds.features.Image(),
             "label": tfds.features.ClassLabel(names=classes),
@@ -55,7 +57,10 @@ class ImageFolder(_Builder):
         return self._features(self._listing.classes, self.DESCRIPTION)
 
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator]:
-        return {split: self._generate_examples(entries) for split, entries in self._listing.splits.items()}
+        return {
+            split: self._generate_examples(entries)
+            for split, entries in self._listing.splits.items()
+        }
 
     def _generate_examples(self, entries: list[files.Entry]) -> Iterator[tuple[str, dict]]:
         for entry in entries:
@@ -71,10 +76,12 @@ class Tiny20(ImageFolder):
 
 
 class FgvcAircraft(_Builder):
-    """FGVC-Aircraft 2013b (Maji et al. 2013): aircraft by variant, family or manufacturer, with one box a photo.
+    """FGVC-Aircraft 2013b (Maji et al. 2013).
 
-    The source is the unpacked archive. The banner at the bottom of each photo is cut off, as its authors ask: the rest
-    is encoded again with the photo's own tables, on the same grid of blocks, so that nothing else visibly changes.
+    Aircraft by variant, family or manufacturer, with one box a photo. The source is the unpacked
+    archive. The banner at the bottom of each photo is cut off, as its authors ask: the rest is
+    encoded again with the photo's own tables, on the same grid of blocks, so that nothing else
+    visibly changes.
     """
 
     name = "fgvc_aircraft"
@@ -84,14 +91,22 @@ class FgvcAircraft(_Builder):
         suffix = f"data/{LEVELS[self.builder_config.name]}"
         names = [name for name in self.source.names() if f"/{name}".endswith(f"/{suffix}")]
         if not names:
-            raise FileNotFoundError(f"source: {self.source.path} holds no {suffix}, expected fgvc-aircraft-2013b")
+            raise FileNotFoundError(
+                f"source: {self.source.path} holds no {suffix}, expected fgvc-aircraft-2013b"
+            )
         self._data = str(PurePosixPath(names[0]).parent)
         self._classes = tuple(self._lines(LEVELS[self.builder_config.name]))
         text = f"FGVC-Aircraft 2013b, by {self.builder_config.name}, without the photos' banners."
-        return self._features(self._classes, text, "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/")
+        return self._features(
+            self._classes, text, "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
+        )
 
     def _lines(self, file: str) -> list[str]:
-        return [line.strip() for line in self.source.read(f"{self._data}/{file}").decode().splitlines() if line.strip()]
+        return [
+            line.strip()
+            for line in self.source.read(f"{self._data}/{file}").decode().splitlines()
+            if line.strip()
+        ]
 
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator]:
         splits = {"train": "train", "validation": "val", "test": "test"}
@@ -116,7 +131,7 @@ def without_banner(encoded: bytes) -> bytes:
 
 
 def _example(encoded: bytes, label: int, boxes: np.ndarray, name: str) -> dict[str, Any]:
-    """What TFDS stores; boxes of pixels, inclusive, become parts of the photo up to the edge behind the last pixel."""
+    """What TFDS stores; inclusive pixel boxes become parts of the photo, far edges included."""
     width, height = Image.open(io.BytesIO(encoded)).size
     edges = (np.reshape(boxes, (-1, 4)) + np.array([0, 0, 1, 1])) / (width, height, width, height)
     parts = [tfds.features.BBox(*np.clip(edge[[1, 0, 3, 2]], 0, 1)) for edge in edges]
@@ -130,9 +145,11 @@ def prepare(name: str, source: str | Path | None, output: str | Path) -> Path:
     """Writes a set as array_record files and returns the folder that `jaxcam.datasets.load` takes.
 
     Args:
-        name: "tiny20", "image_folder", "fgvc_aircraft/LEVEL" with the level variant, family or manufacturer; or the
-            TFDS name of a set of its own, which TFDS downloads and which needs `pip install "jaxcam[prepare]"`.
-        source: folder or zip; of a TFDS set the folder of what cannot be downloaded (ImageNet's two archives), or None.
+        name: "tiny20", "image_folder", "fgvc_aircraft/LEVEL" with the level variant, family or
+            manufacturer; or the TFDS name of a set of its own, which TFDS downloads and which needs
+            `pip install "jaxcam[prepare]"`.
+        source: folder or zip; of a TFDS set the folder of what cannot be downloaded (ImageNet's two
+            archives), or None.
         output: folder of TFDS sets; the set is written to NAME/VERSION in it, whole or not at all.
 
     Raises:
@@ -149,9 +166,13 @@ def prepare(name: str, source: str | Path | None, output: str | Path) -> Path:
     elif source is None:
         raise ValueError(f"source: got none, expected the folder or zip that {name} is made of")
     else:
-        builder = BUILDERS[base](source=source, data_dir=output, **({"config": level} if level else {}))
+        builder = BUILDERS[base](
+            source=source, data_dir=output, **({"config": level} if level else {})
+        )
     if Path(builder.data_path).exists():  # TFDS would keep it in silence, of whatever source it is
-        raise FileExistsError(f"output: {builder.data_path} exists, expected none; delete it or name another folder")
+        raise FileExistsError(
+            f"output: {builder.data_path} exists, expected none; delete it or name another folder"
+        )
     manual = tfds.download.DownloadConfig(manual_dir=None if source is None else Path(source))
     builder.download_and_prepare(download_config=manual)
     return Path(builder.data_path)
@@ -164,10 +185,15 @@ def _theirs(name: str, output: str | Path) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(_unknown(name)) from error
     if importlib.util.find_spec("tensorflow") is None:
-        raise ModuleNotFoundError(f'tensorflow: {name} is prepared with it; pip install "jaxcam[prepare]"')
+        raise ModuleNotFoundError(
+            f'tensorflow: {name} is prepared with it; pip install "jaxcam[prepare]"'
+        )
     return builder
 
 
 def _unknown(name: str) -> str:
     levels = ", ".join(f"{FgvcAircraft.name}/{level}" for level in LEVELS)
-    return f"name: got {name!r}, expected tiny20, image_folder, one of {levels}, or a TFDS name such as voc/2012"
+    return (
+        f"name: got {name!r}, expected tiny20, image_folder, one of {levels}, or a TFDS name such "
+        "as voc/2012"
+    )

@@ -29,7 +29,11 @@ class Folder:
     def names(self) -> list[str]:
         """Of all files, at any depth."""
         walk = os.walk(self.path, followlinks=True)
-        return [Path(top, name).relative_to(self.path).as_posix() for top, _, names in walk for name in names]
+        return [
+            Path(top, name).relative_to(self.path).as_posix()
+            for top, _, names in walk
+            for name in names
+        ]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -45,7 +49,8 @@ class Zip:
             self._zip = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
             raise ValueError(f"name: {path} is no zip: {error}") from error
-        # ZipFile reads under its own lock, but counts its open members without one and closes itself at zero.
+        # ZipFile reads under its own lock, but counts its open members without one and closes
+        # itself at zero.
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -91,7 +96,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder or zip holds: its class names, and the entries of each split by class, then by name."""
+    """What a folder or zip holds: its class names, and each split's entries by class, then name."""
 
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[Entry]]
@@ -108,7 +113,9 @@ class _Photos(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         entry = self.entries[index]
-        label = entry.label if self.num_classes is None else multi_hot([entry.label], self.num_classes)
+        label = (
+            entry.label if self.num_classes is None else multi_hot([entry.label], self.num_classes)
+        )
         return Record(self.files.read(entry.file), label, entry.boxes, entry.id)
 
 
@@ -119,7 +126,9 @@ def load(path: Path, split: str, multilabel: bool) -> Dataset:
     entries = select(split, listing.splits)
     if not entries:
         raise ValueError(f"split: {split!r} of {path} is empty, expected at least one photo")
-    return Dataset(_Photos(files, entries, len(listing.classes) if multilabel else None), listing.classes)
+    return Dataset(
+        _Photos(files, entries, len(listing.classes) if multilabel else None), listing.classes
+    )
 
 
 def listed(files: Folder | Zip) -> Listing:
@@ -132,25 +141,39 @@ def listed(files: Folder | Zip) -> Listing:
     tree = _Tree(files)
     names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not names:
-        raise FileNotFoundError(f"name: {files.path} holds no photos ({', '.join(sorted(SUFFIXES))})")
-    photos = {split: [name.split("/", 1)[1] for name in names if name.startswith(f"{split}/")] for split in SPLITS}
+        raise FileNotFoundError(
+            f"name: {files.path} holds no photos ({', '.join(sorted(SUFFIXES))})"
+        )
+    photos = {
+        split: [name.split("/", 1)[1] for name in names if name.startswith(f"{split}/")]
+        for split in SPLITS
+    }
     photos = {split: inner for split, inner in photos.items() if inner}
     folders, classes = _classes(tree, photos or {"": names})
     boxes = _boxes(tree)
     if not photos:
-        return Listing(classes, {SPLITS[0]: _entries(tree.prefix, SPLITS[0], names, folders, boxes)})
+        return Listing(
+            classes, {SPLITS[0]: _entries(tree.prefix, SPLITS[0], names, folders, boxes)}
+        )
     top = {split: f"{tree.prefix}{split}/" for split in photos}
-    return Listing(classes, {split: _entries(top[split], split, photos[split], folders, boxes) for split in photos})
+    return Listing(
+        classes,
+        {split: _entries(top[split], split, photos[split], folders, boxes) for split in photos},
+    )
 
 
 class _Tree:
-    """Names below the set's root, which is the top or the only folder in it; hidden ones are left out."""
+    """Names below the set's root, the top or the only folder in it; hidden ones are left out."""
 
     def __init__(self, files: Folder | Zip) -> None:
         names = [name for name in files.names() if not re.search(r"(^|/)(\.|__MACOSX/)", name)]
         tops = {name.partition("/")[0] for name in names}
         # One folder around all is a wrapping if it holds folders itself; else it is a class.
-        wrapped = len(tops) == 1 and tops.isdisjoint(SPLITS) and any(name.count("/") > 1 for name in names)
+        wrapped = (
+            len(tops) == 1
+            and tops.isdisjoint(SPLITS)
+            and any(name.count("/") > 1 for name in names)
+        )
         self.files, self.prefix = files, f"{tops.pop()}/" if wrapped else ""
         self.names = [name.removeprefix(self.prefix) for name in names]
 
@@ -158,23 +181,36 @@ class _Tree:
         """A CSV file at the root, or nothing."""
         if name not in self.names:
             return []
-        return list(csv.DictReader(io.StringIO(self.files.read(self.prefix + name).decode("utf-8-sig"))))
+        return list(
+            csv.DictReader(io.StringIO(self.files.read(self.prefix + name).decode("utf-8-sig")))
+        )
 
 
-def _classes(tree: _Tree, photos: Mapping[str, list[str]]) -> tuple[dict[str, int], tuple[str, ...]]:
+def _classes(
+    tree: _Tree, photos: Mapping[str, list[str]]
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """The index of each class folder, and the classes' names."""
-    found = sorted({name.partition("/")[0] for names in photos.values() for name in names if "/" in name})
+    found = sorted(
+        {name.partition("/")[0] for names in photos.values() for name in names if "/" in name}
+    )
     rows = tree.rows("classes.csv")
     if not rows:
         return {folder: index for index, folder in enumerate(found)}, tuple(found)
     if "wnid" not in rows[0] or "name" not in rows[0]:
-        raise ValueError(f"classes.csv: got the columns {', '.join(rows[0])}, expected wnid, name and perhaps index")
+        raise ValueError(
+            f"classes.csv: got the columns {', '.join(rows[0])}, expected wnid, name and perhaps "
+            "index"
+        )
     rows.sort(key=lambda row: int(row.get("index") or 0))
     if "index" in rows[0] and [int(row["index"]) for row in rows] != list(range(len(rows))):
-        raise ValueError(f"classes.csv: got other indices than 0 to {len(rows) - 1}, expected each once")
+        raise ValueError(
+            f"classes.csv: got other indices than 0 to {len(rows) - 1}, expected each once"
+        )
     folders = {row["wnid"]: index for index, row in enumerate(rows)}
     if unknown := [folder for folder in found if folder not in folders]:
-        raise ValueError(f"classes.csv: has no row for the folder {unknown[0]!r}, expected one for each class")
+        raise ValueError(
+            f"classes.csv: has no row for the folder {unknown[0]!r}, expected one for each class"
+        )
     return folders, tuple(row["name"] for row in rows)
 
 
@@ -183,14 +219,22 @@ def _boxes(tree: _Tree) -> dict[tuple[str, str, str], np.ndarray]:
     rows, boxes = tree.rows("boxes.csv"), defaultdict(list)
     expected = ("split", "wnid", "file", "xmin", "ymin", "xmax", "ymax")
     if rows and (missing := [column for column in expected if column not in rows[0]]):
-        raise ValueError(f"boxes.csv: lacks the column {missing[0]!r}, expected {', '.join(expected)}")
+        raise ValueError(
+            f"boxes.csv: lacks the column {missing[0]!r}, expected {', '.join(expected)}"
+        )
     for row in rows:
-        boxes[tuple(row[key] for key in expected[:3])].append([float(row[key]) for key in expected[3:]])
+        boxes[tuple(row[key] for key in expected[:3])].append(
+            [float(row[key]) for key in expected[3:]]
+        )
     return {key: np.array(value, np.float32) for key, value in boxes.items()}
 
 
 def _entries(
-    top: str, split: str, names: list[str], folders: Mapping[str, int], boxes: Mapping[tuple, np.ndarray]
+    top: str,
+    split: str,
+    names: list[str],
+    folders: Mapping[str, int],
+    boxes: Mapping[tuple, np.ndarray],
 ) -> list[Entry]:
     entries = []
     for name in names:
@@ -203,7 +247,7 @@ def _entries(
 
 
 def select(split: str, splits: Mapping[str, Sequence[Entry]]) -> list[Entry]:
-    """The entries of a split expression: `name`, `name[from:to]` in numbers or percent, a sum of such, or "all".
+    """The entries of a split expression: `name`, `name[from:to]` (also percent), a sum, or "all".
 
     Raises:
         ValueError: it is none, or names an unknown split.
@@ -220,7 +264,10 @@ def select(split: str, splits: Mapping[str, Sequence[Entry]]) -> list[Entry]:
 
 def split_message(split: str, splits: Mapping[str, object]) -> str:
     """What to say about a split that is not there."""
-    return f"split: got {split!r}, expected one of {', '.join(splits)}, or a part such as {next(iter(splits))}[:50%]"
+    return (
+        f"split: got {split!r}, expected one of {', '.join(splits)}, or a part such as "
+        f"{next(iter(splits))}[:50%]"
+    )
 
 
 def _bound(text: str | None, length: int) -> int | None:

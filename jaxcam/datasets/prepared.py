@@ -21,7 +21,8 @@ class Features:
     Args:
         image: the encoded photo.
         label: its class, or the class of each object.
-        boxes: one box, or that of each object, as TFDS has them: ymin, xmin, ymax, xmax in parts of the photo.
+        boxes: one box, or that of each object, as TFDS has them: ymin, xmin, ymax, xmax in parts of
+            the photo.
         id: its name; None: its index.
         first: what the set's own annotation calls the first pixel in a row or column.
         past_end: whether xmax and ymax are the edges behind the last pixel, not the pixel itself.
@@ -37,7 +38,8 @@ class Features:
     source: str = ""
 
 
-# VOC numbers pixels from 1, and so does Cars196, annotated in MATLAB; CUB gives x, y, width and height.
+# VOC numbers pixels from 1, and so does Cars196, annotated in MATLAB; CUB gives x, y, width and
+# height.
 OURS = Features(boxes="boxes", id="id", past_end=True, source="PATH")
 SETS: Mapping[str, Features] = {
     "voc": Features(label="objects/label", boxes="objects/bbox", id="image/filename", first=1),
@@ -52,12 +54,16 @@ SETS: Mapping[str, Features] = {
 
 
 def find(path: Path) -> Path | None:
-    """The prepared set in a folder: itself or the only one at most two levels below; None if there is none.
+    """The prepared set in a folder: itself, or the only one up to two levels below; or None.
 
     Raises:
         ValueError: there are several.
     """
-    found = [info.parent for depth in ("", "*/", "*/*/") for info in path.glob(f"{depth}dataset_info.json")]
+    found = [
+        info.parent
+        for depth in ("", "*/", "*/*/")
+        for info in path.glob(f"{depth}dataset_info.json")
+    ]
     if len(found) > 1:
         names = ", ".join(str(folder.relative_to(path)) for folder in sorted(found))
         raise ValueError(f"name: {path} holds several prepared sets, expected one of {names}")
@@ -67,7 +73,9 @@ def find(path: Path) -> Path | None:
 def by_name(name: str, split: str, root: str | Path | None, multilabel: bool) -> Dataset:
     """A split of a prepared set that goes by its TFDS name; see `jaxcam.datasets.load`."""
     if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?", name):
-        raise FileNotFoundError(f"name: got {name!r}, expected a folder, a zip or a TFDS name such as voc/2012")
+        raise FileNotFoundError(
+            f"name: got {name!r}, expected a folder, a zip or a TFDS name such as voc/2012"
+        )
     tfds = _tfds()
     places = {} if root is None else {"data_dir": str(root)}
     try:
@@ -101,7 +109,10 @@ def _not_prepared(name: str, root: str | Path | None) -> str:
         command = f'pip install "jaxcam[prepare]" && {command}'
     nearest = difflib.get_close_matches(base, SETS, n=2)
     meant = f" (did you mean {' or '.join(nearest)}?)" if nearest and base not in SETS else ""
-    return f"name: {name!r} is no folder or zip, nor a set that is prepared in {place}{meant}; once: {command}"
+    return (
+        f"name: {name!r} is no folder or zip, nor a set that is prepared in {place}{meant}; once: "
+        f"{command}"
+    )
 
 
 def _load(tfds: Any, builder: Any, split: str, multilabel: bool) -> Dataset:
@@ -109,16 +120,22 @@ def _load(tfds: Any, builder: Any, split: str, multilabel: bool) -> Dataset:
     written = info.file_format.value if info.file_format else "tfrecord"
     if written not in ("array_record", "parquet"):
         got = f"name: {info.data_dir} is prepared as {written}, without random access"
-        raise ValueError(f"{got}; expected array_record, as python -m jaxcam.datasets prepare writes it")
+        raise ValueError(
+            f"{got}; expected array_record, as python -m jaxcam.datasets prepare writes it"
+        )
     classes = tuple(_class_label(tfds, info.features, features.label, info.data_dir).names)
     try:
         count = info.splits[split].num_examples
     except (ValueError, KeyError, AssertionError) as error:
         raise ValueError(split_message(split, info.splits)) from error
     if not count:
-        raise ValueError(f"split: {split!r} of {info.data_dir} is empty, expected at least one photo")
+        raise ValueError(
+            f"split: {split!r} of {info.data_dir} is empty, expected at least one photo"
+        )
     skip = tfds.decode.SkipDecoding()
-    pictures = {key: skip for key, value in info.features.items() if isinstance(value, tfds.features.Image)}
+    pictures = {
+        key: skip for key, value in info.features.items() if isinstance(value, tfds.features.Image)
+    }
     source = builder.as_data_source(split, decoders=pictures)
     return Dataset(_Examples(source, features, len(classes), multilabel), classes)
 
@@ -130,7 +147,10 @@ def _class_label(tfds: Any, features: Any, name: str, directory: str) -> Any:
     if inner and isinstance(found, tfds.features.Sequence):
         found = found.feature[inner]
     if not isinstance(found, tfds.features.ClassLabel):
-        raise ValueError(f"name: {directory} has no class label {name!r}, expected it among {', '.join(features)}")
+        raise ValueError(
+            f"name: {directory} has no class label {name!r}, expected it among "
+            f"{', '.join(features)}"
+        )
     return found
 
 
@@ -147,7 +167,11 @@ class _Examples(Sequence[Record]):
     def __getitem__(self, index: int) -> Record:
         example = self.source[index]
         labels = np.atleast_1d(_value(example, self.features.label))
-        parts = np.zeros((0, 4)) if self.features.boxes is None else _value(example, self.features.boxes)
+        parts = (
+            np.zeros((0, 4))
+            if self.features.boxes is None
+            else _value(example, self.features.boxes)
+        )
         parts = np.asarray(parts, np.float64).reshape(-1, 4)
         name = str(index) if self.features.id is None else _value(example, self.features.id)
         record = Record(_value(example, self.features.image), UNKNOWN, NO_BOXES, _text(name))
@@ -167,18 +191,19 @@ def _text(name: str | bytes) -> str:
 
 
 def _largest(labels: np.ndarray, parts: np.ndarray) -> int:
-    """The photo's label, or the label of the object with the largest box, the first of equal ones."""
+    """The photo's label, or that of the object with the largest box, the first of equal ones."""
     if len(labels) < 2:
         return int(labels[0]) if len(labels) else UNKNOWN
     return int(labels[np.argmax((parts[:, 2] - parts[:, 0]) * (parts[:, 3] - parts[:, 1]))])
 
 
 def _pixels(parts: np.ndarray, record: Record, features: Features) -> np.ndarray:
-    """Boxes ymin, xmin, ymax, xmax in parts of the photo as xmin, ymin, xmax, ymax in pixels from 0, inclusive."""
+    """Boxes in parts of the photo, y first, as xmin, ymin, xmax, ymax in pixels, inclusive."""
     if not len(parts):
         return NO_BOXES
     size = np.array(open_image(record).size * 2)
-    # TFDS keeps float32: a hundredth of a pixel is what can be told of a photo some thousand pixels wide.
+    # TFDS keeps float32: a hundredth of a pixel is what can be told of a photo some thousand pixels
+    # wide.
     pixels = (parts[:, [1, 0, 3, 2]] * size).round(2) - features.first
     pixels[:, 2:] -= features.past_end
     return np.clip(pixels, 0, size - 1).astype(np.float32)

@@ -63,7 +63,8 @@ def open_image(record: Record) -> Image.Image:
     if isinstance(record.image, np.ndarray):
         if record.image.dtype != np.uint8 or record.image.ndim != 3 or record.image.shape[2] != 3:
             raise ValueError(
-                f"image: {record.id} is {record.image.dtype} {record.image.shape}, expected uint8 [H, W, 3]"
+                f"image: {record.id} is {record.image.dtype} {record.image.shape}, expected uint8 "
+                "[H, W, 3]"
             )
         return Image.fromarray(record.image)
     try:
@@ -77,8 +78,9 @@ def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarra
 
     Args:
         record: of an encoded or decoded photo.
-        at_least: (width, height) in pixels that are enough: a JPEG is then decoded at a half, a quarter or an eighth of
-            its size, the smallest that has them, which is faster than to decode all of it. None: in full.
+        at_least: (width, height) in pixels that are enough: a JPEG is then decoded at a half, a
+            quarter or an eighth of its size, the smallest that has them, which is faster than to
+            decode all of it. None: in full.
 
     Raises:
         ValueError: not a picture, or one that is cut off.
@@ -95,7 +97,7 @@ def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarra
 
 
 def multi_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:
-    """float32 `[num_classes]`: 1 for the classes that are there, 0 for the others; `UNKNOWN` is none."""
+    """float32 `[num_classes]`: 1 for classes that are there, 0 for others; `UNKNOWN` is none."""
     present = np.zeros(num_classes, np.float32)
     present[[label for label in labels if label != UNKNOWN]] = 1.0
     return present

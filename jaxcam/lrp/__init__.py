@@ -1,6 +1,13 @@
-"""Layer-wise relevance propagation: rules, composites, and the program transformation that applies them."""
+"""Layer-wise relevance propagation: rules, composites, and the transformation that applies them."""
 
 from jaxcam.lrp import rules as rules
+from jaxcam.lrp._propagation import Conservation as Conservation
+from jaxcam.lrp._propagation import Relevance as Relevance
+from jaxcam.lrp._propagation import conservation as conservation
+from jaxcam.lrp._propagation import initial as initial
+from jaxcam.lrp._propagation import propagate as propagate
+from jaxcam.lrp._propagation import relevance as relevance
+from jaxcam.lrp._transform import transform as transform
 from jaxcam.lrp.composites import COMPOSITES as COMPOSITES
 from jaxcam.lrp.composites import Composite as Composite
 from jaxcam.lrp.composites import Place as Place
@@ -9,10 +16,3 @@ from jaxcam.lrp.composites import epsilon_alpha2_beta1 as epsilon_alpha2_beta1
 from jaxcam.lrp.composites import epsilon_gamma_box as epsilon_gamma_box
 from jaxcam.lrp.composites import epsilon_plus_flat as epsilon_plus_flat
 from jaxcam.lrp.composites import z_plus as z_plus
-from jaxcam.lrp.propagation import Conservation as Conservation
-from jaxcam.lrp.propagation import Relevance as Relevance
-from jaxcam.lrp.propagation import conservation as conservation
-from jaxcam.lrp.propagation import initial as initial
-from jaxcam.lrp.propagation import propagate as propagate
-from jaxcam.lrp.propagation import relevance as relevance
-from jaxcam.lrp.transform import transform as transform

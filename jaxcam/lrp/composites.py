@@ -3,18 +3,20 @@
 A composite maps keys to rules; of the keys that match a linear layer the first one wins. A key is
 
 * the layer's primitive: `"conv_general_dilated"` or `"dot_general"`;
-* a position: `"first"` (no linear layer between it and the pixels; several may be) or `"last"` (the last one in
-  execution order), or an int, counted in execution order from 0 or, negative, from the end;
-* the name of a layer of the model, with `*`, `?` and `[...]` as in a shell: it stands for the linear layers whose
-  result is next tagged with that name; `"*"` is every one. A name that stands for none is an error, raised when
-  relevance is computed.
+* a position: `"first"` (no linear layer between it and the pixels; several may be) or `"last"` (the
+  last one in execution order), or an int, counted in execution order from 0 or, negative, from the
+  end;
+* the name of a layer of the model, with `*`, `?` and `[...]` as in a shell: it stands for the
+  linear layers whose result is next tagged with that name; `"*"` is every one. A name that stands
+  for none is an error, raised when relevance is computed.
 
-A product with a matrix that is made of the program's own numbers and no parameters (`jax.image.resize`, an average) is
-no linear layer but pooling, and takes no rule.
+A product with a matrix that is made of the program's own numbers and no parameters
+(`jax.image.resize`, an average) is no linear layer but pooling, and takes no rule.
 
 References:
-    Anders et al., Software for dataset-wide XAI: from local explanations to global insights with Zennit, 2021, whose
-    composites bear the same names; Montavon et al., Layer-wise relevance propagation: an overview, 2019.
+    Anders et al., Software for dataset-wide XAI: from local explanations to global insights with
+    Zennit, 2021, whose composites bear the same names; Montavon et al., Layer-wise relevance
+    propagation: an overview, 2019.
 """
 
 import dataclasses
@@ -32,7 +34,7 @@ _BIAS, _PRODUCT = ("pass", "absorb"), ("signal", "half")
 
 
 class Place(NamedTuple):
-    """Where a linear layer stands: its primitive, its index among `count` of them, and the layer it sits in."""
+    """Where a linear layer stands: its primitive, index among `count` of them, and layer."""
 
     primitive: str
     index: int
@@ -43,17 +45,18 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """A mapping from keys to rules (first match wins), and two choices that are not about linear layers.
+    """A mapping from keys to rules (first match wins), and two choices not about linear layers.
 
     Args:
         rules: keys, as this module's page says, to `jaxcam.lrp.rules`.
-        bias: "pass" (an added or subtracted parameter, a bias or the mean of a batch norm, gives its share of the
-            relevance to the activation: relevance is conserved) or "absorb" (it keeps its share, as in LRP-epsilon
-            with bias; a batch norm then acts as if folded into the layer below it). A literal number in the code is no
-            bias and always passes.
-        product: what a product of two activations does. "signal": all relevance to the signal, none to the gate, the
-            gate being the factor of bounded range (sigmoid, tanh, hard sigmoid, 1 + sigmoid); where neither is one, an
-            error; where both are, half and half. "half": always half and half.
+        bias: "pass" (an added or subtracted parameter, a bias or the mean of a batch norm, gives
+            its share of the relevance to the activation: relevance is conserved) or "absorb" (it
+            keeps its share, as in LRP-epsilon with bias; a batch norm then acts as if folded into
+            the layer below it). A literal number in the code is no bias and always passes.
+        product: what a product of two activations does. "signal": all relevance to the signal, none
+            to the gate, the gate being the factor of bounded range (sigmoid, tanh, hard sigmoid,
+            1 + sigmoid); where neither is one, an error; where both are, half and half. "half":
+            always half and half.
 
     Raises:
         ValueError: a choice or a key that does not exist, or a value that is no rule.
@@ -65,12 +68,19 @@ class Composite:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        for name, value, allowed in (("bias", self.bias, _BIAS), ("product", self.product, _PRODUCT)):
+        for name, value, allowed in (
+            ("bias", self.bias, _BIAS),
+            ("product", self.product, _PRODUCT),
+        ):
             if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+                raise ValueError(
+                    f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}"
+                )
         for key, rule in self.rules.items():
             if not isinstance(rule, Rule):
-                raise ValueError(f"composite: got {rule!r} for {key!r}, expected a rule of jaxcam.lrp.rules")
+                raise ValueError(
+                    f"composite: got {rule!r} for {key!r}, expected a rule of jaxcam.lrp.rules"
+                )
             if not isinstance(key, str | int) or isinstance(key, bool):
                 raise ValueError(f"composite: got the key {key!r}, expected a string or an int")
 
@@ -79,16 +89,19 @@ class Composite:
         return next((rule for key, rule in self.rules.items() if _matches(key, place)), None)
 
     def check_names(self, layers: Iterable[str]) -> None:
-        """Raises a ValueError if a key names no layer of a network, `layers` being those of its linear layers."""
+        """ValueError if a key names no layer of a network, `layers` being its linear ones."""
         names = list(dict.fromkeys(layers))
         for key in self.rules:
             name = isinstance(key, str) and key not in _KINDS and key.strip("*?")
             if name and not any(fnmatchcase(layer, key) for layer in names):
                 close = difflib.get_close_matches(name, names, n=4, cutoff=0.3) or names[-4:]
-                close = list(dict.fromkeys([n for n in names if n.startswith(name + ".")][:2] + close))[:4]
+                close = list(
+                    dict.fromkeys([n for n in names if n.startswith(name + ".")][:2] + close)
+                )[:4]
                 raise ValueError(
-                    f"composite: got the key {key!r}, which is no linear layer of the network, expected one of "
-                    f"{len(names)} names, such as {close}, or a pattern of them with '*'"
+                    f"composite: got the key {key!r}, which is no linear layer of the network, "
+                    f"expected one of {len(names)} names, such as {close}, or a pattern of them "
+                    "with '*'"
                 )
 
 
@@ -106,13 +119,17 @@ def z_plus(*, bias: str = "pass", product: str = "signal") -> Composite:
 
 
 def epsilon(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
-    """LRP-epsilon everywhere; epsilon 0 is LRP-0, which with bias "absorb" is gradient times input for ReLU nets."""
+    """LRP-epsilon everywhere; 0 is LRP-0, with bias "absorb" gradient times input for ReLU nets."""
     return Composite({"*": rules.epsilon(epsilon)}, bias, product)
 
 
-def epsilon_plus_flat(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
+def epsilon_plus_flat(
+    epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal"
+) -> Composite:
     """Flat at the pixels, z+ for convolutions, epsilon for dense layers."""
-    return Composite({"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}, bias, product)
+    return Composite(
+        {"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}, bias, product
+    )
 
 
 def epsilon_gamma_box(
@@ -124,18 +141,25 @@ def epsilon_gamma_box(
     bias: str = "pass",
     product: str = "signal",
 ) -> Composite:
-    """Pixels: z^B within `low` and `high` (None: each image's own); convolutions: gamma; dense layers: epsilon."""
-    mapping = {"first": rules.z_box(low, high), CONV: rules.gamma(gamma), DENSE: rules.epsilon(epsilon)}
+    """Pixels: z^B in [low, high] (None: the image's own); convolutions: gamma; dense: epsilon."""
+    mapping = {
+        "first": rules.z_box(low, high),
+        CONV: rules.gamma(gamma),
+        DENSE: rules.epsilon(epsilon),
+    }
     return Composite(mapping, bias, product)
 
 
-def epsilon_alpha2_beta1(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
+def epsilon_alpha2_beta1(
+    epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal"
+) -> Composite:
     """alpha2-beta1 for convolutions, epsilon for dense layers."""
     return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, bias, product)
 
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {
-    f.__name__: f for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1)
+    f.__name__: f
+    for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1)
 }
 
 
@@ -153,8 +177,10 @@ def resolve(composite: str | Composite | Mapping | Rule) -> Composite:
         return Composite(composite)
     if isinstance(composite, str) and composite in COMPOSITES:
         return COMPOSITES[composite]()
-    close = difflib.get_close_matches(str(composite), COMPOSITES, n=2, cutoff=0.3) or list(COMPOSITES)
+    close = difflib.get_close_matches(str(composite), COMPOSITES, n=2, cutoff=0.3) or list(
+        COMPOSITES
+    )
     raise ValueError(
-        f"composite: got {composite!r}, expected a Composite, a mapping, a rule or one of {', '.join(COMPOSITES)}"
-        f" (nearest: {', '.join(close)})"
+        f"composite: got {composite!r}, expected a Composite, a mapping, a rule or one of "
+        f"{', '.join(COMPOSITES)} (nearest: {', '.join(close)})"
     )

@@ -4,12 +4,14 @@ A linear layer y = op(x, w), convolution or dense, that receives the relevance R
 
     R_x = sum_g  k_g sum_t  x_t * op^T(R_y / z_g, w_t),        z_g = sum_t op(x_t, w_t)
 
-A rule is the choice of these: groups (g) with a coefficient k, made of terms (t), each a part of the input times a part
-of the weights. Relevance is written R = x * c throughout, c being the cotangent, so that autodiff carries it.
+A rule is the choice of these: groups (g) with a coefficient k, made of terms (t), each a part of
+the input times a part of the weights. Relevance is written R = x * c throughout, c being the
+cotangent, so that autodiff carries it.
 
 References:
-    Bach et al., On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance propagation,
-    PLoS ONE 2015; Montavon et al., Layer-wise relevance propagation: an overview, 2019, table 10.1.
+    Bach et al., On pixel-wise explanations for non-linear classifier decisions by layer-wise
+    relevance propagation, PLoS ONE 2015; Montavon et al., Layer-wise relevance propagation: an
+    overview, 2019, table 10.1.
 """
 
 import functools
@@ -31,7 +33,7 @@ square: Part = lambda a: a * a
 
 
 class Term(NamedTuple):
-    """One product op(x_t, w_t). `constant`: x_t is no multiple of x, so relevance does not vanish with x."""
+    """One product op(x_t, w_t). `constant`: x_t is no multiple of x; R need not vanish with x."""
 
     x: Part
     w: Part
@@ -39,7 +41,7 @@ class Term(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Terms with one common denominator; `sign` restricts the group to outputs y > 0 (1) or y < 0 (-1)."""
+    """Terms with one common denominator; `sign` keeps outputs y > 0 (1) or y < 0 (-1) only."""
 
     terms: tuple[Term, ...]
     coefficient: float = 1.0
@@ -47,7 +49,7 @@ class Group(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Groups of terms, and the epsilon that is added to their denominators with the denominator's sign."""
+    """Groups of terms, and the epsilon added to their denominators with the denominator's sign."""
 
     name: str
     groups: tuple[Group, ...]
@@ -58,11 +60,13 @@ class Rule(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def redistribute(epsilon: float, y: jax.Array, shares: Sequence, denominators: Sequence) -> jax.Array:
-    """The value of y, whose relevance goes to the z_g: c_z = c * share / (z + epsilon sign z), 0 where z = 0.
+def redistribute(
+    epsilon: float, y: jax.Array, shares: Sequence, denominators: Sequence
+) -> jax.Array:
+    """Value of y, its relevance to the z_g: c_z = c * share / (z + epsilon sign z), 0 where z = 0.
 
-    With shares that sum to y, R = y * c is distributed over the z_g, and through them, by plain autodiff, over
-    whatever they are computed from. y itself receives nothing.
+    With shares that sum to y, R = y * c is distributed over the z_g, and through them, by plain
+    autodiff, over whatever they are computed from. y itself receives nothing.
     """
     del epsilon, shares, denominators
     return y
@@ -96,7 +100,9 @@ def carry(y: jax.Array, unit: jax.Array) -> jax.Array:
     return redistribute(0.0, y, (y,), (unit,))
 
 
-def apply(rule: Rule, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, nonnegative: bool = False) -> jax.Array:
+def apply(
+    rule: Rule, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, nonnegative: bool = False
+) -> jax.Array:
     """The value of op(x, w), whose relevance goes to x by `rule`.
 
     Args:
@@ -105,7 +111,8 @@ def apply(rule: Rule, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, 
         x: the input.
         w: the weights.
         unit: () -> ones in the shape of x that take the relevance which is no multiple of x.
-        nonnegative: whether x >= 0 is known; terms in min(x, 0) then are left out, one convolution each.
+        nonnegative: whether x >= 0 is known; terms in min(x, 0) then are left out, one convolution
+            each.
 
     Returns:
         y, to the bit.
@@ -116,11 +123,17 @@ def apply(rule: Rule, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, 
     y = op(x, w)
     if not rule.groups:
         if y.shape != x.shape:
-            raise ValueError(f"composite: the rule {rule.name!r} needs equal shapes, got {x.shape} -> {y.shape}")
+            raise ValueError(
+                f"composite: the rule {rule.name!r} needs equal shapes, got {x.shape} -> {y.shape}"
+            )
         return carry(y, unit())
     shares, denominators = [], []
     for group in rule.groups:
-        terms = [_product(term, op, x, w, unit) for term in group.terms if not (nonnegative and term.x is negative)]
+        terms = [
+            _product(term, op, x, w, unit)
+            for term in group.terms
+            if not (nonnegative and term.x is negative)
+        ]
         gate = jnp.sign(y) == group.sign if group.sign else True
         shares.append(jnp.where(gate, group.coefficient * y, 0))
         denominators.append(sum(terms[1:], terms[0]))
@@ -142,26 +155,34 @@ w_square = Rule("w_square", (Group((Term(jnp.ones_like, square, True),)),))
 
 
 def epsilon(epsilon: float = 1e-6) -> Rule:
-    """LRP-epsilon: R_i = sum_j x_i w_ij / (z_j + epsilon sign z_j) R_j, z_j = sum_i x_i w_ij (Bach et al., eq. 58)."""
+    """LRP-epsilon: R_i = sum_j x_i w_ij / (z_j + epsilon sign z_j) R_j (Bach et al., eq. 58).
+
+    z_j = sum_i x_i w_ij.
+    """
     if epsilon < 0:
         raise ValueError(f"epsilon: got {epsilon}, expected a number >= 0")
     return Rule("epsilon", lrp_0.groups, float(epsilon))
 
 
 def alpha_beta(alpha: float = 2.0, beta: float = 1.0) -> Rule:
-    """LRP-alpha-beta: R_i = sum_j (alpha (x_i w_ij)+ / sum (x w_j)+ - beta (x_i w_ij)- / sum (x w_j)-) R_j (eq. 60)."""
+    """LRP-alpha-beta: R_i = sum_j (alpha p_ij - beta n_ij) R_j (Bach et al., eq. 60).
+
+    p_ij = (x_i w_ij)+ / sum (x w_j)+, n_ij = (x_i w_ij)- / sum (x w_j)-.
+    """
     if abs(alpha - beta - 1) > 1e-6 or beta < 0:
-        raise ValueError(f"alpha and beta: got {alpha} and {beta}, expected beta >= 0 and alpha - beta = 1")
+        raise ValueError(
+            f"alpha and beta: got {alpha} and {beta}, expected beta >= 0 and alpha - beta = 1"
+        )
     inhibiting = Group((Term(positive, negative), Term(negative, positive)), -float(beta))
     exciting = Group(z_plus.groups[0].terms, float(alpha))
     return Rule("alpha_beta", (exciting, inhibiting) if beta else (exciting,))
 
 
 def gamma(gamma: float = 0.25) -> Rule:
-    """LRP-gamma: the contributions that have y's sign weigh 1 + gamma (generalised to x and y of any sign).
+    """LRP-gamma: the contributions that have y's sign weigh 1 + gamma (x and y of any sign).
 
-    R_i = sum_j p_ij / (sum_i p_ij) R_j, p_ij = x_i w_ij + gamma (x_i w_ij)+ where y_j > 0, with ()- where y_j < 0
-    (Montavon et al. 2019, table 10.1, for x >= 0; Andeol et al. 2021, eq. 9).
+    R_i = sum_j p_ij / (sum_i p_ij) R_j, p_ij = x_i w_ij + gamma (x_i w_ij)+ where y_j > 0, with ()-
+    where y_j < 0 (Montavon et al. 2019, table 10.1, for x >= 0; Andeol et al. 2021, eq. 9).
     """
     if gamma < 0:
         raise ValueError(f"gamma: got {gamma}, expected a number >= 0")
@@ -173,11 +194,12 @@ def gamma(gamma: float = 0.25) -> Rule:
 
 
 def z_box(low: Any = None, high: Any = None) -> Rule:
-    """z^B, for pixels in [low, high]: R_i ~ x_i w_ij - low_i w_ij+ - high_i w_ij- (Montavon et al. 2017, eq. 14).
+    """z^B, pixels in [low, high]: R_i ~ x_i w_ij - low_i w_ij+ - high_i w_ij- (Montavon 2017).
 
     Args:
-        low: smallest possible pixel, broadcast against `[B, H, W, C]` (a number, or one per channel); None takes each
-            image's own minimum (the images being on the first axis), as Relevance-CAM's code does.
+        low: smallest possible pixel, broadcast against `[B, H, W, C]` (a number, or one per
+            channel); None takes each image's own minimum (the images being on the first axis), as
+            Relevance-CAM's code does.
         high: largest possible pixel, likewise.
 
     Returns:
@@ -195,5 +217,9 @@ def z_box(low: Any = None, high: Any = None) -> Rule:
 
 
 def _bound(x: jax.Array, bound: Any, extreme: Callable) -> jax.Array:
-    values = extreme(x, axis=tuple(range(1, x.ndim)), keepdims=True) if bound is None else jnp.asarray(bound, x.dtype)
+    values = (
+        extreme(x, axis=tuple(range(1, x.ndim)), keepdims=True)
+        if bound is None
+        else jnp.asarray(bound, x.dtype)
+    )
     return jnp.broadcast_to(values, x.shape)

@@ -1,10 +1,10 @@
-"""Attention Branch Network: a ResNet whose last stage sees what a second, attentive classifier lets through."""
+"""Attention Branch Network: a ResNet whose last stage sees what an attentive classifier passes."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import tag
+from jaxcam._program.layers import tag
 from jaxcam.models.common import conv
 from jaxcam.models.resnet import ResNet
 
@@ -12,16 +12,18 @@ from jaxcam.models.resnet import ResNet
 class AttentionBranchNetwork(ResNet):
     """ResNet with an attention branch before its last stage (Fukui et al. 2019).
 
-    The branch, on features x: a stage like the last one but of stride 1, BN, 1x1 conv to the classes, BN, ReLU; from
-    there a 3x3 conv to one plane, BN and a sigmoid give the attention, and a 1x1 conv and a global average pool the
-    auxiliary logits. The last stage gets x * (1 + attention).
+    The branch, on features x: a stage like the last one but of stride 1, BN, 1x1 conv to the
+    classes, BN, ReLU; from there a 3x3 conv to one plane, BN and a sigmoid give the attention, and
+    a 1x1 conv and a global average pool the auxiliary logits. The last stage gets x * (1 +
+    attention).
 
-    `__call__` returns the main logits. The auxiliary ones `[B, num_classes]` are found under "logits" in the collection
-    "auxiliary" where that is mutable, `mutable=["batch_stats", "auxiliary"]`; the paper's loss is the sum of the
-    cross-entropies of both.
+    `__call__` returns the main logits. The auxiliary ones `[B, num_classes]` are found under
+    "logits" in the collection "auxiliary" where that is mutable,
+    `mutable=["batch_stats", "auxiliary"]`; the paper's loss is the sum of the cross-entropies of
+    both.
 
-    Layers tagged besides those of `ResNet`: `attention` `[B, h, w, 1]`, in (0, 1), and `attended`, the last stage's
-    input. Submodules are named as the authors' code names them.
+    Layers tagged besides those of `ResNet`: `attention` `[B, h, w, 1]`, in (0, 1), and `attended`,
+    the last stage's input. Submodules are named as the authors' code names them.
 
     Args:
         stage_sizes: and all other fields, as of `ResNet`; two stages at least.
@@ -52,16 +54,22 @@ class AttentionBranchNetwork(ResNet):
         x = self._stem(images, norm)
         for stage in trunk:
             x = tag(self._stage(x, stage, norm), stage.name)
-        attention = self._attention(self._stage(x, last._replace(name=f"att_{last.name}", stride=1), norm), norm)
+        attention = self._attention(
+            self._stage(x, last._replace(name=f"att_{last.name}", stride=1), norm), norm
+        )
         x = tag(x * (1 + attention), "attended")
         return self._head(tag(self._stage(x, last, norm), last.name))
 
     def _attention(self, x: jax.Array, norm) -> jax.Array:
-        convolve = lambda features, kernel, name: conv(features, kernel, 1, dtype=self.dtype, name=name)
+        convolve = lambda features, kernel, name: conv(
+            features, kernel, 1, dtype=self.dtype, name=name
+        )
         y = convolve(self.num_classes, 1, "att_conv")(norm(name="bn_att")(x))
         y = nn.relu(norm(name="bn_att2")(y))
         classes = convolve(self.num_classes, 1, "att_conv2")(y)
         if not self.is_initializing():  # else the logits would be among the variables
             logits = classes.mean((1, 2), dtype=None if self.dtype is None else jnp.float32)
-            self.sow("auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+            self.sow(
+                "auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new
+            )
         return tag(nn.sigmoid(norm(name="bn_att3")(convolve(1, 3, "att_conv3")(y))), "attention")

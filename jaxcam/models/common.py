@@ -10,7 +10,10 @@ _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def conv(features: int, kernel: int, stride: int, **kwargs: Any) -> nn.Conv:
-    """Convolution with PyTorch's padding: (k - 1) / 2 on both sides ('SAME' pads (0, 1) at stride 2)."""
+    """Convolution with PyTorch's padding: (k - 1) / 2 on both sides.
+
+    'SAME' pads (0, 1) at stride 2.
+    """
     padding = [(kernel // 2, kernel // 2)] * 2
     return nn.Conv(
         features,
@@ -24,6 +27,8 @@ def conv(features: int, kernel: int, stride: int, **kwargs: Any) -> nn.Conv:
 
 
 def uniform_by_fan_in(fan_in: int):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for weight and bias of a linear layer."""
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear weights and biases."""
     bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )

@@ -1,7 +1,7 @@
 """Variables <-> state dicts in torchvision's format: its keys, arrays in PyTorch's layout.
 
-The models name their submodules after torchvision's, so a variable's path is its key and no table per model is
-needed: `("params", "layer1.0", "conv1", "kernel")` is `layer1.0.conv1.weight`.
+The models name their submodules after torchvision's, so a variable's path is its key and no table
+per model is needed: `("params", "layer1.0", "conv1", "kernel")` is `layer1.0.conv1.weight`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,20 @@ _LEAVES = {
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
 # timm's VGG holds torchvision's weights, its linear layers as convolutions under other names.
-_TIMM = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
+_TIMM = {
+    "pre_logits.fc1": "classifier.0",
+    "pre_logits.fc2": "classifier.3",
+    "head.fc": "classifier.6",
+}
 _NAMED = 8  # how many keys an error lists
 
 
 def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
-    """The state dict of a model's variables, as PyTorch would save it (without `num_batches_tracked`).
+    """The state dict of a model's variables, as PyTorch saves it (without `num_batches_tracked`).
 
     Args:
-        variables: `{"params": ..., "batch_stats": ...}` of any Linen model; a module's path, joined by ".",
-            becomes the prefix of its keys.
+        variables: `{"params": ..., "batch_stats": ...}` of any Linen model; a module's path, joined
+            by ".", becomes the prefix of its keys.
 
     Returns:
         Arrays by key, kernels as OIHW and OI, in the variables' own type.
@@ -44,11 +48,14 @@ def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
     Raises:
         ValueError: a variable that has no counterpart in PyTorch's layers.
     """
-    return {key: _transpose(np.asarray(value), path, _TO_TORCH) for key, path, value in _entries(variables)}
+    return {
+        key: _transpose(np.asarray(value), path, _TO_TORCH)
+        for key, path, value in _entries(variables)
+    }
 
 
 def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """The variables of `create(name)` from a state dict in torchvision's format (or timm's of the same nets).
+    """The variables of `create(name)` from a state dict in torchvision's format (or timm's).
 
     CBAM and ABN networks take those of their authors' code (Jongchan/attention-module,
     machine-perception-robotics-group/attention_branch_network), which follow torchvision.
@@ -68,7 +75,9 @@ def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -
     return fill(create(name, **infer_classes(name, state, options)), state, name)
 
 
-def fill(model: nn.Module, state: Mapping[str, np.ndarray], name: str = "the model") -> dict[str, Any]:
+def fill(
+    model: nn.Module, state: Mapping[str, np.ndarray], name: str = "the model"
+) -> dict[str, Any]:
     """The variables of `model` from a state dict that fits it, else the error of `check_fit`."""
     check_fit(model, state, name)
     flat = {
@@ -79,8 +88,11 @@ def fill(model: nn.Module, state: Mapping[str, np.ndarray], name: str = "the mod
 
 
 def check_fit(model: nn.Module, state: Mapping[str, np.ndarray], name: str) -> None:
-    """Raises ValueError with the missing, unused and misshapen keys of a state that does not fit `model`."""
-    expected, got = expected_shapes(model), {key: tuple(value.shape) for key, value in state.items()}
+    """ValueError with the missing, unused, misshapen keys of a state that does not fit `model`."""
+    expected, got = (
+        expected_shapes(model),
+        {key: tuple(value.shape) for key, value in state.items()},
+    )
     misshapen = [key for key, shape in expected.items() if got.get(key, shape) != shape]
     findings = {
         "missing": [key for key in expected if key not in got],
@@ -93,13 +105,16 @@ def check_fit(model: nn.Module, state: Mapping[str, np.ndarray], name: str) -> N
 
 
 def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """`{key: shape}` of the state dict that `model` takes, in PyTorch's layout, without running anything."""
-    stand_ins = ((key, path, np.broadcast_to(0, value.shape)) for key, path, value in _entries(_abstract(model)))
+    """`{key: shape}` of the state dict that `model` takes in PyTorch's layout; nothing runs."""
+    stand_ins = (
+        (key, path, np.broadcast_to(0, value.shape))
+        for key, path, value in _entries(_abstract(model))
+    )
     return {key: _transpose(value, path, _TO_TORCH).shape for key, path, value in stand_ins}
 
 
 def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict under torchvision's keys and shapes: timm's undone, `num_batches_tracked` left out.
+    """A state dict under torchvision's keys and shapes: timm's undone, no `num_batches_tracked`.
 
     The `module.` that PyTorch's DataParallel puts before every key is dropped.
     """
@@ -111,12 +126,17 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
             continue
         value = np.asarray(value)
         if module in _TIMM:
-            module, value = _TIMM[module], value.reshape(len(value), -1) if leaf == "weight" else value
+            module, value = (
+                _TIMM[module],
+                value.reshape(len(value), -1) if leaf == "weight" else value,
+            )
         state[f"{module}.{leaf}"] = value
     return state
 
 
-def infer_classes(name: str, state: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def infer_classes(
+    name: str, state: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
     """`options` with the `num_classes` that the last layer of `state` has, unless they give it."""
     key = f"{ARCHITECTURES[name][0].classifier}.bias" if name in ARCHITECTURES else None
     return {"num_classes": len(state[key]), **options} if key in state else dict(options)
@@ -124,7 +144,9 @@ def infer_classes(name: str, state: Mapping[str, Any], options: Mapping[str, Any
 
 def listing(keys: Sequence[str]) -> str:
     """The keys as an error lists them."""
-    return ", ".join(keys[:_NAMED]) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
+    return ", ".join(keys[:_NAMED]) + (
+        f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    )
 
 
 @cache
@@ -141,9 +163,14 @@ def _entries(variables: Mapping) -> list[tuple[str, tuple[str, ...], Any]]:
 
 def _key(path: tuple[str, ...]) -> str:
     if path[-1] not in _LEAVES:
-        raise ValueError(f"variables: {'/'.join(path)} has no counterpart in PyTorch; expected {', '.join(_LEAVES)}")
+        raise ValueError(
+            f"variables: {'/'.join(path)} has no counterpart in PyTorch; expected "
+            f"{', '.join(_LEAVES)}"
+        )
     return ".".join((*path[1:-1], _LEAVES[path[-1]]))
 
 
-def _transpose(value: np.ndarray, path: tuple[str, ...], axes: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+def _transpose(
+    value: np.ndarray, path: tuple[str, ...], axes: Mapping[int, tuple[int, ...]]
+) -> np.ndarray:
     return value.transpose(axes[value.ndim]) if path[-1] == "kernel" else value

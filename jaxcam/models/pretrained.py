@@ -1,7 +1,8 @@
-"""Trained networks in `.safetensors` files: bundled, local, or torchvision's ImageNet weights from the hub.
+"""Trained networks in `.safetensors` files: bundled, local, or torchvision's from the hub.
 
-A file holds torchvision's keys and PyTorch's layout, and in its header, as JSON strings, what else is needed:
-`architecture` {"name", "options"}, `classes` [names] and `preprocess` {"size", "resize", "mean", "std"}.
+A file holds torchvision's keys and PyTorch's layout, and in its header, as JSON strings, what else
+is needed: `architecture` {"name", "options"}, `classes` [names] and `preprocess` {"size", "resize",
+"mean", "std"}.
 """
 
 import csv
@@ -42,7 +43,7 @@ _HUB_FILE = "model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """How a network wants its images: shorter side to `resize`, centre crop to `size`, then (x - mean) / std.
+    """How a network wants images: shorter side to `resize`, crop to `size`, then (x - mean) / std.
 
     Args:
         size: height and width in pixels.
@@ -57,9 +58,11 @@ class Preprocess:
     std: Sequence[float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        """Makes `mean` and `std` tuples, so that what was read from a file equals what was written."""
+        """Makes `mean` and `std` tuples, so that what is read equals what was written."""
         if len(self.mean) != len(self.std):
-            raise ValueError(f"mean and std: expected one length for both, got {self.mean} and {self.std}")
+            raise ValueError(
+                f"mean and std: expected one length for both, got {self.mean} and {self.std}"
+            )
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
 
@@ -76,7 +79,9 @@ class Preprocess:
             got = getattr(images01, "dtype", type(images01).__name__)
             raise ValueError(f"images01: got {got}, expected an array of floats in [0, 1]")
         if images01.ndim < 3 or images01.shape[-1] != len(self.mean):
-            raise ValueError(f"images01: got shape {images01.shape}, expected [..., H, W, {len(self.mean)}]")
+            raise ValueError(
+                f"images01: got shape {images01.shape}, expected [..., H, W, {len(self.mean)}]"
+            )
         return (images01 - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
 
@@ -100,22 +105,29 @@ class Pretrained:
 
     @property
     def activation(self) -> str | None:
-        """What makes its logits probabilities: "sigmoid" where it was trained so, else None (`jaxcam.targets`).
+        """What makes its logits probabilities: "sigmoid" if it was trained so, else None.
 
         Raises:
-            ValueError: the file's `loss`, or that of its `config`, is neither "softmax" nor "sigmoid".
+            ValueError: the `loss` of the file or of its `config` is not "softmax" or "sigmoid".
         """
         config = _entry(self.metadata, "config", None)
-        loss = self.metadata.get("loss") or (config.get("loss") if isinstance(config, Mapping) else None)
+        loss = self.metadata.get("loss") or (
+            config.get("loss") if isinstance(config, Mapping) else None
+        )
         if loss not in (None, "softmax", "sigmoid"):
-            raise ValueError(f"name_or_path: the file's loss is {loss!r}, expected 'softmax' or 'sigmoid'")
+            raise ValueError(
+                f"name_or_path: the file's loss is {loss!r}, expected 'softmax' or 'sigmoid'"
+            )
         return "sigmoid" if loss == "sigmoid" else None
 
 
 _IMAGENET = Preprocess(224, resize=256)
-# name -> architecture and preprocessing; the hub repository is timm/NAME. tv2: torchvision's newer recipe.
+# name -> architecture and preprocessing; the hub repository is timm/NAME. tv2: torchvision's newer
+# recipe.
 PUBLISHED = {f"{name}.tv_in1k": (name, _IMAGENET) for name in TORCHVISION}
-PUBLISHED |= {f"resnet{n}.tv2_in1k": (f"resnet{n}", Preprocess(224, resize=232)) for n in (50, 101, 152)}
+PUBLISHED |= {
+    f"resnet{n}.tv2_in1k": (f"resnet{n}", Preprocess(224, resize=232)) for n in (50, 101, 152)
+}
 
 
 def available() -> list[str]:
@@ -129,8 +141,9 @@ def load(
     """A trained network.
 
     Args:
-        name_or_path: a bundled network ("tiny20"), a published one ("resnet50.tv_in1k"; downloaded once, then
-            cached) or the path of a `.safetensors` file with torchvision's or timm's keys.
+        name_or_path: a bundled network ("tiny20"), a published one ("resnet50.tv_in1k"; downloaded
+            once, then cached) or the path of a `.safetensors` file with torchvision's or timm's
+            keys.
         architecture: name for `create`; None takes it from the file's metadata, name or keys.
         **options: options for `create` beyond those the file gives, say `dtype="bfloat16"`.
 
@@ -138,13 +151,16 @@ def load(
         `(model, variables)`, the variables in float32, for `model.apply(variables, images)`.
 
     Raises:
-        FileNotFoundError: no such file, or a download that failed: what to fetch and where to put it.
+        FileNotFoundError: no such file, or a download that failed: what to fetch and where to put
+            it.
         ValueError: an unknown name, a file that is no safetensors file, or weights that do not fit.
     """
     path = _locate(name_or_path)
     about = _about(name_or_path, path, architecture, options)
     model = create(about.architecture, **about.options)
-    return model, fill(model, torchvision_keys(load_file(path)), f"{about.architecture} (from {path})")
+    return model, fill(
+        model, torchvision_keys(load_file(path)), f"{about.architecture} (from {path})"
+    )
 
 
 def describe(
@@ -158,8 +174,9 @@ def describe(
     Args:
         name_or_path: as for `load`.
         architecture: as for `load`.
-        classes: names of the classes, in order; or a file of them: `.csv` with a column `name` (and perhaps
-            `index`), else a text file with a name per line. None takes those of the network's file, or numbers.
+        classes: names of the classes, in order; or a file of them: `.csv` with a column `name` (and
+            perhaps `index`), else a text file with a name per line. None takes those of the
+            network's file, or numbers.
 
     Raises:
         FileNotFoundError: no such file.
@@ -169,7 +186,9 @@ def describe(
     about = _about(name_or_path, path, architecture, {})
     if classes is None:
         return about
-    return dataclasses.replace(about, classes=_checked_classes(_read_classes(classes), about.options["num_classes"]))
+    return dataclasses.replace(
+        about, classes=_checked_classes(_read_classes(classes), about.options["num_classes"])
+    )
 
 
 def save(
@@ -187,7 +206,8 @@ def save(
     Args:
         path: the file; its folder is made.
         model_name: architecture, name for `create`.
-        options: options given to `create`; `dtype` and `axis_name` are not kept (they say how, not what).
+        options: options given to `create`; `dtype` and `axis_name` are not kept (they say how, not
+            what).
         variables: the model's variables.
         classes: a name per logit.
         preprocess: how the network wants its images: a `Preprocess` or its fields.
@@ -195,8 +215,8 @@ def save(
         extra_metadata: more entries for the header; what is no string is written as JSON.
 
     Raises:
-        ValueError: variables that do not fit the architecture, values that overflow `dtype`, a wrong number
-            of classes, an unknown `dtype`, or a key of `extra_metadata` that is taken.
+        ValueError: variables that do not fit the architecture, values that overflow `dtype`, a
+            wrong number of classes, an unknown `dtype`, or a key of `extra_metadata` that is taken.
     """
     state = to_torchvision(variables)
     options = {key: value for key, value in options.items() if key not in _RUNTIME}
@@ -212,7 +232,10 @@ def save(
 
 
 def _about(
-    name_or_path: str | os.PathLike, path: Path | None, architecture: str | None, options: Mapping[str, Any]
+    name_or_path: str | os.PathLike,
+    path: Path | None,
+    architecture: str | None,
+    options: Mapping[str, Any],
 ) -> Pretrained:
     """Puts together what the arguments, the header and the keys say, in this order."""
     known, preprocess = PUBLISHED.get(str(name_or_path), (None, _IMAGENET))
@@ -233,11 +256,13 @@ def _entry(metadata: Mapping[str, str], key: str, path: Path | None) -> Any:
     try:
         return json.loads(metadata.get(key, "null"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"name_or_path: {path} has no valid JSON under {key!r} in its metadata") from error
+        raise ValueError(
+            f"name_or_path: {path} has no valid JSON under {key!r} in its metadata"
+        ) from error
 
 
 def _recognise(path: Path, state: Mapping[str, np.ndarray]) -> str:
-    """The architecture that has a file's keys and shapes, or else the one that its name begins with."""
+    """The architecture with a file's keys and shapes, else the one its name begins with."""
     longest_first = sorted(ARCHITECTURES, key=len, reverse=True)  # vgg16_bn before vgg16
     named = [name for name in longest_first if path.name.startswith(name)]
     shapes = {key: value.shape for key, value in state.items()}
@@ -247,8 +272,9 @@ def _recognise(path: Path, state: Mapping[str, np.ndarray]) -> str:
     if named:
         return named[0]  # its error will name the keys that do not fit
     raise ValueError(
-        f"name_or_path: {path} does not say its architecture in its metadata, and its keys and shapes are "
-        f"those of none of {', '.join(ARCHITECTURES)}; give architecture= and its options"
+        f"name_or_path: {path} does not say its architecture in its metadata, and its keys and "
+        f"shapes are those of none of {', '.join(ARCHITECTURES)}; give architecture= and its "
+        "options"
     )
 
 
@@ -266,7 +292,10 @@ def _locate(name_or_path: str | os.PathLike) -> Path:
         raise FileNotFoundError(f"name_or_path: there is no file {path}")
     names = available()
     nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
-    raise ValueError(f"name_or_path: got {name!r}, neither a file nor a known network; nearest: {', '.join(nearest)}")
+    raise ValueError(
+        f"name_or_path: got {name!r}, neither a file nor a known network; nearest: "
+        f"{', '.join(nearest)}"
+    )
 
 
 def _download(name: str) -> Path:
@@ -299,13 +328,15 @@ def _resolve_host(url: str) -> None:
 
 
 def _header(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata, and arrays without memory of their own that stand for the shapes, from a file's header."""
+    """A file's header: metadata, and arrays without memory that stand for the shapes."""
     try:
         with safe_open(path, framework="numpy") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no mapping)
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
-        raise ValueError(f"name_or_path: {path} is no complete safetensors file ({error})") from error
+        raise ValueError(
+            f"name_or_path: {path} is no complete safetensors file ({error})"
+        ) from error
     state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
     return metadata, torchvision_keys(state)
 
@@ -322,12 +353,17 @@ def _read_classes(classes: str | os.PathLike | Sequence[str]) -> Sequence[str]:
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "name" not in rows[0]:
         raise ValueError(f"classes: {path} has no column 'name'")
-    return [row["name"] for row in (sorted(rows, key=lambda r: int(r["index"])) if "index" in rows[0] else rows)]
+    return [
+        row["name"]
+        for row in (sorted(rows, key=lambda r: int(r["index"])) if "index" in rows[0] else rows)
+    ]
 
 
 def _checked_classes(classes: Sequence[str], count: int) -> tuple[str, ...]:
     if len(classes) != count:
-        raise ValueError(f"classes: got {len(classes)} names, expected one for each of the {count} logits")
+        raise ValueError(
+            f"classes: got {len(classes)} names, expected one for each of the {count} logits"
+        )
     return tuple(map(str, classes))
 
 
@@ -345,8 +381,13 @@ def _cast(state: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
 def _merged(metadata: Mapping[str, str], extra: Mapping[str, Any]) -> dict[str, str]:
     taken = sorted(set(metadata) & set(extra))
     if taken:
-        raise ValueError(f"extra_metadata: got {', '.join(taken)}, expected other keys than save() writes itself")
-    return {**metadata, **{key: v if isinstance(v, str) else json.dumps(v) for key, v in extra.items()}}
+        raise ValueError(
+            f"extra_metadata: got {', '.join(taken)}, expected other keys than save() writes itself"
+        )
+    return {
+        **metadata,
+        **{key: v if isinstance(v, str) else json.dumps(v) for key, v in extra.items()},
+    }
 
 
 def _write(path: Path, state: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

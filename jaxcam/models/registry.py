@@ -31,46 +31,62 @@ _CBAM = {
     f"cbam_{name.replace('resnet_compact', 'compact')}": {**_RESNETS[name], "attention": "cbam"}
     for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet_compact")
 }
-_ABN = {f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name] for name in ("resnet50", "resnet_compact")}
+_ABN = {
+    f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name]
+    for name in ("resnet50", "resnet_compact")
+}
 ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
     **{name: (VGG, fields) for name, fields in _VGGS.items()},
     **{name: (ResNet, fields) for name, fields in _CBAM.items()},
     **{name: (AttentionBranchNetwork, fields) for name, fields in _ABN.items()},
 }
-TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)  # of which it has weights
+# of which it has weights
+TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)
 
 
 def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
-    """A fresh Flax Linen classifier, called as `model.apply(variables, images, train=False) -> logits`.
+    """A fresh Flax Linen classifier: `model.apply(variables, images, train=False) -> logits`.
 
     Args:
-        name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and vgg11_bn/...,
-            cbam_resnet18/34/50/101, cbam_compact, abn_resnet50, abn_compact.
+        name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and
+            vgg11_bn/..., cbam_resnet18/34/50/101, cbam_compact, abn_resnet50, abn_compact.
         num_classes: number of logits.
-        **options: fields of `ResNet` (also for cbam and abn) or `VGG` that differ from the architecture's, say
-            `dtype="bfloat16"`.
+        **options: fields of `ResNet` (also for cbam and abn) or `VGG` that differ from the
+            architecture's, say `dtype="bfloat16"`.
 
     Returns:
         The module; `model.init(key, images)` draws its variables as torchvision does.
 
     Raises:
-        ValueError: an unknown name (the nearest are named), an unknown option (the valid ones are named) or
-            a value that the option does not take.
+        ValueError: an unknown name (the nearest are named), an unknown option (the valid ones are
+            named) or a value that the option does not take.
     """
     if name not in ARCHITECTURES:
-        nearest = difflib.get_close_matches(str(name), ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
-        raise ValueError(f"name: got {name!r}, which is no architecture; nearest: {', '.join(nearest)}")
+        nearest = (
+            difflib.get_close_matches(str(name), ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
+        )
+        raise ValueError(
+            f"name: got {name!r}, which is no architecture; nearest: {', '.join(nearest)}"
+        )
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes!r}, expected a positive int")
     module, defaults = ARCHITECTURES[name]
-    valid = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name", "num_classes")]
+    valid = [
+        field.name
+        for field in dataclasses.fields(module)
+        if field.name not in ("parent", "name", "num_classes")
+    ]
     unknown = sorted(set(options) - set(valid))
     if unknown:
-        raise ValueError(f"options: {name} got {', '.join(unknown)}, expected any of {', '.join(valid)}")
+        raise ValueError(
+            f"options: {name} got {', '.join(unknown)}, expected any of {', '.join(valid)}"
+        )
     _check_dtype(options.get("dtype"))
     fields = {**defaults, **options}
-    hashable = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    hashable = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
     return module(num_classes=num_classes, **hashable)
 
 

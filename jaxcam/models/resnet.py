@@ -1,4 +1,4 @@
-"""ResNet v1.5 for `[B, H, W, C]` images, its submodules and layers named as torchvision names them."""
+"""ResNet v1.5 for `[B, H, W, C]` images, submodules and layers named as in torchvision."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,13 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import tag
+from jaxcam._program.layers import tag
 from jaxcam.models.cbam import CBAM
 from jaxcam.models.common import conv, uniform_by_fan_in
 
 
 class Stem(NamedTuple):
-    """What comes before the first stage: one convolution and perhaps torchvision's 3x3 stride-2 max pool."""
+    """Before the first stage: one convolution and perhaps torchvision's 3x3 stride-2 max pool."""
 
     kernel: int
     stride: int
@@ -42,7 +42,7 @@ ATTENTIONS = {"cbam": CBAM}
 
 
 class Stage(NamedTuple):
-    """A run of blocks at one width, named `layer1`, `layer2`, ...; the first of them carries the stride."""
+    """A run of blocks at one width, named `layer1`, `layer2`, ...; the first has the stride."""
 
     name: str
     blocks: int
@@ -51,9 +51,10 @@ class Stage(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """y = ReLU(branch(x) + shortcut(x)), the branch being the convolutions of `BLOCKS[block]`, perhaps with attention.
+    """y = ReLU(branch(x) + shortcut(x)).
 
-    The shortcut is a 1x1 convolution and a norm where stride or number of channels change, else x itself.
+    The branch being the convolutions of `BLOCKS[block]`, perhaps with attention. The shortcut is a
+    1x1 convolution and a norm where stride or number of channels change, else x itself.
     """
 
     block: str
@@ -72,34 +73,44 @@ class ResidualBlock(nn.Module):
         y = x
         for index, (kernel, strided, expansion) in enumerate(convolutions, start=1):
             last = index == len(convolutions)
-            scale_init = nn.initializers.zeros if last and self.zero_init_residual else nn.initializers.ones
-            y = self.conv(self.width * expansion, kernel, self.stride if strided else 1, name=f"conv{index}")(y)
+            scale_init = (
+                nn.initializers.zeros if last and self.zero_init_residual else nn.initializers.ones
+            )
+            y = self.conv(
+                self.width * expansion, kernel, self.stride if strided else 1, name=f"conv{index}"
+            )(y)
             y = self.norm(scale_init=scale_init, name=f"bn{index}")(y)
             y = y if last else nn.relu(y)
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = self.conv(y.shape[-1], 1, self.stride, name="downsample.0")(x)
             x = self.norm(name="downsample.1")(x)
         if self.attention is not None:
-            y = ATTENTIONS[self.attention](self.conv, self.norm, dtype=self.dtype, name=self.attention)(y)
+            y = ATTENTIONS[self.attention](
+                self.conv, self.norm, dtype=self.dtype, name=self.attention
+            )(y)
         return nn.relu(y + x)
 
 
 class ResNet(nn.Module):
     """Residual network v1.5 (He et al. 2015; the stride sits on the 3x3 convolution).
 
-    Layers tagged: `relu` (and `maxpool`) at the stem, `layer1`, `layer2`, ... after the stages; with attention also
-    `layer1.0.channel_gate`, `layer1.0.spatial_gate` and `layer1.0.att` in every block (see `CBAM`).
+    Layers tagged: `relu` (and `maxpool`) at the stem, `layer1`, `layer2`, ... after the stages;
+    with attention also `layer1.0.channel_gate`, `layer1.0.spatial_gate` and `layer1.0.att` in every
+    block (see `CBAM`).
 
     Args:
         stage_sizes: blocks per stage.
         block: "basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1 with four times the width).
         widths: channels of each stage's convolutions, before the expansion of a bottleneck.
         strides: stride of each stage's first block.
-        stem: "imagenet" (7x7 stride 2, max pool), "small" (3x3 stride 1) or "small_stride2" (3x3 stride 2).
+        stem: "imagenet" (7x7 stride 2, max pool), "small" (3x3 stride 1) or "small_stride2" (3x3
+            stride 2).
         stem_width: channels of the stem; None takes `widths[0]`.
         num_classes: number of logits.
-        dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the inputs.
-        axis_name: mapped axis over which batch norm averages its statistics in training; None: this device's.
+        dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the
+            inputs.
+        axis_name: mapped axis over which batch norm averages its statistics in training; None: this
+            device's.
         zero_init_residual: starts every block as the identity (last norm's scale 0).
         attention: None, or "cbam" after the last norm of every block's branch, before the addition.
 
@@ -130,19 +141,27 @@ class ResNet(nn.Module):
             if value not in valid:
                 raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(valid)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
-            raise ValueError(f"attention: got {self.attention!r}, expected None or one of {', '.join(ATTENTIONS)}")
-        lengths = {field: len(getattr(self, field)) for field in ("stage_sizes", "widths", "strides")}
+            raise ValueError(
+                f"attention: got {self.attention!r}, expected None or one of "
+                f"{', '.join(ATTENTIONS)}"
+            )
+        lengths = {
+            field: len(getattr(self, field)) for field in ("stage_sizes", "widths", "strides")
+        }
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"stage_sizes, widths and strides: expected one length for all, got {lengths}")
+            raise ValueError(
+                f"stage_sizes, widths and strides: expected one length for all, got {lengths}"
+            )
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `[B, num_classes]`, float32 unless parameters or images are wider, of images `[B, H, W, C]`.
+        """Logits `[B, num_classes]`, float32 unless the inputs are wider, of images `[B, H, W, C]`.
 
         Args:
             images: normalised images `[B, H, W, C]`.
-            train: normalise by the batch's statistics and update the averages (`mutable=["batch_stats"]`).
+            train: normalise by the batch's statistics and update the averages
+                (`mutable=["batch_stats"]`).
         """
         norm = self._norm(train)
         x = self._stem(images, norm)
@@ -181,7 +200,9 @@ class ResNet(nn.Module):
 
     def _stem(self, x: jax.Array, norm: Any) -> jax.Array:
         kernel, stride, pool = STEMS[self.stem]
-        x = conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(x)
+        x = conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(
+            x
+        )
         x = tag(nn.relu(norm(name="bn1")(x)), "relu")
         return tag(nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), "maxpool") if pool else x
 

@@ -8,16 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import tag
+from jaxcam._program.layers import tag
 
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _POOLED = 7  # cells per side that the classifier sees
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """y_ij = mean of x over rows [floor(ih/s), ceil((i+1)h/s)) and columns likewise: torch's AdaptiveAvgPool2d.
+    """y_ij = mean of x over [floor(ih/s), ceil((i+1)h/s)), columns likewise: AdaptiveAvgPool2d.
 
-    Means of slices, not a matrix product: the traced program shows average pooling and no linear layer.
+    Means of slices, not a matrix product: the traced program shows average pooling and no linear
+    layer.
 
     Args:
         x: activations `[B, h, w, c]`.
@@ -30,7 +31,10 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
         n = x.shape[axis]
         if n != size:
             bounds = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
-            bins = [jax.lax.slice_in_dim(x, a, b, axis=axis).mean(axis, keepdims=True) for a, b in bounds]
+            bins = [
+                jax.lax.slice_in_dim(x, a, b, axis=axis).mean(axis, keepdims=True)
+                for a, b in bounds
+            ]
             x = jnp.concatenate(bins, axis)
     return x
 
@@ -38,8 +42,8 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
 class VGG(nn.Module):
     """VGG: stages of 3x3 convolutions, each ended by a 2x2 max pool, and two hidden linear layers.
 
-    Layers tagged: `features.0`, `features.1`, ... after every convolution, norm, ReLU and pool, counted as
-    torchvision counts them.
+    Layers tagged: `features.0`, `features.1`, ... after every convolution, norm, ReLU and pool,
+    counted as torchvision counts them.
 
     Args:
         stage_sizes: convolutions per stage.
@@ -48,14 +52,17 @@ class VGG(nn.Module):
         hidden: units of the hidden linear layers.
         dropout: probability of dropping a hidden unit in training.
         num_classes: number of logits.
-        dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the inputs.
-        axis_name: mapped axis over which batch norm averages its statistics in training; None: this device's.
+        dtype: type of the computation, say "bfloat16"; parameters stay float32. None follows the
+            inputs.
+        axis_name: mapped axis over which batch norm averages its statistics in training; None: this
+            device's.
 
     Raises:
         ValueError: `stage_sizes` and `widths` of different lengths.
 
     References:
-        Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, 2014.
+        Simonyan and Zisserman, Very deep convolutional networks for large-scale image
+        recognition, 2014.
     """
 
     classifier: ClassVar[str] = "classifier.6"  # torchvision's name of the last linear layer
@@ -78,12 +85,12 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `[B, num_classes]`, float32 unless parameters or images are wider, of images `[B, H, W, C]`.
+        """Logits `[B, num_classes]`, float32 unless the inputs are wider, of images `[B, H, W, C]`.
 
         Args:
             images: normalised images `[B, H, W, C]`.
-            train: drop units (`rngs={"dropout": key}`), normalise by the batch's statistics and update the
-                averages (`mutable=["batch_stats"]`).
+            train: drop units (`rngs={"dropout": key}`), normalise by the batch's statistics and
+                update the averages (`mutable=["batch_stats"]`).
         """
         x = self._features(images, train)
         x = adaptive_average_pool(x, _POOLED)
@@ -114,10 +121,17 @@ class VGG(nn.Module):
         if kind == "pool":
             return partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
         if kind == "norm":
-            common = {"momentum": 0.9, "epsilon": 1e-5, "dtype": self.dtype, "axis_name": self.axis_name}
+            common = {
+                "momentum": 0.9,
+                "epsilon": 1e-5,
+                "dtype": self.dtype,
+                "axis_name": self.axis_name,
+            }
             return nn.BatchNorm(use_running_average=not train, name=name, **common)
         padding = [(1, 1), (1, 1)]
-        return nn.Conv(kind, (3, 3), padding=padding, dtype=self.dtype, kernel_init=_kaiming_normal, name=name)
+        return nn.Conv(
+            kind, (3, 3), padding=padding, dtype=self.dtype, kernel_init=_kaiming_normal, name=name
+        )
 
     def _linear(self, units: int, name: str, dtype: Any) -> nn.Dense:
         return nn.Dense(units, dtype=dtype, kernel_init=nn.initializers.normal(0.01), name=name)

@@ -1,4 +1,4 @@
-"""A tiny random network in a local file, photos, and commands that run with them in an empty folder."""
+"""A tiny random network in a local file, photos, and commands run with them in an empty folder."""
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,13 @@ OPTIONS = {
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """A random network as a `.safetensors` file: 32 x 32 pixels, stages of 16, 8 and 4 cells a side."""
+    """A random network, a `.safetensors` file: 32 x 32 pixels, stages of 16, 8, 4 cells a side."""
     model = models.create("resnet_compact", **OPTIONS)
     variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    models.save(path, "resnet_compact", OPTIONS, variables, classes=CLASSES, preprocess={"size": 32})
+    models.save(
+        path, "resnet_compact", OPTIONS, variables, classes=CLASSES, preprocess={"size": 32}
+    )
     return str(path)
 
 

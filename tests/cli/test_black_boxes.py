@@ -21,7 +21,10 @@ def test_black_boxes_give_the_maps_of_the_library(run, network, photo, tmp_path)
     assert code == 0 and printed.count("\n") == 1
     saved = np.load(tmp_path / "cat_explain.npz")
     image = photos.prepare(photos.read(path), (32, 32))
-    images, segments = network.normalized(image), black_boxes.segments(photos.read(path), (32, 32), "stretch")
+    images, segments = (
+        network.normalized(image),
+        black_boxes.segments(photos.read(path), (32, 32), "stretch"),
+    )
     expected = {
         "rise": jaxcam.rise(network.forward, images, 1, num_masks=50),
         "lime": jaxcam.lime(network.forward, images, 1, segments=segments, num_samples=50),
@@ -34,7 +37,8 @@ def test_black_boxes_give_the_maps_of_the_library(run, network, photo, tmp_path)
     assert [line.split(",")[0] for line in errors.splitlines()] == [
         "jaxcam: rise: 50 masks", "jaxcam: lime: 50 samples", "jaxcam: mask: 7 steps",
     ]  # fmt: skip
-    assert "57 forward passes for each photo, about 1 s; --steps N changes it" in errors  # 36 to begin with
+    # 36 to begin with
+    assert "57 forward passes for each photo, about 1 s; --steps N changes it" in errors
 
 
 def test_black_boxes_tell_how_far_they_are(network, photo):
@@ -44,7 +48,9 @@ def test_black_boxes_tell_how_far_they_are(network, photo):
         image = photos.prepare(photos.read(path), (32, 32))
         view = black_boxes.View(network, photos.read(path), image, "stretch", 1)
         counts = {"samples": 600, "steps": 30}
-        black_boxes.explain(name, view, counts, lambda done, total, seen=seen: seen.append((done, total)))
+        black_boxes.explain(
+            name, view, counts, lambda done, total, seen=seen: seen.append((done, total))
+        )
     assert told["rise"] == told["lime"] == [(200, 600), (400, 600), (600, 600)]
     assert told["mask"] == [(10, 30), (20, 30), (30, 30)]
 
@@ -64,7 +70,18 @@ def test_one_program_serves_the_black_boxes_of_all_photos(run, network, photo, m
         return forward(images)
 
     monkeypatch.setattr(network, "forward", counted)
-    options = ["--method", "rise", "lime", "mask", "--samples", "20", "--steps", "3", "--target", "0"]
+    options = [
+        "--method",
+        "rise",
+        "lime",
+        "mask",
+        "--samples",
+        "20",
+        "--steps",
+        "3",
+        "--target",
+        "0",
+    ]
     assert run("explain", photo("a.png"), *options)[0] == 0
     assert {shape[0] for shape in traced} == {1, 20, 36} - {36}
     traced.clear()
@@ -73,16 +90,25 @@ def test_one_program_serves_the_black_boxes_of_all_photos(run, network, photo, m
 
 
 def test_compare_shows_black_boxes_on_request_alone(run, photo, tmp_path):
-    assert checks.find_methods(["all"]) == [name for name in METHODS if name not in black_boxes.BLACK_BOXES]
+    assert checks.find_methods(["all"]) == [
+        name for name in METHODS if name not in black_boxes.BLACK_BOXES
+    ]
     assert checks.find_methods(["all", "rise", "cam"])[-1] == "rise"
     options = ["--method", "cam", "rise", "--samples", "4", "--save-maps"]
     assert run("compare", photo(), *options)[0] == 0
-    assert {key for key in np.load(tmp_path / "cat_compare.npz") if "/" in key} == {"cam/layer3", f"rise/{WHOLE}"}
+    assert {key for key in np.load(tmp_path / "cat_compare.npz") if "/" in key} == {
+        "cam/layer3",
+        f"rise/{WHOLE}",
+    }
 
 
-@pytest.mark.parametrize(("size", "fit"), [((30, 44), "stretch"), ((90, 30), "aspect"), ((300, 200), "pad")])
+@pytest.mark.parametrize(
+    ("size", "fit"), [((30, 44), "stretch"), ((90, 30), "aspect"), ((300, 200), "pad")]
+)
 def test_segments_of_small_inputs_come_from_a_larger_copy(rng, size, fit):
-    photo = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((-(-size[0] // 4), -(-size[1] // 4), 1)))
+    photo = np.kron(
+        rng.integers(0, 256, (4, 4, 3)), np.ones((-(-size[0] // 4), -(-size[1] // 4), 1))
+    )
     photo = photo[: size[0], : size[1]].astype(np.uint8)
     wanted = photos.input_size(size, (32, 32), fit)
     found = black_boxes.segments(photo, wanted, "stretch" if fit == "aspect" else fit)
@@ -100,7 +126,12 @@ def test_mask_of_large_images_is_the_published_one():
 
 
 def test_time_is_spoken_in_words():
-    assert [black_boxes._spoken(s) for s in (0.1, 12.4, 130, 9000)] == ["1 s", "12 s", "2 min", "2.5 h"]
+    assert [black_boxes._spoken(s) for s in (0.1, 12.4, 130, 9000)] == [
+        "1 s",
+        "12 s",
+        "2 min",
+        "2.5 h",
+    ]
 
 
 def test_images_are_masked_as_the_network_gets_them(run, network, photo, tmp_path):
@@ -114,12 +145,27 @@ def test_images_are_masked_as_the_network_gets_them(run, network, photo, tmp_pat
 
 
 def test_attention_of_a_cbam_network_is_drawn(photo, tmp_path, capsys):
-    options = {"num_classes": 3, "stage_sizes": (1, 1, 1), "widths": (4, 6, 8), "strides": (1, 2, 2)}
+    options = {
+        "num_classes": 3,
+        "stage_sizes": (1, 1, 1),
+        "widths": (4, 6, 8),
+        "strides": (1, 2, 2),
+    }
     model = models.create("cbam_compact", **options)
     variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 16, 16, 3)))
-    models.save(tmp_path / "cbam.safetensors", "cbam_compact", options, variables, preprocess={"size": 16})
+    models.save(
+        tmp_path / "cbam.safetensors", "cbam_compact", options, variables, preprocess={"size": 16}
+    )
     methods = ["cbam_attention", "layerwise_grad_cam", "attention_grad_cam"]
-    command = ["explain", photo(), "--model", tmp_path / "cbam.safetensors", "--save-maps", "-o", tmp_path / "out"]
+    command = [
+        "explain",
+        photo(),
+        "--model",
+        tmp_path / "cbam.safetensors",
+        "--save-maps",
+        "-o",
+        tmp_path / "out",
+    ]
     assert cli.main([str(argument) for argument in [*command, "--method", *methods]]) == 0
     assert capsys.readouterr().err == ""
     saved = np.load(tmp_path / "out" / "cat_explain.npz")

@@ -17,7 +17,7 @@ def encoded(size=(16, 16), color=(128, 128, 128), format="PNG"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """`set/`: three photos of each of two classes in two splits; the classes' order is not the alphabet's."""
+    """`set/`: three photos of each of two classes in two splits; classes not in sorted order."""
     top = tmp_path / "set"
     boxes = ["split,wnid,file,xmin,ymin,xmax,ymax"]
     for split in ("train", "val"):

@@ -22,7 +22,9 @@ def test_a_prepared_folder_gives_the_folders_records(folder, zipped, tmp_path, n
 
 
 def test_the_command_prepares_and_says_where(folder, tmp_path, capsys):
-    command.main(["prepare", "image_folder", "--source", str(folder), "--output", str(tmp_path / "out")])
+    command.main(
+        ["prepare", "image_folder", "--source", str(folder), "--output", str(tmp_path / "out")]
+    )
     path = capsys.readouterr().out.strip().splitlines()[-1].removeprefix("prepared: ")
     same(datasets.load(folder, "train"), datasets.load(path, "train"))
 
@@ -31,19 +33,25 @@ def test_preparing_twice_or_from_nothing_is_an_error(folder, tmp_path):
     builders.prepare("image_folder", folder, tmp_path / "out")
     with pytest.raises(FileExistsError, match=r"output: .*image_folder.* exists, expected none"):
         builders.prepare("image_folder", folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="name: got 'cats', expected tiny20, image_folder, one of fgvc_aircraft/va"):
+    with pytest.raises(
+        ValueError, match="name: got 'cats', expected tiny20, image_folder, one of fgvc_aircraft/va"
+    ):
         builders.prepare("cats", folder, tmp_path / "out")
     for name in ("fgvc_aircraft", "fgvc_aircraft/engine", "tiny20/x"):
         with pytest.raises(ValueError, match=f"name: got '{name}', expected tiny20, image_folder"):
             builders.prepare(name, folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="source: got none, expected the folder or zip that tiny20 is made of"):
+    with pytest.raises(
+        ValueError, match="source: got none, expected the folder or zip that tiny20 is made of"
+    ):
         builders.prepare("tiny20", None, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="expected a folder or zip of photos"):
         builders.prepare("tiny20", tmp_path / "nothing", tmp_path / "other")
     with pytest.raises(FileNotFoundError, match=r"source: .* holds no data/variants\.txt"):
         builders.prepare("fgvc_aircraft/variant", folder, tmp_path / "other")
     with pytest.raises(SystemExit, match=r"jaxcam\.datasets: name: got 'cats'"):
-        command.main(["prepare", "cats", "--source", str(folder), "--output", str(tmp_path / "other")])
+        command.main(
+            ["prepare", "cats", "--source", str(folder), "--output", str(tmp_path / "other")]
+        )
     assert not (tmp_path / "other").exists()
 
 
@@ -57,7 +65,7 @@ def test_a_photo_that_is_none_leaves_nothing_behind(folder, tmp_path):
 
 @pytest.fixture
 def aircraft(tmp_path):
-    """The layout of fgvc-aircraft-2013b: one photo a split, a white banner below a smooth picture."""
+    """Laid out as fgvc-aircraft-2013b: one photo a split, a white banner under a smooth picture."""
     data = tmp_path / "fgvc-aircraft-2013b" / "data"
     (data / "images").mkdir(parents=True)
     (data / "variants.txt").write_text("707-320\n737-700\nAn-12\n")
@@ -99,24 +107,31 @@ def test_aircraft_by_three_levels(aircraft, tmp_path, level, classes, labels):
         assert photos.classes == classes
         assert len(photos) == 1
         assert photos[0].label == label
-        np.testing.assert_array_equal(photos[0].boxes, [[0, 10, 89, 59]])  # counted from 1 in the archive
+        # counted from 1 in the archive
+        np.testing.assert_array_equal(photos[0].boxes, [[0, 10, 89, 59]])
 
 
 def test_aircraft_lose_their_banner_and_nothing_else(aircraft, tmp_path):
     path = builders.prepare("fgvc_aircraft/variant", aircraft, tmp_path / "out")
     photo = datasets.load(path, "train")[0]
     assert photo.id == "0034309"
-    original = np.asarray(Image.open(aircraft / "data/images/0034309.jpg").convert("RGB")).astype(int)
+    original = np.asarray(Image.open(aircraft / "data/images/0034309.jpg").convert("RGB")).astype(
+        int
+    )
     pixels = datasets.decode(photo).astype(int)
     assert pixels.shape == (80, 90, 3)
     assert np.abs(pixels - original[:80]).mean() < 0.5
-    kept, cut = Image.open(aircraft / "data/images/0034309.jpg"), Image.open(io.BytesIO(photo.image))
+    kept, cut = (
+        Image.open(aircraft / "data/images/0034309.jpg"),
+        Image.open(io.BytesIO(photo.image)),
+    )
     assert kept.quantization == cut.quantization
 
 
 def test_a_set_of_tfds_needs_tensorflow_to_be_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(builders.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ModuleNotFoundError, match=r'tensorflow: voc/2012 is prepared with it; pip install "jaxcam\[pre'
+        ModuleNotFoundError,
+        match=r'tensorflow: voc/2012 is prepared with it; pip install "jaxcam\[pre',
     ):
         builders.prepare("voc/2012", None, tmp_path)

@@ -26,7 +26,9 @@ def test_a_folder_gives_its_photos_by_class_and_name(folder):
     photos = datasets.load(folder, "train")
     assert photos.classes == ("cat", "dog")
     assert [photos[i].label for i in range(6)] == [0, 0, 0, 1, 1, 1]
-    assert [photos[i].id for i in range(6)] == [f"{c}/{i}.png" for c in ("n2", "n1") for i in range(3)]
+    assert [photos[i].id for i in range(6)] == [
+        f"{c}/{i}.png" for c in ("n2", "n1") for i in range(3)
+    ]
     pixels = datasets.decode(photos[4])
     assert pixels.shape == (12, 17, 3)
     assert pixels.dtype == np.uint8
@@ -66,7 +68,10 @@ def test_loose_photos_are_of_unknown_class(tmp_path):
     for name in ("b.png", "a.png", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_bytes(encoded())
     photos = datasets.load(tmp_path, "all")
-    assert [(photos[i].id, photos[i].label) for i in range(len(photos))] == [("a.png", -1), ("b.png", -1)]
+    assert [(photos[i].id, photos[i].label) for i in range(len(photos))] == [
+        ("a.png", -1),
+        ("b.png", -1),
+    ]
     assert photos.classes == ()
 
 
@@ -75,9 +80,14 @@ def test_parts_and_sums_of_splits():
     assert files.select("train[2:4]", splits) == [2, 3]
     assert files.select("train[-30%:]", splits) == [7, 8, 9]
     assert files.select("train[:25%]+val[1:]", splits) == [0, 1, 101, 102]
-    assert files.select("train[:50%]", splits) + files.select("train[50%:]", splits) == splits["train"]
+    assert (
+        files.select("train[:50%]", splits) + files.select("train[50%:]", splits) == splits["train"]
+    )
     for wrong in ("tset", "train[", "train[1]", "train+", ""):
-        with pytest.raises(ValueError, match=r"split: got .*, expected one of train, val, or .* such as train\[:50%\]"):
+        with pytest.raises(
+            ValueError,
+            match=r"split: got .*, expected one of train, val, or .* such as train\[:50%\]",
+        ):
             files.select(wrong, splits)
 
 
@@ -90,7 +100,7 @@ def test_multi_hot_labels_of_single_ones(folder):
 
 
 def test_a_zip_is_read_from_many_threads(tmp_path):
-    """More members than threads, each told by its content; a member closed too early would end all reading."""
+    """More members than threads, told by content; a member closed too early would end reading."""
     path = tmp_path / "many.zip"
     contents = [bytes([index % 256]) * (1000 + 37 * index) for index in range(200)]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
@@ -108,12 +118,17 @@ def test_a_zip_is_read_from_many_threads(tmp_path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"name: got '/nowhere\.zip', expected a folder, a zip or a TFDS name"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"name: got '/nowhere\.zip', expected a folder, a zip or a TFDS name",
+    ):
         datasets.load("/nowhere.zip", "train")
     with pytest.raises(FileNotFoundError, match="holds no photos"):
         datasets.load(tmp_path, "train")
     (tmp_path / "set.tar").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"name: got the file .*set\.tar, expected a folder or a zip"):
+    with pytest.raises(
+        ValueError, match=r"name: got the file .*set\.tar, expected a folder or a zip"
+    ):
         datasets.load(tmp_path / "set.tar", "train")
     (tmp_path / "set.zip").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"name: .*set\.zip is no zip"):
@@ -159,12 +174,19 @@ def test_pictures_that_cannot_be_read_are_named():
 
 def test_a_jpeg_is_decoded_no_finer_than_asked():
     record = datasets.Record(encoded((160, 80), format="JPEG"), 0, datasets.NO_BOXES, "x")
-    for wanted, shape in (((160, 80), (80, 160)), ((80, 40), (40, 80)), ((41, 20), (40, 80)), ((10, 10), (10, 20))):
+    for wanted, shape in (
+        ((160, 80), (80, 160)),
+        ((80, 40), (40, 80)),
+        ((41, 20), (40, 80)),
+        ((10, 10), (10, 20)),
+    ):
         assert datasets.decode(record, wanted).shape == (*shape, 3)
 
 
 def test_import_jaxcam_leaves_datasets_alone():
     heavy = ("jaxcam.datasets", "grain", "tensorflow")
     code = f"import jaxcam, sys; print([name for name in sys.modules if name.startswith({heavy})])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == "[]"

@@ -28,7 +28,13 @@ def _voc_photo(name, objects):
         "image": _file(encoded((WIDTH, HEIGHT), format="JPEG")),
         "image/filename": name,
         "objects": [
-            {"label": label, "bbox": box, "pose": "left", "is_truncated": False, "is_difficult": False}
+            {
+                "label": label,
+                "bbox": box,
+                "pose": "left",
+                "is_truncated": False,
+                "is_difficult": False,
+            }
             for label, box in objects
         ],
         "labels": labels,
@@ -72,7 +78,9 @@ def root(tmp_path_factory):
         "file_name": tfds.features.Text(),
     }
     photo = encoded((30, 20), format="JPEG")
-    examples = [{"image": _file(photo), "label": i % 2, "file_name": f"{i}.JPEG"} for i in range(10)]
+    examples = [
+        {"image": _file(photo), "label": i % 2, "file_name": f"{i}.JPEG"} for i in range(10)
+    ]
     prepare_fake(root, "imagenet2012", imagenet, {"train": examples})
     birds = {
         "image": tfds.features.Image(),
@@ -85,18 +93,22 @@ def root(tmp_path_factory):
         "image": _file(photo),
         "image/filename": "CUB/x.jpg",
         "label": 2,
-        "bbox": tfds.features.BBox(2 / 20, 3 / 30, 12 / 20, 30 / 30),  # x 3, y 2, width 27, height 10
+        # x 3, y 2, width 27, height 10
+        "bbox": tfds.features.BBox(2 / 20, 3 / 30, 12 / 20, 30 / 30),
         "segmentation_mask": _file(encoded((30, 20))),
     }
     prepare_fake(root, "caltech_birds2011", birds, {"train": [bird]})
-    prepare_fake(root, "others", {"image": tfds.features.Image()}, {"train": [{"image": _file(photo)}]})
+    prepare_fake(
+        root, "others", {"image": tfds.features.Image()}, {"train": [{"image": _file(photo)}]}
+    )
     return root
 
 
 def test_voc_takes_the_class_of_the_largest_box(root):
     photos = datasets.load("voc/2012", "train", root=root)
     assert photos.classes == VOC
-    assert [photos[i].label for i in range(2)] == [1, 2]  # 453 x 132 pixels of dog, 100 x 300 of person
+    # 453 x 132 pixels of dog, 100 x 300 of person
+    assert [photos[i].label for i in range(2)] == [1, 2]
     assert [photos[i].id for i in range(2)] == ["a.jpg", "b.jpg"]
     expected = [[0, 0, 99, 299], [47, 239, 499, 370], [0, 0, 99, 299]]  # from 0, inclusive
     np.testing.assert_array_equal(photos[0].boxes, expected)
@@ -120,7 +132,9 @@ def test_photos_without_annotation_are_of_unknown_class(root):
 
 def test_imagenet_and_parts_of_its_split(root):
     photos = datasets.load("imagenet2012", "train[:50%]", root=root)
-    assert [(photos[i].id, photos[i].label) for i in range(len(photos))] == [(f"{i}.JPEG", i % 2) for i in range(5)]
+    assert [(photos[i].id, photos[i].label) for i in range(len(photos))] == [
+        (f"{i}.JPEG", i % 2) for i in range(5)
+    ]
     assert photos.classes == ("n01", "n02")
     both = datasets.load("voc/2012", "train+validation[1:]", root=root)
     assert len(both) == 5
@@ -136,7 +150,10 @@ def test_a_prepared_folder_is_found_at_and_below_its_path(root):
     here = datasets.load(root / "voc/2012/5.0.0", "train")
     below = datasets.load(root / "voc", "train")
     assert [here[0].id, below[0].id] == ["a.jpg", "a.jpg"]
-    with pytest.raises(ValueError, match=r"holds several prepared sets, expected one of caltech_birds2011/5\.0\.0, im"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds several prepared sets, expected one of caltech_birds2011/5\.0\.0, im",
+    ):
         datasets.load(root, "train")
 
 
@@ -153,7 +170,12 @@ def test_what_is_missing_is_named_with_the_command(root, tmp_path):
             datasets.load(name, split, **{"root": root, **options})
 
     missing = FileNotFoundError
-    fails("voc/2007", "train", r"pip install .* && python -m jaxcam.datasets prepare voc/2007 --output /", missing)
+    fails(
+        "voc/2007",
+        "train",
+        r"pip install .* && python -m jaxcam.datasets prepare voc/2007 --output /",
+        missing,
+    )
     fails(
         "imagenet2012",
         "train",
@@ -161,9 +183,18 @@ def test_what_is_missing_is_named_with_the_command(root, tmp_path):
         missing,
         root=tmp_path,
     )
-    fails("tiny20", "train", r"python -m jaxcam.datasets prepare tiny20 --source PATH --output", missing)
+    fails(
+        "tiny20",
+        "train",
+        r"python -m jaxcam.datasets prepare tiny20 --source PATH --output",
+        missing,
+    )
     fails("vocc", "train", r"did you mean voc\?", missing)
-    fails("voc/2012", "trian", r"split: got 'trian', expected one of train, validation, test, or a part such as")
+    fails(
+        "voc/2012",
+        "trian",
+        r"split: got 'trian', expected one of train, validation, test, or a part such as",
+    )
     fails("voc/2012", "train[", r"split: got 'train\[', expected one of train, validation, test")
     fails("voc/2012", "train[:0]", r"split: 'train\[:0\]' of .* is empty")
     fails("others", "train", "has no class label 'label', expected it among image")
@@ -173,7 +204,9 @@ def test_a_format_without_random_access_is_named(root, tmp_path):
     copy = shutil.copytree(root / "imagenet2012/5.0.0", tmp_path / "imagenet2012/5.0.0")
     info = copy / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(ValueError, match="is prepared as tfrecord, without random access; expected array_record"):
+    with pytest.raises(
+        ValueError, match="is prepared as tfrecord, without random access; expected array_record"
+    ):
         datasets.load(copy, "train")
 
 
@@ -183,6 +216,7 @@ def test_reading_imports_no_tensorflow(root):
         import sys
         from jaxcam import datasets
         photos = datasets.load("voc/2012", "train", root={str(root)!r})
-        print(photos[0].label, datasets.decode(photos[0]).shape, {{"tensorflow", "torch"}} & set(sys.modules))"""
+        shape = datasets.decode(photos[0]).shape
+        print(photos[0].label, shape, {{"tensorflow", "torch"}} & set(sys.modules))"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.stdout.strip() == f"1 ({HEIGHT}, {WIDTH}, 3) set()", out.stderr

@@ -1,4 +1,4 @@
-"""A tiny network and a handful of synthetic photos in place of the trained nets and the real ones."""
+"""A tiny network and a handful of synthetic photos in place of trained nets and real ones."""
 
 import zipfile
 from functools import partial
@@ -19,7 +19,9 @@ def tiny() -> models.Network:
     """A network of layers stem [16, 16] and top [8, 8], five classes."""
     model, variables, _ = nets.tiny(size=SIZE)
     apply = lambda params, images: jaxcam.linen(model, params)(images)
-    return models.Network(variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top"))
+    return models.Network(
+        variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top")
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def network(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of `PHOTOS` photos of 20 x 24 pixels in two classes, and a root with them as tiny20.zip, with boxes."""
+    """`PHOTOS` photos of 20 x 24 in two classes, and a root of them as tiny20.zip, with boxes."""
     rng, root = np.random.default_rng(3), tmp_path / "shared"
     root.mkdir()
     rows = ["split,wnid,file,xmin,ymin,xmax,ymax"]
@@ -52,4 +54,6 @@ def photos(tmp_path):
 
 def forward(network):
     """The network as a function of uint8 photos, without devices."""
-    return partial(network.apply, network.params), lambda images: network.prepare(jnp.asarray(images))
+    return partial(network.apply, network.params), lambda images: network.prepare(
+        jnp.asarray(images)
+    )

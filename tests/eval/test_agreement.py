@@ -24,7 +24,13 @@ def student(network, monkeypatch):
 
 
 def settings(photos, tmp_path, **fields):
-    defaults = {"output": tmp_path / "run", "model": "tiny", "student": "other", "data": "tiny20", "root": photos[1]}
+    defaults = {
+        "output": tmp_path / "run",
+        "model": "tiny",
+        "student": "other",
+        "data": "tiny20",
+        "root": photos[1],
+    }
     return AgreementSettings(**defaults | {"batch": 1} | fields)
 
 
@@ -51,8 +57,25 @@ def test_agreement(network, student, photos, tmp_path):
 
 def test_command_line(network, photos, tmp_path, capsys):
     """A network agrees with itself."""
-    words = ["--model", "tiny", "--student", "tiny", "--data", "tiny20", "--top", "2", "-n", "3", "--batch", "1"]
-    agreement.main(tyro.cli(AgreementSettings, args=[*words, "--output", str(tmp_path), "--root", str(photos[1])]))
+    words = [
+        "--model",
+        "tiny",
+        "--student",
+        "tiny",
+        "--data",
+        "tiny20",
+        "--top",
+        "2",
+        "-n",
+        "3",
+        "--batch",
+        "1",
+    ]
+    agreement.main(
+        tyro.cli(
+            AgreementSettings, args=[*words, "--output", str(tmp_path), "--root", str(photos[1])]
+        )
+    )
     assert "| tiny | logits | 1 [1, 1] | 1 [1, 1] |" in capsys.readouterr().out
 
 

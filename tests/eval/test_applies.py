@@ -1,4 +1,4 @@
-"""Methods that do not apply: refused where none of their kind can, else skipped with the reason, never dropped."""
+"""Methods that do not apply: refused where none can, else skipped with a reason, never dropped."""
 
 import dataclasses
 
@@ -39,7 +39,10 @@ def boxed(photos, tmp_path, kind=common.Settings, **fields):
 
 def test_a_method_of_a_layer_is_refused_where_there_are_none(box, photos, tmp_path):
     run = lambda **fields: common.run(boxed(photos, tmp_path, **fields), explain.PROTOCOL)
-    message = "methods: grad_cam explains a layer, and box has none; expected methods of a whole network, such as rise"
+    message = (
+        "methods: grad_cam explains a layer, and box has none; expected methods of a whole "
+        "network, such as rise"
+    )
     with pytest.raises(ValueError, match=message):
         run(methods=("noise", "grad_cam"))
     with pytest.raises(ValueError, match=message):
@@ -71,7 +74,9 @@ def test_controls_have_the_images_size_where_there_are_no_layers(box, photos, tm
     noise, centre = (values[f"{name}/{WHOLE}/maps"] for name in ("noise", "centre"))
     assert noise.shape == centre.shape == (2, SIZE, SIZE)
     position = (np.arange(SIZE) + 0.5) / SIZE - 0.5
-    np.testing.assert_allclose(centre[0], np.exp(-8 * (position[:, None] ** 2 + position**2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        centre[0], np.exp(-8 * (position[:, None] ** 2 + position**2)), rtol=1e-5
+    )
     assert abs(noise.mean() - 0.5) < 0.1 and noise.std() > 0.2
     assert "no rule for 'pure_callback'" in record["skipped"][f"lrp/{WHOLE}"]
     measured = dataclasses.replace(chosen, maps=chosen.output, output=tmp_path / "measured")
@@ -81,7 +86,9 @@ def test_controls_have_the_images_size_where_there_are_no_layers(box, photos, tm
 
 
 @pytest.mark.parametrize("name", ["attention_grad_cam", "cbam_attention"])
-def test_a_method_of_the_whole_network_is_skipped_with_the_reason(network, photos, tmp_path, capsys, name):
+def test_a_method_of_the_whole_network_is_skipped_with_the_reason(
+    network, photos, tmp_path, capsys, name
+):
     chosen = settings(photos, tmp_path, methods=(name, "noise"))
     record = common.run(chosen, interpretability.PROTOCOL)
     assert list(record["results"]) == ["noise"]
@@ -100,12 +107,17 @@ def test_an_options_bad_value_is_refused_not_skipped(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, methods=("noise", "rise"), options=("rise.num_masks=0",))
     with pytest.raises(ValueError, match="options: rise cannot work with them: num_masks: got 0"):
         common.run(chosen, explain.PROTOCOL)
-    with pytest.raises(ValueError, match="options: grad_cam cannot work with them: relu: got 'some'"):
+    with pytest.raises(
+        ValueError, match="options: grad_cam cannot work with them: relu: got 'some'"
+    ):
         common.run(
-            dataclasses.replace(chosen, methods=("grad_cam",), options=("grad_cam.relu=some",)), explain.PROTOCOL
+            dataclasses.replace(chosen, methods=("grad_cam",), options=("grad_cam.relu=some",)),
+            explain.PROTOCOL,
         )
     assert not chosen.output.exists()
-    beside = dataclasses.replace(chosen, methods=("cbam_attention", "noise"), options=("cbam_attention.reduction=sum",))
+    beside = dataclasses.replace(
+        chosen, methods=("cbam_attention", "noise"), options=("cbam_attention.reduction=sum",)
+    )
     assert list(common.run(beside, explain.PROTOCOL)["skipped"]) == [f"cbam_attention/{WHOLE}"]
 
 

@@ -1,4 +1,4 @@
-"""One command makes the maps, measures them by every protocol and writes the report; again, it does what is missing."""
+"""One command makes maps, measures them and writes the report; again, it does what is missing."""
 
 import json
 import subprocess
@@ -18,21 +18,47 @@ def small(monkeypatch, photos):
 
 
 def settings(root, tmp_path, **fields):
-    return Settings(**{"output": tmp_path / "b", "networks": ("tiny20",), "root": root, "methods": ("noise",)} | fields)
+    return Settings(
+        **{"output": tmp_path / "b", "networks": ("tiny20",), "root": root, "methods": ("noise",)}
+        | fields
+    )
 
 
 def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
-    words = {run.folder.name: run.command for run in benchmark.runs(settings(small, tmp_path, methods=()))}
+    words = {
+        run.folder.name: run.command
+        for run in benchmark.runs(settings(small, tmp_path, methods=()))
+    }
     again = ("adcc", "class_sensitivity", "sanity")
     costly = [name for protocol in again for name in (protocol, f"{protocol}_costly")]
-    assert list(words) == ["explain", "faithfulness", "localization", "interpretability", "games", *costly]
+    assert list(words) == [
+        "explain",
+        "faithfulness",
+        "localization",
+        "interpretability",
+        "games",
+        *costly,
+    ]
     for name in words:
-        stored = name not in ("explain", "class_sensitivity", "class_sensitivity_costly", "sanity", "sanity_costly")
+        stored = name not in (
+            "explain",
+            "class_sensitivity",
+            "class_sensitivity_costly",
+            "sanity",
+            "sanity_costly",
+        )
         assert (f"--maps {tmp_path}/b/tiny20/explain" in words[name]) == stored
         assert (" rise lime mask " in words[name]) == (name not in again)
         assert " grad_cam " in words[name]
         assert "attention_grad_cam" not in words[name]  # the bundled network has no attention
-    counts = {"faithfulness": 4, "games": 2, "sanity": 2, "adcc": 4, "adcc_costly": 3, "sanity_costly": 2}
+    counts = {
+        "faithfulness": 4,
+        "games": 2,
+        "sanity": 2,
+        "adcc": 4,
+        "adcc_costly": 3,
+        "sanity_costly": 2,
+    }
     for name, count in counts.items():
         assert f"-n {count} " in words[name]
     assert " hires_cam " in words["adcc"]
@@ -45,7 +71,9 @@ def test_what_the_data_or_the_machine_do_not_allow_is_left_out(small, tmp_path):
     assert "localization" not in names
     assert "sanity_costly" not in names
     assert "adcc_costly" in names
-    found = benchmark.runs(settings(small, tmp_path, networks=("squeezenet",), methods=("rise",), protocols=("adcc",)))
+    found = benchmark.runs(
+        settings(small, tmp_path, networks=("squeezenet",), methods=("rise",), protocols=("adcc",))
+    )
     assert [run.folder.name for run in found] == ["explain", "adcc_costly"]
 
 
@@ -78,7 +106,9 @@ def test_it_runs_reports_and_skips_what_is_finished(small, tmp_path, monkeypatch
 
 
 def test_a_run_that_fails_ends_it_and_is_named(small, tmp_path, capfd):
-    with pytest.raises(ChildProcessError, match=r"failed with status 1: python -m eval\.explain --output .*--root"):
+    with pytest.raises(
+        ChildProcessError, match=r"failed with status 1: python -m eval\.explain --output .*--root"
+    ):
         benchmark.benchmark(settings(tmp_path / "nowhere", tmp_path))
     assert "eval.explain: data: got" in capfd.readouterr().err
     assert not (tmp_path / "b/tiny20/report").exists()

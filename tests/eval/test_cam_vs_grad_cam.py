@@ -18,21 +18,29 @@ def chosen_settings(photos, tmp_path, **fields):
 def test_cam_vs_grad_cam(network, photos, tmp_path):
     chosen = chosen_settings(photos, tmp_path)
     record = cam_vs_grad_cam.run(chosen)
-    values = {key.removeprefix("cam/top/"): value for key, value in values_of(record, chosen).items()}
+    values = {
+        key.removeprefix("cam/top/"): value for key, value in values_of(record, chosen).items()
+    }
     _, model, images, grad_cam, _ = directly(network, chosen)
     cam = np.asarray(jaxcam.cam(model, images, layer="top"))
     np.testing.assert_allclose(values["share_negative"], (cam < 0).mean((1, 2)))
     assert (values["identity_error"] < 1e-5).all()
     assert (values["sum_error"] < 1e-4).all()
     for i in range(PHOTOS):
-        a, b = (np.asarray(maps.resize(each, (SIZE, SIZE)), np.float64)[i] for each in (cam, grad_cam))
+        a, b = (
+            np.asarray(maps.resize(each, (SIZE, SIZE)), np.float64)[i] for each in (cam, grad_cam)
+        )
         masks = [m > m.mean() + m.std() for m in (a, b)]
-        assert values["iou_std"][i] == pytest.approx((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
+        assert values["iou_std"][i] == pytest.approx(
+            (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+        )
         if grad_cam[i].max() > 0:
             correlation = np.corrcoef(cam[i].ravel(), np.ravel(grad_cam[i]))[0, 1]
             assert values["correlation"][i] == pytest.approx(correlation, abs=1e-4)
             masks = [m > 0.2 * m.max() for m in (a, b)]
-            assert values["iou_max"][i] == pytest.approx((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
+            assert values["iou_max"][i] == pytest.approx(
+                (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+            )
     assert "cam_vs_grad_cam" in record["command"]
 
 
@@ -48,7 +56,9 @@ def test_the_identity_is_checked_not_assumed():
     assert (wrong["sum_error"] > 0.01).all()
     np.testing.assert_allclose(right["sum_error"], 0, atol=1e-6)
     assert (wrong["correlation"] < 0).all()
-    empty = cam_vs_grad_cam.measure(forward, {**batch, "image": -abs(images)}, -abs(images[..., 0]), layer="top")
+    empty = cam_vs_grad_cam.measure(
+        forward, {**batch, "image": -abs(images)}, -abs(images[..., 0]), layer="top"
+    )
     np.testing.assert_array_equal(empty["empty"], 1)
     assert np.isnan(empty["correlation"]).all()
     assert np.isnan(empty["iou_max"]).all()
@@ -57,5 +67,7 @@ def test_the_identity_is_checked_not_assumed():
 def test_bad_input_is_named(network, photos, tmp_path):
     with pytest.raises(ValueError, match=r"layers: got 'stem': .*a global average pool"):
         cam_vs_grad_cam.run(chosen_settings(photos, tmp_path, layers=("stem",)))
-    with pytest.raises(ValueError, match="methods: got methods cam, noise and layers none, expected cam alone"):
+    with pytest.raises(
+        ValueError, match="methods: got methods cam, noise and layers none, expected cam alone"
+    ):
         cam_vs_grad_cam.run(chosen_settings(photos, tmp_path, methods=("cam", "noise")))

@@ -1,4 +1,4 @@
-"""Every program of eval has the one command line: what is expected to go wrong is a line, the rest a traceback."""
+"""Every program of eval has one command line: expected errors are a line, the rest a traceback."""
 
 import ast
 import dataclasses
@@ -32,7 +32,10 @@ def fail(error):
     [
         (ValueError("number: got 3,\n  expected 1"), "eval.games: number: got 3, expected 1"),
         (FileNotFoundError("data: nowhere"), "eval.games: data: nowhere"),
-        (PermissionError(13, "Permission denied", "a"), "eval.games: [Errno 13] Permission denied: 'a'"),
+        (
+            PermissionError(13, "Permission denied", "a"),
+            "eval.games: [Errno 13] Permission denied: 'a'",
+        ),
         (ModuleNotFoundError("onnx: not installed"), "eval.games: onnx: not installed"),
         (ValueError(), "eval.games: ValueError"),
     ],

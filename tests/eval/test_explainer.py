@@ -1,4 +1,4 @@
-"""A student's maps measured on its teacher, methods with options, and LIME and MASK on small images."""
+"""A student's maps measured on its teacher, methods with options, LIME and MASK on small images."""
 
 import dataclasses
 
@@ -33,11 +33,15 @@ def test_a_students_maps_are_played_on_the_teacher(network, student, photos, tmp
     assert np.abs(np.asarray(saliency - own)).max() > 1e-3
 
 
-def test_a_student_of_another_input_size_is_refused(network, student, photos, tmp_path, monkeypatch):
+def test_a_student_of_another_input_size_is_refused(
+    network, student, photos, tmp_path, monkeypatch
+):
     larger = dataclasses.replace(student, size=2 * SIZE)
     monkeypatch.setitem(models.OURS, "larger", lambda root: larger)
     chosen = settings(photos, tmp_path, games.GameSettings, explainer="larger")
-    with pytest.raises(ValueError, match="explainer: larger takes images of 32 pixels, expected 16, as tiny"):
+    with pytest.raises(
+        ValueError, match="explainer: larger takes images of 32 pixels, expected 16, as tiny"
+    ):
         common.run(chosen, games.protocol(chosen))
     assert not (chosen.output / "settings.json").exists()
 
@@ -45,13 +49,18 @@ def test_a_student_of_another_input_size_is_refused(network, student, photos, tm
 def test_options_reach_the_method():
     row = methods.find(["rise"], ["rise.num_masks=3", "rise.tolerance=0.5"])["rise"]
     assert row.function.keywords == {"num_masks": 3, "tolerance": 0.5}
-    assert methods.find(["lime"], ["lime.num_samples=3"])["lime"].function.keywords == {"num_samples": 3}
+    assert methods.find(["lime"], ["lime.num_samples=3"])["lime"].function.keywords == {
+        "num_samples": 3
+    }
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("rise.masks=3", r"options: got 'rise.masks=3', expected METHOD.OPTION=VALUE; rise has num_masks"),
+        (
+            "rise.masks=3",
+            r"options: got 'rise.masks=3', expected METHOD.OPTION=VALUE; rise has num_masks",
+        ),
         ("lime.num_samples=3", r"options: got 'lime.num_samples=3', .*the methods are rise"),
         ("rise.num_masks", r"options: got 'rise.num_masks', expected METHOD"),
     ],
@@ -80,7 +89,10 @@ def test_attention_by_stage_is_that_of_its_blocks():
 
     images = np.random.default_rng(2).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
     found = methods.stage_attention(forward, images, None, layer=["layer1", "layer2.0"])
-    both, one = (jaxcam.cbam_attention(forward, images, blocks=b) for b in (["layer1.0", "layer1.1"], "layer2.0"))
+    both, one = (
+        jaxcam.cbam_attention(forward, images, blocks=b)
+        for b in (["layer1.0", "layer1.1"], "layer2.0")
+    )
     np.testing.assert_array_equal(found["layer1"], both)
     np.testing.assert_array_equal(found["layer2.0"], one)
     with pytest.raises(ValueError, match="layer: got 'layer', which has no CBAM block inside"):

@@ -1,4 +1,4 @@
-"""The effect of fostering: numbers are the protocols', seeds are averaged, what is no such network is refused."""
+"""The effect of fostering: the protocols' numbers, averaged seeds, other networks refused."""
 
 import json
 from pathlib import Path
@@ -19,20 +19,32 @@ def nets(tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("nets"), []
     for beta, seed in ((0.0, 0), (0.0, 1), (1.0, 0)):
         model = models.create("resnet_compact", 5, **OPTIONS)
-        variables = jax.jit(model.init)(jax.random.key(seed + int(10 * beta)), np.zeros((1, 16, 16, 3)))
+        variables = jax.jit(model.init)(
+            jax.random.key(seed + int(10 * beta)), np.zeros((1, 16, 16, 3))
+        )
         files.append(folder / f"beta{beta}_seed{seed}.safetensors")
         extra = {"config": {"beta": beta, "seed": seed, "term": "entropy"}}
         about = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
         classes = ["one", "tabby", "two", "espresso", "three"]
         models.save(
-            files[-1], "resnet_compact", OPTIONS, variables, classes=classes, preprocess=about, extra_metadata=extra
+            files[-1],
+            "resnet_compact",
+            OPTIONS,
+            variables,
+            classes=classes,
+            preprocess=about,
+            extra_metadata=extra,
         )
     return tuple(files)
 
 
 def test_table_numbers_and_pictures(nets, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(foster_effect.localization, "PROTOCOL", _any_photo(foster_effect.localization.PROTOCOL))
-    settings = foster_effect.EffectSettings(nets, tmp_path / "out", n=6, n_games=4, batch=1, root=photos[1])
+    monkeypatch.setattr(
+        foster_effect.localization, "PROTOCOL", _any_photo(foster_effect.localization.PROTOCOL)
+    )
+    settings = foster_effect.EffectSettings(
+        nets, tmp_path / "out", n=6, n_games=4, batch=1, root=photos[1]
+    )
     foster_effect.main(settings)
     found = json.loads((tmp_path / "out/effect.json").read_text())
     assert [(row["beta"], row["seed"]) for row in found] == [(0.0, 0), (0.0, 1), (1.0, 0)]
@@ -43,7 +55,10 @@ def test_table_numbers_and_pictures(nets, photos, tmp_path, monkeypatch):
     assert found[1]["top-1, %"] == 100 * sharp["accuracy"]
     assert sharp["settings"]["target"] == "label"
     lines = (tmp_path / "out/table.md").read_text().splitlines()
-    assert [line.split(" | ")[:3] for line in lines[2:]] == [["| entropy", "0", "2"], ["| entropy", "1", "1"]]
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| entropy", "0", "2"],
+        ["| entropy", "1", "1"],
+    ]
     assert (tmp_path / "out/pictures.png").stat().st_size > 1000
 
 
@@ -69,6 +84,8 @@ def test_a_network_of_another_training_is_refused():
 
 def test_an_unknown_picture_is_refused_before_anything_is_measured(nets, tmp_path):
     chosen = foster_effect.EffectSettings(nets, tmp_path / "out", pictured=("entropy_1", "area_1"))
-    with pytest.raises(ValueError, match=r"pictured: got area_1, expected any of \['entropy_0', 'entropy_1'\]"):
+    with pytest.raises(
+        ValueError, match=r"pictured: got area_1, expected any of \['entropy_0', 'entropy_1'\]"
+    ):
         foster_effect.main(chosen)
     assert not (tmp_path / "out").exists()

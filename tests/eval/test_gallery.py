@@ -1,4 +1,4 @@
-"""Galleries draw the maps of explain runs beside the right photos; those that may not be published stay apart."""
+"""Galleries draw explain runs' maps beside the right photos; unpublishable ones stay apart."""
 
 import re
 
@@ -37,7 +37,9 @@ def test_runs_of_the_same_photos_make_one_gallery(runs):
 
 def test_pictures_show_each_photo_with_its_maps(runs, photos, tmp_path, monkeypatch):
     drawn, draw = [], pictures.draw
-    monkeypatch.setattr(pictures, "draw", lambda explanation: drawn.append(explanation) or draw(explanation))
+    monkeypatch.setattr(
+        pictures, "draw", lambda explanation: drawn.append(explanation) or draw(explanation)
+    )
     shown = gallery.find(runs)[0]
     paths = list(gallery.draw(shown, tmp_path / "out", 2))
     assert len(paths) == len(drawn) == 2
@@ -46,15 +48,23 @@ def test_pictures_show_each_photo_with_its_maps(runs, photos, tmp_path, monkeypa
         np.testing.assert_array_equal(each.photo, np.asarray(Image.open(photos[0] / each.name)))
         assert each.name == shown.values["ids"][row]
         assert path.name == f"tiny_tiny20_{each.name.replace('/', '_')[:-4]}.jpg"
-        np.testing.assert_array_equal(each.maps["noise (control)", "top\n8 × 8"], shown.values["noise/top/maps"][row])
+        np.testing.assert_array_equal(
+            each.maps["noise (control)", "top\n8 × 8"], shown.values["noise/top/maps"][row]
+        )
         np.testing.assert_array_equal(each.maps["LRP", ""], shown.values[f"lrp/{WHOLE}/maps"][row])
         assert each.maps["CAM", "stem\n16 × 16"] is None
         assert each.target == shown.values["targets"][row] == np.argmax(each.probabilities)
-        assert list(dict.fromkeys(layer for _, layer in each.maps)) == ["stem\n16 × 16", "top\n8 × 8", ""]
+        assert list(dict.fromkeys(layer for _, layer in each.maps)) == [
+            "stem\n16 × 16",
+            "top\n8 × 8",
+            "",
+        ]
 
 
 def test_a_report_shows_free_photos_only(runs, tmp_path):
-    page = report.report(report.Settings(tuple(runs), tmp_path / "out", tmp_path / "gallery", photos=1))
+    page = report.report(
+        report.Settings(tuple(runs), tmp_path / "out", tmp_path / "gallery", photos=1)
+    )
     (free,) = (tmp_path / "out").glob("*.jpg")
     (apart,) = (tmp_path / "gallery").glob("*.jpg")
     assert free.name.startswith("tiny_skimage_")

@@ -22,13 +22,21 @@ def test_photos_are_drawn_by_seed_with_their_labels_and_boxes(photos):
     everything = data.load("tiny20", 16, 99, 7, root)
     assert some.ids == everything.ids[:3]
     assert everything.images.shape == (6, 16, 16, 3)
-    assert sorted(everything.ids) == ["n1/0.png", "n1/2.png", "n1/4.png", "n2/1.png", "n2/3.png", "n2/5.png"]
+    assert sorted(everything.ids) == [
+        "n1/0.png",
+        "n1/2.png",
+        "n1/4.png",
+        "n2/1.png",
+        "n2/3.png",
+        "n2/5.png",
+    ]
     for name, image, label, boxes in zip(
         everything.ids, everything.images, everything.labels, everything.boxes, strict=True
     ):
         number = int(name[3])
         assert label == (2, 4)[number % 2]
-        # 24 x 20 pixels -> 16 x 16: edges number, number + 12 and 0, 10 scaled by 2 / 3 and 4 / 5, rounded
+        # 24 x 20 pixels -> 16 x 16: edges number, number + 12 and 0, 10 scaled by 2 / 3 and 4 / 5,
+        # rounded
         edges = np.floor(np.array([number * 2 / 3, 0, (number + 12) * 2 / 3, 8]) + 0.5)
         np.testing.assert_array_equal(boxes, [edges - [0, 0, 1, 1]])
         photo = Image.open(folder / name).resize((16, 16), Image.Resampling.BILINEAR)
@@ -39,7 +47,9 @@ def test_photos_are_drawn_by_seed_with_their_labels_and_boxes(photos):
 def test_a_folder_of_photos_has_its_subfolders_as_classes(photos):
     plain = data.load(str(photos[0]), 16, 6, 0)
     assert plain.boxes is None
-    assert [label == int(name[1]) - 1 for name, label in zip(plain.ids, plain.labels, strict=True)] == [True] * 6
+    assert [
+        label == int(name[1]) - 1 for name, label in zip(plain.ids, plain.labels, strict=True)
+    ] == [True] * 6
     assert set(data.load(str(photos[0] / "n1"), 16, 6, 0).labels) == {data.UNKNOWN}
 
 
@@ -70,7 +80,9 @@ def test_cifar_resnet_is_the_published_one(shared):
     twin = test_nets.CifarResNet(blocks=9)
     images = prepare(reference["images"][:2])
     expected = jax.jit(twin.apply)(test_nets.load_cifar(shared, 56), images)
-    np.testing.assert_allclose(jax.jit(nets.cifar_resnet)(deep, images), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        jax.jit(nets.cifar_resnet)(deep, images), expected, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_bundled_network_classifies_its_photos(shared):
@@ -87,7 +99,9 @@ def test_controls_know_nothing_of_the_model(network):
     noise = methods.noise(model, images, None, layer=["stem", "top"])
     assert noise["stem"].shape == (3, 16, 16)
     assert not np.allclose(noise["top"][0], noise["top"][1])
-    np.testing.assert_array_equal(methods.noise(model, images[1:], None, layer=["top"])["top"], noise["top"][1:])
+    np.testing.assert_array_equal(
+        methods.noise(model, images[1:], None, layer=["top"])["top"], noise["top"][1:]
+    )
     centre = methods.centre(model, images, None, layer=["top"])["top"]
     np.testing.assert_allclose(centre, centre[:, ::-1, ::-1], rtol=1e-5)
     assert centre[0, 3, 3] > centre[0, 0, 3] > centre[0, 0, 0]
@@ -97,7 +111,9 @@ def test_interval_covers_as_the_normal_one_does(rng):
     values = rng.normal(size=400)
     low, high = record.interval(values, 0)
     error = 1.96 * values.std() / 20
-    np.testing.assert_allclose([low, high], [values.mean() - error, values.mean() + error], atol=0.02)
+    np.testing.assert_allclose(
+        [low, high], [values.mean() - error, values.mean() + error], atol=0.02
+    )
     assert record.interval(values, 0) == (low, high)
     assert record.interval(np.full(5, 3.0), 0) == pytest.approx((3, 3))
 
@@ -105,7 +121,13 @@ def test_interval_covers_as_the_normal_one_does(rng):
 def test_summary_counts_what_is_undefined():
     found = record.summary(np.array([1.0, np.nan, 3.0]), 0)
     assert (found["mean"], found["n"], found["undefined"]) == (2, 2, 1)
-    assert record.summary(np.array([np.nan]), 0) == {"mean": None, "low": None, "high": None, "n": 0, "undefined": 1}
+    assert record.summary(np.array([np.nan]), 0) == {
+        "mean": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "undefined": 1,
+    }
     curves = record.summary(np.array([[1.0, 2], [3, 4], [np.nan, 0]]), 0)
     assert curves == {"mean": [2, 3], "n": 2, "undefined": 1}
 
@@ -125,14 +147,20 @@ def test_a_prepared_set_has_its_boxes(tmp_path, network):
     from eval.settings import Settings
     from tests.datasets.conftest import encoded, prepare_fake
 
-    box = tfds.features.BBox(ymin=7 / 30, xmin=11 / 40, ymax=12 / 30, xmax=20 / 40)  # from 1, as Cars196 counts
+    # from 1, as Cars196 counts
+    box = tfds.features.BBox(ymin=7 / 30, xmin=11 / 40, ymax=12 / 30, xmax=20 / 40)
     features = {
         "image": tfds.features.Image(),
         "label": tfds.features.ClassLabel(num_classes=5),
         "bbox": tfds.features.BBoxFeature(),
         "id": tfds.features.Text(),
     }
-    example = lambda i: {"image": io.BytesIO(encoded((40, 30), (i, 9, 9))), "label": i % 5, "bbox": box, "id": str(i)}
+    example = lambda i: {
+        "image": io.BytesIO(encoded((40, 30), (i, 9, 9))),
+        "label": i % 5,
+        "bbox": box,
+        "id": str(i),
+    }
     splits = {"train": [example(0)], "test": [example(i) for i in range(10)]}
     folder = str(prepare_fake(tmp_path, "cars196", features, splits) / "cars196")
     found = data.load(folder, SIZE, 99, 1, split="test[:8]")
@@ -140,7 +168,15 @@ def test_a_prepared_set_has_its_boxes(tmp_path, network):
     assert [image[0, 0, 0] for image in found.images] == [int(name) for name in found.ids]
     expected = metrics.resize_boxes(np.array([[10.0, 6, 19, 11]]), (30, 40), (SIZE, SIZE))
     np.testing.assert_array_equal(found.boxes, np.broadcast_to(expected, (8, 1, 4)))
-    chosen = Settings(tmp_path / "run", "tiny", folder, split="test", methods=("centre",), layers=("top",), batch=1)
+    chosen = Settings(
+        tmp_path / "run",
+        "tiny",
+        folder,
+        split="test",
+        methods=("centre",),
+        layers=("top",),
+        batch=1,
+    )
     results = common.run(chosen, localization.PROTOCOL)["results"]["centre"]["top"]
     assert 0 < results["box_share"]["mean"] < 0.1
 
@@ -169,8 +205,13 @@ def test_methods_can_come_later_with_their_options(tmp_path):
     more = dataclasses.replace(run, methods=("noise", "lime"), options=("lime.num_samples=8",))
     claim(more, "games")
     record.save_npz(tmp_path / "parts/lime.npz", {})
-    claim(dataclasses.replace(run, methods=("rise", "lime"), options=(*more.options, *run.options)), "games")
+    claim(
+        dataclasses.replace(run, methods=("rise", "lime"), options=(*more.options, *run.options)),
+        "games",
+    )
 
     for name, options in {"rise": (), "lime": ("lime.num_samples=9",)}.items():
-        with pytest.raises(ValueError, match=rf"holds another run: options .'{name}.* there, .* here"):
+        with pytest.raises(
+            ValueError, match=rf"holds another run: options .'{name}.* there, .* here"
+        ):
             check_folder(dataclasses.replace(run, methods=(name,), options=options), "games")

@@ -1,4 +1,4 @@
-"""Every protocol on a tiny network: values equal a plain loop's, records hold what was run, stopped runs go on."""
+"""Every protocol on a tiny network: a plain loop's values, records of what was run, resumption."""
 
 import dataclasses
 import json
@@ -11,7 +11,17 @@ import pytest
 import tyro
 
 import jaxcam
-from eval import class_sensitivity, common, data, explain, faithfulness, games, interpretability, localization, models
+from eval import (
+    class_sensitivity,
+    common,
+    data,
+    explain,
+    faithfulness,
+    games,
+    interpretability,
+    localization,
+    models,
+)
 from eval.common import Settings
 from eval.games import GameSettings
 from jaxcam import maps, metrics
@@ -19,7 +29,13 @@ from tests.eval.conftest import PHOTOS, SIZE, forward, tiny
 
 
 def settings(photos, tmp_path, kind=Settings, **fields):
-    defaults = {"output": tmp_path / "run", "model": "tiny", "data": "tiny20", "batch": 1, "root": photos[1]}
+    defaults = {
+        "output": tmp_path / "run",
+        "model": "tiny",
+        "data": "tiny20",
+        "batch": 1,
+        "root": photos[1],
+    }
     return kind(**defaults | {"methods": ("grad_cam",), "layers": ("top",)} | fields)
 
 
@@ -33,15 +49,19 @@ def directly(network, chosen, layer="top"):
 
 
 def values_of(record, chosen):
-    assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((chosen.output / f"{record['protocol']}.json").read_text()) == json.loads(
+        json.dumps(record)
+    )
     with np.load(chosen.output / "values.npz") as stored:
         return dict(stored)
 
 
 def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp_path):
-    """Its twin [0, z] gets the same numbers; labels 0 and 1 are right where z says so; nothing is 100 % by itself."""
+    """Its twin [0, z] gets the same numbers; labels 0 and 1 are right where z says so."""
     whole = tiny()
-    logit = lambda params, images: whole.apply(params, images)[:, 2:3] - whole.apply(params, images)[:, 4:5]
+    logit = lambda params, images: (
+        whole.apply(params, images)[:, 2:3] - whole.apply(params, images)[:, 4:5]
+    )
     twin = lambda params, images: jnp.pad(logit(params, images), ((0, 0), (1, 0)))
     one, two = (dataclasses.replace(whole, apply=apply) for apply in (logit, twin))
     monkeypatch.setitem(models.OURS, "one", lambda root: one)
@@ -52,7 +72,11 @@ def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp
         chosen = settings(photos, tmp_path, methods=("grad_cam", "score_cam"), **fields)
         record = common.run(chosen, faithfulness.PROTOCOL)
         found[name] = values_of(record, chosen)
-    z = np.asarray(logit(one.params, one.prepare(jnp.asarray(data.load(folder, SIZE, 100, 0, photos[1]).images))))
+    z = np.asarray(
+        logit(
+            one.params, one.prepare(jnp.asarray(data.load(folder, SIZE, 100, 0, photos[1]).images))
+        )
+    )
     order = list(found["one"]["ids"])
     assert order == list(found["two"]["ids"])
     np.testing.assert_array_equal(found["one"]["predicted"], (z[:, 0] > 0).astype(int))
@@ -67,15 +91,21 @@ def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp
     assert positive.any()
     for key in ("confidence", "drop_soft", "confidence_half"):
         for method in ("grad_cam", "score_cam"):
-            first, second = (found[name][f"{method}/top/{key}"][positive] for name in ("one", "two"))
+            first, second = (
+                found[name][f"{method}/top/{key}"][positive] for name in ("one", "two")
+            )
             np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="model: one has one logit, expected two at least"):
-        class_sensitivity.run(settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one"))
+        class_sensitivity.run(
+            settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one")
+        )
 
 
 def test_faithfulness(network, photos, tmp_path):
-    """Six photos on four devices: the padded two do not count. CAM applies at the last layer only, and says why."""
-    chosen = settings(photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5)
+    """Six photos on four devices: padding does not count. CAM: the last layer only, and why."""
+    chosen = settings(
+        photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5
+    )
     record = common.run(chosen, faithfulness.PROTOCOL)
     values = values_of(record, chosen)
     found, model, images, _, saliency = directly(network, chosen)
@@ -87,7 +117,12 @@ def test_faithfulness(network, photos, tmp_path):
     result = record["results"]["grad_cam"]["top"]["drop_soft"]
     assert result["mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
     assert result["low"] <= result["mean"] <= result["high"]
-    assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (PHOTOS, 0, PHOTOS, 5)
+    assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (
+        PHOTOS,
+        0,
+        PHOTOS,
+        5,
+    )
     assert list(record["results"]["cam"]) == ["top"]
     assert "a global average pool" in record["skipped"]["cam/stem"]
     wins = record["win_rate"]["top"]
@@ -160,13 +195,27 @@ def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monke
 
 def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
     folders = ["--output", str(tmp_path / "run"), "--root", str(photos[1])]
-    words = ["--model", "tiny", "--methods", "noise", "--layers", "top", "-n", "3", "--seed", "2", *folders]
+    words = [
+        "--model",
+        "tiny",
+        "--methods",
+        "noise",
+        "--layers",
+        "top",
+        "-n",
+        "3",
+        "--seed",
+        "2",
+        *folders,
+    ]
     monkeypatch.setattr(sys, "argv", ["interpretability.py", *words])
     interpretability.main(tyro.cli(Settings, args=words))
     assert "| noise | top |" in capsys.readouterr().out
     record = json.loads((tmp_path / "run/interpretability.json").read_text())
     assert record["photos"] == 3
-    assert record["command"].startswith("python -m eval.interpretability --model tiny --methods noise")
+    assert record["command"].startswith(
+        "python -m eval.interpretability --model tiny --methods noise"
+    )
 
 
 def test_bad_input_is_named(network, photos, tmp_path):

@@ -19,8 +19,19 @@ def number(mean, **more):
 
 def record(protocol="faithfulness", results=None, **more):
     settings = {"model": "tiny", "data": "photos <1>", "target": "predicted"}
-    about = {"versions": {"jax": "1.2"}, "devices": "1 x cpu", "finished": "today", "seconds": 2.0, "photos": 4}
-    about |= {"seed": 7, "accuracy": 0.5, "command": f"python -m eval.{protocol} <x>", "skipped": {}}
+    about = {
+        "versions": {"jax": "1.2"},
+        "devices": "1 x cpu",
+        "finished": "today",
+        "seconds": 2.0,
+        "photos": 4,
+    }
+    about |= {
+        "seed": 7,
+        "accuracy": 0.5,
+        "command": f"python -m eval.{protocol} <x>",
+        "skipped": {},
+    }
     return {"protocol": protocol, "settings": settings, "results": results or {}} | about | more
 
 
@@ -36,12 +47,17 @@ def stored(tmp_path, *records):
 
 
 def settings(runs, tmp_path, **more):
-    return report.Settings(tuple(runs), tmp_path / "out", **{"gallery": tmp_path / "gallery"} | more)
+    return report.Settings(
+        tuple(runs), tmp_path / "out", **{"gallery": tmp_path / "gallery"} | more
+    )
 
 
 FAITHFULNESS = {
     "cam": {"layer4": {"drop_half": number(9.0)}},
-    "grad_cam": {"layer2": {"drop_half": number(70.0)}, "layer4": {"drop_half": number(20.0, undefined=1)}},
+    "grad_cam": {
+        "layer2": {"drop_half": number(70.0)},
+        "layer4": {"drop_half": number(20.0, undefined=1)},
+    },
     "lrp": {WHOLE: {"drop_half": number(31.0)}},
 }
 
@@ -60,8 +76,13 @@ def test_tables_show_means_with_intervals_beside_the_papers_numbers(tmp_path):
     assert "| Grad-CAM | 70.0 [69.5, 70.2] | 20.0 [19.5, 20.2], 1 undefined | - |" in text
     assert "| LRP | - | - | 31.0 [30.5, 31.2] |" in text
     assert "| paper | method | its layer | our layer | drop_half, paper | drop_half, ours |" in text
-    assert "| Relevance-CAM, Table 1 | Grad-CAM | layer2 | layer2 | 74.91 | 70.0 [69.5, 70.2] |" in text
-    assert "| Score-CAM | Grad-CAM | last | layer4 | 47.8 | 20.0 [19.5, 20.2], 1 undefined |" in text
+    assert (
+        "| Relevance-CAM, Table 1 | Grad-CAM | layer2 | layer2 | 74.91 | 70.0 [69.5, 70.2] |"
+        in text
+    )
+    assert (
+        "| Score-CAM | Grad-CAM | last | layer4 | 47.8 | 20.0 [19.5, 20.2], 1 undefined |" in text
+    )
     assert "Ours: tiny on 4 photos of photos <1>." in text
     assert "| CAM |  | 75.0 |" in text
     assert "Not applicable: CAM at layer2, layer1 (because of it)." in text
@@ -95,7 +116,9 @@ def drawn(axes, label):
     """Points and whiskers of a label: `[N, 2]`, `[N, 2]`."""
     bars = [container for container in axes.containers if container.get_label() == label]
     points = np.concatenate([each.lines[0].get_xydata() for each in bars])
-    ends = np.concatenate([[segment[:, 0] for segment in each.lines[2][0].get_segments()] for each in bars])
+    ends = np.concatenate(
+        [[segment[:, 0] for segment in each.lines[2][0].get_segments()] for each in bars]
+    )
     return points, ends
 
 
@@ -113,19 +136,32 @@ def test_depth_plots_draw_the_means_and_their_intervals():
 
 
 def test_controls_come_last_and_leave_a_line():
-    found = {"noise": {"layer2": {"drop_half": number(1.0)}, "layer4": {"drop_half": number(50.0)}}, **FAITHFULNESS}
+    found = {
+        "noise": {"layer2": {"drop_half": number(1.0)}, "layer4": {"drop_half": number(50.0)}},
+        **FAITHFULNESS,
+    }
     made = record(results=found)
     assert plots.rows(made) == ["cam", "grad_cam", "lrp", "noise"]
-    lines = [line.get_xdata() for line in plots.plot_depth(made).axes[0].lines if line.get_linestyle() == ":"]
+    lines = [
+        line.get_xdata()
+        for line in plots.plot_depth(made).axes[0].lines
+        if line.get_linestyle() == ":"
+    ]
     np.testing.assert_allclose(lines, [[50, 50]])
 
 
 def test_curves_have_their_areas_in_the_legend():
-    found = {"deletion": number(0.5), "deletion_curve": {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0}}
+    found = {
+        "deletion": number(0.5),
+        "deletion_curve": {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0},
+    }
     figure = plots.plot_curves(record("games", {"grad_cam": {"top": found}, "lrp": {WHOLE: found}}))
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 1], [0.5, 0.5], [1, 0]])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0.500  Grad-CAM", "0.500  LRP"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "0.500  Grad-CAM",
+        "0.500  LRP",
+    ]
 
 
 def test_a_matrix_has_the_best_of_each_column_in_bold():
@@ -136,7 +172,9 @@ def test_a_matrix_has_the_best_of_each_column_in_bold():
     made = tables.matrix(found, ("a", "b", "c"), {"a": 1, "b": 1, "c": -1}, "x")
     cells = [[not isinstance(cell, str) and cell.best for cell in row[1:]] for row in made.rows]
     assert cells == [[False, False, True], [True, False, True]]
-    assert not any(cell.best for row in tables.matrix(found, ("a", "c"), {}, "x").rows for cell in row[1:])
+    assert not any(
+        cell.best for row in tables.matrix(found, ("a", "c"), {}, "x").rows for cell in row[1:]
+    )
     shades = [row[1].shade for row in made.rows]
     np.testing.assert_allclose(shades, [0, 0.25])
 
@@ -145,7 +183,10 @@ def test_one_layer_makes_one_table(tmp_path):
     made = record("agreement", {"other": {"logits": {"sim_1": number(0.8), "sim_2": number(0.6)}}})
     report.report(settings(stored(tmp_path, made), tmp_path))
     text = (tmp_path / "out/report.md").read_text()
-    assert "| method | Sim 1 | Sim 2 |\n|---|---|---|\n| other | 0.800 [0.300, 1.050] | 0.600 [0.100, 0.850] |" in text
+    assert (
+        "| method | Sim 1 | Sim 2 |\n|---|---|---|\n| other | 0.800 [0.300, 1.050] | 0.600 [0.100, "
+        "0.850] |" in text
+    )
 
 
 def test_stages_have_columns_and_a_plot(tmp_path):
@@ -160,7 +201,9 @@ def test_stages_have_columns_and_a_plot(tmp_path):
     np.testing.assert_allclose(image.get_array(), [[0.9, 0.1]])
 
 
-@pytest.mark.parametrize(("data", "expected"), [("cars196", ["0.1253", "0.0796"]), ("photos", ["0.1253"])])
+@pytest.mark.parametrize(
+    ("data", "expected"), [("cars196", ["0.1253", "0.0796"]), ("photos", ["0.1253"])]
+)
 def test_numbers_of_another_set_stand_beside_that_set_only(tmp_path, data, expected):
     made = record("games", {"grad_cam": {"layer4": {"deletion": number(0.5)}}})
     made["settings"]["data"] = data
@@ -185,7 +228,9 @@ def test_a_folder_named_twice_is_one_section(tmp_path):
 def test_a_run_whose_methods_do_not_apply_has_its_section(tmp_path):
     empty = record(results={}, skipped={"attention_grad_cam/whole network": "no CBAM blocks"})
     page = report.report(settings(stored(tmp_path, empty), tmp_path))
-    assert "MAL Grad-CAM at whole network (no CBAM blocks)" in page.with_name("report.md").read_text()
+    assert (
+        "MAL Grad-CAM at whole network (no CBAM blocks)" in page.with_name("report.md").read_text()
+    )
 
 
 def test_bad_input_is_named(tmp_path):

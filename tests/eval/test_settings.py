@@ -1,4 +1,4 @@
-"""A folder belongs to a run as soon as there is a value of it; before that another run may take it."""
+"""A folder belongs to a run as soon as there is a value of it; until then another may take it."""
 
 import dataclasses
 import json
@@ -35,7 +35,9 @@ def test_the_same_run_keeps_its_predictions(tmp_path):
     assert part(tmp_path, "predictions").exists()
 
 
-@pytest.mark.parametrize("value", ["parts/noise.npz", "parts/noise/00000000-00000004.npz", "games.json"])
+@pytest.mark.parametrize(
+    "value", ["parts/noise.npz", "parts/noise/00000000-00000004.npz", "games.json"]
+)
 def test_a_folder_with_a_value_is_refused(tmp_path, value):
     claimed(tmp_path, n=8)
     touch(tmp_path / "parts/predictions", (0, 4))
@@ -61,7 +63,9 @@ def test_a_run_whose_folder_was_taken_stores_nothing(network, photos, tmp_path, 
         return np.zeros((6, 5), np.float32)
 
     monkeypatch.setattr(common, "in_batches", overtaken)
-    with pytest.raises(ValueError, match=r"another run has taken .*run meanwhile: seed 2 there, 1 here"):
+    with pytest.raises(
+        ValueError, match=r"another run has taken .*run meanwhile: seed 2 there, 1 here"
+    ):
         common.run(chosen, explain.PROTOCOL)
     assert not (tmp_path / "run/parts").exists()
     confirm(dataclasses.replace(chosen, seed=2), "explain")
@@ -77,7 +81,9 @@ def test_a_refused_run_does_not_hinder_its_correction(network, photos, tmp_path)
     assert common.run(dataclasses.replace(wrong, n=2), explain.PROTOCOL)["photos"] == 2
 
 
-def test_a_method_that_fails_in_its_first_group_does_not_either(network, photos, tmp_path, monkeypatch):
+def test_a_method_that_fails_in_its_first_group_does_not_either(
+    network, photos, tmp_path, monkeypatch
+):
     chosen = settings(photos, tmp_path, methods=("noise",), seed=1)
 
     def fails(*_):

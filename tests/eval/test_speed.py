@@ -1,4 +1,4 @@
-"""What a fostering step costs on ResNet-50, by XLA's own count of the lowered program; and the table of costs."""
+"""What a fostering step costs on ResNet-50, by XLA's count of the program; the table of costs."""
 
 import jax
 import jax.numpy as jnp

@@ -31,7 +31,9 @@ def assert_same(found, expected):
     for name, value in expected.items():
         exact = value.dtype.kind != "f"
         tolerance = {} if exact else {"rtol": 1e-5, "atol": 1e-6}
-        (np.testing.assert_array_equal if exact else np.testing.assert_allclose)(found[name], value, **tolerance)
+        (np.testing.assert_array_equal if exact else np.testing.assert_allclose)(
+            found[name], value, **tolerance
+        )
 
 
 def touch(folder, *ranges):
@@ -116,9 +118,11 @@ PROTOCOLS = {
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_killed_run_goes_on_after_the_last_group(network, photos, tmp_path, monkeypatch, name):
-    """6 photos on 4 devices are 2 groups: saves are 2 of predictions, 1 of both, then 2 and 1 of each method."""
+    """6 photos on 4 devices are 2 groups: 2 saves of predictions, 1 of both, 2 and 1 a method."""
     kind, run, fields = PROTOCOLS[name]
-    whole = settings(photos, tmp_path, kind, methods=("grad_cam", "noise"), output=tmp_path / "whole", **fields)
+    whole = settings(
+        photos, tmp_path, kind, methods=("grad_cam", "noise"), output=tmp_path / "whole", **fields
+    )
     expected = run(whole)
     monkeypatch.setattr(parts, "GROUP", 1)
     chosen = dataclasses.replace(whole, output=tmp_path / "run")
@@ -138,7 +142,17 @@ def test_a_killed_run_goes_on_after_the_last_group(network, photos, tmp_path, mo
 
 def test_two_processes_make_what_one_makes(network, photos, tmp_path):
     """Two processes of jax.distributed on this machine; each stores its own half."""
-    words = ["--model", "tiny", "--data", "tiny20", "--methods", "grad_cam", "noise", "--batch", "2"]
+    words = [
+        "--model",
+        "tiny",
+        "--data",
+        "tiny20",
+        "--methods",
+        "grad_cam",
+        "noise",
+        "--batch",
+        "2",
+    ]
     words += ["--root", str(photos[1]), "--output", str(tmp_path / "two"), "--distributed"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -149,14 +163,18 @@ def test_two_processes_make_what_one_makes(network, photos, tmp_path):
     for index in range(2):
         env = {**os.environ, **common_env, "JAX_PROCESS_ID": str(index), "XLA_FLAGS": ""}
         log = (tmp_path / f"{index}.log").open("w")
-        workers.append(subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))
+        workers.append(
+            subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        )
     try:
         codes = [worker.wait(timeout=240) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
     assert codes == [0, 0], "".join((tmp_path / f"{i}.log").read_text() for i in range(2))
-    chosen = settings(photos, tmp_path, GameSettings, methods=("grad_cam", "noise"), layers=(), batch=2)
+    chosen = settings(
+        photos, tmp_path, GameSettings, methods=("grad_cam", "noise"), layers=(), batch=2
+    )
     expected = run_games(chosen)
     assert_same(values(tmp_path / "two"), values(chosen.output))
     found = json.loads((tmp_path / "two/games.json").read_text())

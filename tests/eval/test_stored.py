@@ -43,7 +43,9 @@ def test_no_map_is_made_again(made, photos, tmp_path, monkeypatch):
 
 
 def test_maps_of_something_else_are_refused(made, photos, tmp_path):
-    run = lambda **fields: common.run(settings(photos, tmp_path, maps=made, **fields), faithfulness.PROTOCOL)
+    run = lambda **fields: common.run(
+        settings(photos, tmp_path, maps=made, **fields), faithfulness.PROTOCOL
+    )
     with pytest.raises(ValueError, match="was made with target 'predicted', expected 'label'"):
         run(target="label")
     with pytest.raises(ValueError, match="has none of noise, expected methods"):
@@ -57,20 +59,28 @@ def test_layers_without_stored_maps_are_refused(network, photos, tmp_path):
     top = settings(photos, tmp_path, output=tmp_path / "maps")
     common.run(top, explain.PROTOCOL)
     with pytest.raises(ValueError, match=r"layers: got .stem., which .*maps has no maps of"):
-        common.run(settings(photos, tmp_path, maps=top.output, layers=("stem",)), faithfulness.PROTOCOL)
+        common.run(
+            settings(photos, tmp_path, maps=top.output, layers=("stem",)), faithfulness.PROTOCOL
+        )
 
 
 def test_other_photos_are_refused(made, photos, tmp_path):
     folder = settings(photos, tmp_path, data=str(photos[0]), output=tmp_path / "few", n=2)
     common.run(folder, explain.PROTOCOL)
-    with pytest.raises(ValueError, match=rf"was made of other photos: {PHOTOS - 2} of {PHOTOS} photos are not"):
+    with pytest.raises(
+        ValueError, match=rf"was made of other photos: {PHOTOS - 2} of {PHOTOS} photos are not"
+    ):
         common.run(
-            dataclasses.replace(folder, n=PHOTOS, maps=folder.output, output=tmp_path / "run"), faithfulness.PROTOCOL
+            dataclasses.replace(folder, n=PHOTOS, maps=folder.output, output=tmp_path / "run"),
+            faithfulness.PROTOCOL,
         )
 
 
 def test_protocols_that_explain_twice_refuse_stored_maps(made, photos, tmp_path):
-    fields = {f.name: getattr(settings(photos, tmp_path), f.name) for f in dataclasses.fields(common.Settings)}
+    fields = {
+        f.name: getattr(settings(photos, tmp_path), f.name)
+        for f in dataclasses.fields(common.Settings)
+    }
     chosen = class_sensitivity.ClassSettings(**fields | {"maps": made})
     with pytest.raises(ValueError, match="class_sensitivity explains every photo more than once"):
         class_sensitivity.run(chosen)
@@ -83,8 +93,12 @@ def test_adcc_is_the_librarys(network, made, photos, tmp_path, stored):
     values = values_of(record, chosen)
     for layer in chosen.layers:
         _, model, images, _, _ = directly(network, chosen, layer)
-        single = lambda f, x, t, layer=layer: maps.resize(jaxcam.grad_cam(f, x, t, layer=layer), (SIZE, SIZE))
+        single = lambda f, x, t, layer=layer: maps.resize(
+            jaxcam.grad_cam(f, x, t, layer=layer), (SIZE, SIZE)
+        )
         expected = metrics.adcc(model, images, single)
         for name, part in zip(adcc.COLUMNS, expected, strict=True):
-            np.testing.assert_allclose(values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name
+            )
     assert "| grad_cam | top |" in adcc.table(record, adcc.COLUMNS)

@@ -20,13 +20,17 @@ def test_a_row_for_each_metric(network, capsys):
 
 
 def test_perturbation_methods_have_rows_and_memory():
-    cost = throughput.measure(Settings("tiny20", ("rise, 64 masks",), batch=1, rounds=1))["rise, 64 masks"]
+    cost = throughput.measure(Settings("tiny20", ("rise, 64 masks",), batch=1, rounds=1))[
+        "rise, 64 masks"
+    ]
     assert cost.passes == 64
     assert 0.1 < cost.multiple < 100
     assert cost.memory > 4 * 4 * 64 * 64 * 3  # four masked photos at once
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.passes and "adcc" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name, metric in METRICS.items() if metric.passes and "adcc" not in name]
+)
 def test_metrics_make_the_passes_that_they_are_said_to_need(name):
     """Images that enter the network, in the games first once and then in a loop."""
     entered, weights = [], np.ones((64 * 64 * 3, 8), np.float32)
@@ -35,7 +39,9 @@ def test_metrics_make_the_passes_that_they_are_said_to_need(name):
         entered.append(len(x) // 2)
         return x.reshape(len(x), -1) @ weights
 
-    program = jax.make_jaxpr(lambda batch: METRICS[name].measure(forward, batch))(throughput._batch(64, 2))
+    program = jax.make_jaxpr(lambda batch: METRICS[name].measure(forward, batch))(
+        throughput._batch(64, 2)
+    )
     if "steps" in name:
         (loop,) = (equation for equation in program.jaxpr.eqns if equation.primitive.name == "scan")
         entered[1] *= loop.params["length"]

@@ -25,8 +25,14 @@ def explained(network, params, images, targets, layer="top"):
 
 
 def test_sanity(network, photos, tmp_path):
-    """From the logits down, each step explained for the trained network's class; noise does not notice."""
-    chosen = settings(photos, tmp_path, SanitySettings, methods=("grad_cam", "noise", "cam"), layers=("stem", "top"))
+    """From the logits down, each step explained for the trained class; noise does not notice."""
+    chosen = settings(
+        photos,
+        tmp_path,
+        SanitySettings,
+        methods=("grad_cam", "noise", "cam"),
+        layers=("stem", "top"),
+    )
     record = sanity.run(chosen)
     values = values_of(record, chosen)
     found, model, images, _, saliency = directly(network, chosen)
@@ -56,7 +62,11 @@ def test_independent_replaces_one_group_only(network, photos, tmp_path):
     fresh = metrics.shuffled(network.params, jax.random.key(0))
     (variant,) = sanity.randomised(network, fresh, chosen)
     same = jax.tree.map(np.array_equal, variant.params, network.params)
-    changed = [jax.tree_util.keystr(p, simple=True, separator=".") for p, v in jax.tree.leaves_with_path(same) if not v]
+    changed = [
+        jax.tree_util.keystr(p, simple=True, separator=".")
+        for p, v in jax.tree.leaves_with_path(same)
+        if not v
+    ]
     assert variant.name == order[1]
     assert changed
     assert set(changed) <= set(sanity.groups(network)[order[1]])
@@ -76,7 +86,9 @@ def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_pa
     (key,) = keys
     assert key == jax.random.key(3)
     mixed = used[len(sanity.groups(network)) - 1]
-    for (path, value), trained in zip(jax.tree.leaves_with_path(mixed), jax.tree.leaves(network.params), strict=True):
+    for (path, value), trained in zip(
+        jax.tree.leaves_with_path(mixed), jax.tree.leaves(network.params), strict=True
+    ):
         kept = "batch_stats" in jax.tree_util.keystr(path)
         np.testing.assert_array_equal(value, trained if kept else trained + 1)
 
@@ -84,14 +96,18 @@ def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_pa
 def test_without_initialisers_parameters_are_shuffled(network, tmp_path):
     chosen = SanitySettings(tmp_path, model="tiny")
     assert sanity.resolved(network, chosen).untrained == "shuffled"
-    with pytest.raises(ValueError, match="untrained: got 'initialised', expected 'shuffled': tiny has no"):
+    with pytest.raises(
+        ValueError, match="untrained: got 'initialised', expected 'shuffled': tiny has no"
+    ):
         sanity.resolved(network, dataclasses.replace(chosen, untrained="initialised"))
     old = plain(dataclasses.replace(chosen, untrained="shuffled"), "sanity")
     del old["untrained"]
     write_json(tmp_path / "settings.json", old)
     save_npz(tmp_path / "parts/noise.npz", {})
     check_folder(sanity.resolved(network, chosen), "sanity")
-    with pytest.raises(ValueError, match="holds another run: untrained 'shuffled' there, 'initialised' here"):
+    with pytest.raises(
+        ValueError, match="holds another run: untrained 'shuffled' there, 'initialised' here"
+    ):
         check_folder(dataclasses.replace(chosen, untrained="initialised"), "sanity")
 
 
@@ -107,8 +123,14 @@ def test_groups_go_from_the_logits_down_and_leave_statistics(network, shared):
     assert list(cifar) == ["linear", "layer3", "layer2", "layer1", "bn1", "conv1"]
     assert not [path for members in cifar.values() for path in members if "running" in path]
     squeezenet = models.load("squeezenet", shared / "data")
-    assert list(sanity.groups(squeezenet)) == ["conv_final", *(f"fire{i}" for i in range(9, 1, -1)), "conv1"]
-    with pytest.raises(ValueError, match=r"groups: got 'fire1', expected .* such as conv_final, fire9"):
+    assert list(sanity.groups(squeezenet)) == [
+        "conv_final",
+        *(f"fire{i}" for i in range(9, 1, -1)),
+        "conv1",
+    ]
+    with pytest.raises(
+        ValueError, match=r"groups: got 'fire1', expected .* such as conv_final, fire9"
+    ):
         sanity.chosen_groups(squeezenet, ("fire1",))
     assert len(sanity.chosen_groups(squeezenet, ("fire9/conv1x1_1",))["fire9/conv1x1_1"]) == 2
 
@@ -124,7 +146,9 @@ def test_classes_that_score_highest(network, photos, tmp_path):
     found, model, images, _, first = directly(network, chosen)
     runner_up = np.argsort(-np.asarray(model(images)), 1)[:, 1]
     second = explained(network, network.params, images, runner_up)
-    correlation = [np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] for a, b in zip(first, second, strict=True)]
+    correlation = [
+        np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] for a, b in zip(first, second, strict=True)
+    ]
     np.testing.assert_allclose(values["grad_cam/top/correlation"], correlation, atol=1e-3)
     energy = metrics.energy_in_box(second, found.boxes)
     np.testing.assert_allclose(values["grad_cam/top/energy_second"], energy, rtol=1e-3, atol=1e-5)
@@ -143,15 +167,27 @@ def test_two_photos_side_by_side(network, photos, tmp_path):
         j = found.ids.index(right)
         assert left == found.ids[i]
         assert found.labels[i] != found.labels[j] == second["second_target"][i]
-        halves = [np.round((x[:, ::2].astype(float) + x[:, 1::2]) / 2) for x in (found.images[i], found.images[j])]
+        halves = [
+            np.round((x[:, ::2].astype(float) + x[:, 1::2]) / 2)
+            for x in (found.images[i], found.images[j])
+        ]
         np.testing.assert_array_equal(pairs.images[i], np.concatenate(halves, 1))
-        low, high = np.floor(found.boxes[j, 0, 0] / 2 + 0.5), np.floor((found.boxes[j, 0, 2] + 1) / 2 + 0.5) - 1
-        np.testing.assert_array_equal(second["second_boxes"][i, 0, [0, 2]], np.array([low, max(low, high)]) + SIZE // 2)
-        np.testing.assert_array_equal(second["second_boxes"][i, 0, [1, 3]], found.boxes[j, 0, [1, 3]])
+        low, high = (
+            np.floor(found.boxes[j, 0, 0] / 2 + 0.5),
+            np.floor((found.boxes[j, 0, 2] + 1) / 2 + 0.5) - 1,
+        )
+        np.testing.assert_array_equal(
+            second["second_boxes"][i, 0, [0, 2]], np.array([low, max(low, high)]) + SIZE // 2
+        )
+        np.testing.assert_array_equal(
+            second["second_boxes"][i, 0, [1, 3]], found.boxes[j, 0, [1, 3]]
+        )
     images = network.prepare(jax.numpy.asarray(pairs.images))
     maps_of = lambda targets: explained(network, network.params, images, targets)
     first, other = maps_of(found.labels), maps_of(second["second_target"])
-    own = metrics.energy_in_box(first, pairs.boxes) + metrics.energy_in_box(other, second["second_boxes"])
+    own = metrics.energy_in_box(first, pairs.boxes) + metrics.energy_in_box(
+        other, second["second_boxes"]
+    )
     np.testing.assert_allclose(values["grad_cam/top/own"], own / 2, rtol=1e-3, atol=1e-5)
 
 
@@ -163,7 +199,9 @@ def test_photos_without_boxes_own_their_half(network, photos):
 
 
 def test_pairs_need_two_classes(network, photos, tmp_path):
-    run = lambda **fields: class_sensitivity.run(settings(photos, tmp_path, ClassSettings, pairs=True, **fields))
+    run = lambda **fields: class_sensitivity.run(
+        settings(photos, tmp_path, ClassSettings, pairs=True, **fields)
+    )
     with pytest.raises(ValueError, match="has photos without a class, which --pairs needs"):
         run(data=str(photos[0] / "n1"))
     with pytest.raises(ValueError, match="got 1 photos of one class, expected two classes"):
@@ -180,6 +218,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monke
     assert len(done) == 1
     assert again["results"] == first["results"]
     with pytest.raises(
-        ValueError, match="holds another run: target 'predicted' there, 'label' here, pairs False there"
+        ValueError,
+        match="holds another run: target 'predicted' there, 'label' here, pairs False there",
     ):
         class_sensitivity.run(dataclasses.replace(chosen, pairs=True))

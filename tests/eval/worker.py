@@ -1,4 +1,4 @@
-"""One of several processes of a protocol on the network "tiny": `python -m tests.eval.worker GROUP WORDS...`."""
+"""One process of several of a protocol on "tiny": `python -m tests.eval.worker GROUP WORDS...`."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""The CAM formulas as the papers print them: loops over float64 NumPy, one image at a time, `[h, w, c]` -> `[h, w]`."""
+"""The CAM formulas as the papers print them.
+
+Loops over float64 NumPy, one image at a time, `[h, w, c]` -> `[h, w]`.
+"""
 
 import numpy as np
 
@@ -75,8 +78,16 @@ def bilinear(small, H, W, align_corners=False):
     out = np.zeros((H, W))
     for i in range(H):
         for j in range(W):
-            y = i * (h - 1) / (H - 1) if align_corners else np.clip((i + 0.5) * h / H - 0.5, 0, h - 1)
-            x = j * (w - 1) / (W - 1) if align_corners else np.clip((j + 0.5) * w / W - 0.5, 0, w - 1)
+            y = (
+                i * (h - 1) / (H - 1)
+                if align_corners
+                else np.clip((i + 0.5) * h / H - 0.5, 0, h - 1)
+            )
+            x = (
+                j * (w - 1) / (W - 1)
+                if align_corners
+                else np.clip((j + 0.5) * w / W - 0.5, 0, w - 1)
+            )
             y0, x0 = min(int(y), h - 1), min(int(x), w - 1)
             y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
             top = small[y0, x0] * (1 - (x - x0)) + small[y0, x1] * (x - x0)

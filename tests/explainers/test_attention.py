@@ -8,7 +8,12 @@ from jaxcam import models
 from jaxcam.models.convert import expected_shapes
 from tests.explainers import literal
 
-SMALL = {"stage_sizes": (1, 1, 2, 1), "widths": (4, 5, 6, 8), "strides": (1, 2, 2, 1), "stem": "small"}
+SMALL = {
+    "stage_sizes": (1, 1, 2, 1),
+    "widths": (4, 5, 6, 8),
+    "strides": (1, 2, 2, 1),
+    "stem": "small",
+}
 BLOCKS = ("layer1.0", "layer2.0", "layer3.0", "layer3.1", "layer4.0")
 STAGES = ("layer2", "layer3", "layer4")
 SIZE = (12, 10)
@@ -21,7 +26,9 @@ def network():
     rng, model = np.random.default_rng(3), models.create("cbam_resnet18", 5, **SMALL)
     images = jnp.asarray(rng.normal(size=(2, *SIZE, 3)), jnp.float32)
     state = {
-        key: rng.uniform(0.2, 0.8, shape) if key.endswith("var") else rng.normal(size=shape) * 0.4 + ("bn" in key) * 0.5
+        key: rng.uniform(0.2, 0.8, shape)
+        if key.endswith("var")
+        else rng.normal(size=shape) * 0.4 + ("bn" in key) * 0.5
         for key, shape in expected_shapes(model).items()
     }
     return model, models.from_torchvision("cbam_resnet18", state, **SMALL), images
@@ -34,13 +41,16 @@ def forward(network):
 
 
 def planted(attention):
-    """A network of one's own: a 4x4 layer of ones whose spatial gate is `attention [4, 4]`, a pooled linear head."""
+    """A network: a 4x4 layer of ones with spatial gate `attention [4, 4]`, a pooled linear head."""
 
     def forward(images):
         inputs = jnp.ones((len(images), 4, 4, 2)) + 0 * images.sum()
         outputs = inputs * jnp.asarray(attention)[None, :, :, None]
         jaxcam.tag(outputs - inputs, "mine.att")
-        jaxcam.tag(jnp.asarray(attention)[None, :, :, None] + 0 * images[:, :1, :1, :1], "mine.spatial_gate")
+        jaxcam.tag(
+            jnp.asarray(attention)[None, :, :, None] + 0 * images[:, :1, :1, :1],
+            "mine.spatial_gate",
+        )
         return jaxcam.tag(outputs, "layer1").mean((1, 2)) @ jnp.array([[1.0, -1.0], [2.0, 0.5]])
 
     return forward
@@ -71,7 +81,7 @@ REDUCTIONS = {
 
 @pytest.fixture(scope="module")
 def wide(network):
-    """(float64 forward, images, each block's F_i, F_o and Ms, each stage's A and G for class 1), all in float64."""
+    """(forward, images, blocks' F_i, F_o, Ms, stages' A and G for class 1), all in float64."""
     model, variables, images = network
     with jax.enable_x64(True):
         doubled = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
@@ -86,7 +96,12 @@ OPTIONS = [
     {},
     {"normalize": "each", "reduction": "sum"},
     {"reduction": "abs_mean", "normalize": None},
-    {"reduction": "abs_sum", "normalize": None, "blocks": ["layer3.1", "layer2.0"], "layers": ["layer3"]},
+    {
+        "reduction": "abs_sum",
+        "normalize": None,
+        "blocks": ["layer3.1", "layer2.0"],
+        "layers": ["layer3"],
+    },
     {"source": "spatial_gate", "layers": "layer4", "blocks": "layer3.0"},
 ]
 
@@ -94,14 +109,23 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_maps_equal_their_literal_form(wide, options):
     forward, images, acts, grads = wide
-    chosen = {"blocks": BLOCKS, "layers": STAGES, "source": "att", "reduction": "mean", "normalize": "sum", **options}
+    chosen = {
+        "blocks": BLOCKS,
+        "layers": STAGES,
+        "source": "att",
+        "reduction": "mean",
+        "normalize": "sum",
+        **options,
+    }
     listed = {key: [v] if isinstance(v := chosen[key], str) else v for key in ("blocks", "layers")}
     with jax.enable_x64(True):
         only = lambda *keys: {key: value for key, value in options.items() if key in keys}
 
         @jax.jit
         def explain(x):
-            matt = jaxcam.cbam_attention(forward, x, **only("blocks", "source", "reduction", "normalize"))
+            matt = jaxcam.cbam_attention(
+                forward, x, **only("blocks", "source", "reduction", "normalize")
+            )
             ml = jaxcam.layerwise_grad_cam(forward, x, 1, **only("layers", "normalize"))
             mal = jaxcam.attention_grad_cam(forward, x, 1, **options)
             return matt, ml, mal, jaxcam.attention_grad_cam(forward, x, 1, softmax=True, **options)
@@ -112,7 +136,9 @@ def test_maps_equal_their_literal_form(wide, options):
             att = [acts[f"{block}.cbam"][b] - acts[f"{block}.bn2"][b] for block in listed["blocks"]]
         else:
             att = [acts[f"{block}.spatial_gate"][b] for block in listed["blocks"]]
-        expected = literal_sum([REDUCTIONS[chosen["reduction"]](a) for a in att], chosen["normalize"])
+        expected = literal_sum(
+            [REDUCTIONS[chosen["reduction"]](a) for a in att], chosen["normalize"]
+        )
         cams = [literal.grad_cam(acts[name][b], grads[name][b]) for name in listed["layers"]]
         evidence = literal_sum(cams, chosen["normalize"])
         np.testing.assert_allclose(matt[b], expected, rtol=1e-9, atol=1e-12)
@@ -129,17 +155,27 @@ def test_maps_equal_their_literal_form(wide, options):
 def test_high_attention_is_a_high_value(rng):
     attention = rng.uniform(0.05, 0.95, (4, 4)).astype(np.float32)
     images = jnp.zeros((1, 4, 4, 3))
-    by = lambda **options: np.asarray(jaxcam.cbam_attention(planted(attention), images, **options))[0]
+    by = lambda **options: np.asarray(jaxcam.cbam_attention(planted(attention), images, **options))[
+        0
+    ]
     np.testing.assert_allclose(by(), min_max(attention), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(by(source="spatial_gate", normalize=None), attention, rtol=1e-6)
-    np.testing.assert_allclose(by(normalize=None), attention - 1, rtol=1e-5)  # -F_i (1 - Ms), the sign of -F_i
-    np.testing.assert_allclose(by(reduction="abs_mean"), 1 - min_max(attention), rtol=1e-4, atol=1e-6)
-    assert by().argmax() == attention.argmax() and by(reduction="abs_mean").argmin() == attention.argmax()
+    # -F_i (1 - Ms), the sign of -F_i
+    np.testing.assert_allclose(by(normalize=None), attention - 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        by(reduction="abs_mean"), 1 - min_max(attention), rtol=1e-4, atol=1e-6
+    )
+    assert (
+        by().argmax() == attention.argmax()
+        and by(reduction="abs_mean").argmin() == attention.argmax()
+    )
 
 
 def test_layerwise_grad_cam_is_the_sum_of_grad_cams(network, forward):
     images = network[2]
-    layerwise = lambda x, layers: jaxcam.layerwise_grad_cam(forward, x, layers=layers, normalize=None)
+    layerwise = lambda x, layers: jaxcam.layerwise_grad_cam(
+        forward, x, layers=layers, normalize=None
+    )
     every, one = jax.jit(lambda x: (layerwise(x, None), layerwise(x, "layer4")))(images)
     cams = jax.jit(lambda x: jaxcam.grad_cam(forward, x, layer=STAGES))(images)
     cams = [jaxcam.maps.resize(cams[name], SIZE) for name in STAGES]
@@ -149,7 +185,11 @@ def test_layerwise_grad_cam_is_the_sum_of_grad_cams(network, forward):
 
 def test_softmax_sums_to_one_and_keeps_the_ranks(network, forward):
     images = network[2]
-    both = jax.jit(lambda x: [jaxcam.attention_grad_cam(forward, x, softmax=softmax) for softmax in (False, True)])
+    both = jax.jit(
+        lambda x: [
+            jaxcam.attention_grad_cam(forward, x, softmax=softmax) for softmax in (False, True)
+        ]
+    )
     maps, shares = map(np.asarray, both(images))
     np.testing.assert_allclose(shares.sum((1, 2)), 1, rtol=1e-5)
     for raw, share in zip(maps.reshape(2, -1), shares.reshape(2, -1), strict=True):
@@ -159,7 +199,9 @@ def test_softmax_sums_to_one_and_keeps_the_ranks(network, forward):
 
 def test_attention_knows_no_class(network, forward):
     images = network[2]
-    explain = lambda x: [jaxcam.cbam_attention(forward, x, t) for t in (None, 3, [[0, 1, 2], [3, 4, 0]])]
+    explain = lambda x: [
+        jaxcam.cbam_attention(forward, x, t) for t in (None, 3, [[0, 1, 2], [3, 4, 0]])
+    ]
     maps, third, several = jax.jit(explain)(images)
     np.testing.assert_array_equal(maps, third)
     np.testing.assert_array_equal(several, np.broadcast_to(maps[:, None], (2, 3, *SIZE)))
@@ -182,8 +224,14 @@ def test_a_map_for_each_of_several_targets(network, forward, method):
 def test_jit_and_vmap_give_the_same(network, forward, method):
     images = network[2]
     maps = method(jax.jit(forward), images, 1)
-    assert maps.shape == (2, *SIZE) and maps.dtype == jnp.float32 and np.ptp(maps, axis=(1, 2)).min() > 0.1
-    np.testing.assert_allclose(jax.jit(lambda x: method(forward, x, 1))(images), maps, rtol=1e-3, atol=1e-5)
+    assert (
+        maps.shape == (2, *SIZE)
+        and maps.dtype == jnp.float32
+        and np.ptp(maps, axis=(1, 2)).min() > 0.1
+    )
+    np.testing.assert_allclose(
+        jax.jit(lambda x: method(forward, x, 1))(images), maps, rtol=1e-3, atol=1e-5
+    )
     each = jax.jit(jax.vmap(lambda x: method(forward, x[None], 1)[0]))(images)
     np.testing.assert_allclose(each, maps, rtol=1e-3, atol=1e-5)
 
@@ -194,7 +242,9 @@ def test_gradients_go_through(wide):
     with jax.enable_x64(True):
         weights = jnp.asarray(np.random.default_rng(5).normal(size=(2, *SIZE)))
         along = jnp.asarray(np.random.default_rng(6).normal(size=images.shape))
-        loss = jax.jit(lambda t: (weights * jaxcam.attention_grad_cam(forward, images + t * along, 1)).sum())
+        loss = jax.jit(
+            lambda t: (weights * jaxcam.attention_grad_cam(forward, images + t * along, 1)).sum()
+        )
         expected = (loss(1e-6) - loss(-1e-6)) / 2e-6
         np.testing.assert_allclose(jax.grad(loss)(0.0), expected, rtol=1e-4)
     assert abs(expected) > 1e-3
@@ -213,7 +263,9 @@ def test_has_aux_passes_through(network, method):
 def test_bfloat16_networks_give_float32_maps(network):
     _, variables, images = network
     model = models.create("cbam_resnet18", 5, dtype="bfloat16", **SMALL)
-    maps = jax.jit(lambda x: jaxcam.attention_grad_cam(lambda y: model.apply(variables, y), x, 1))(images)
+    maps = jax.jit(lambda x: jaxcam.attention_grad_cam(lambda y: model.apply(variables, y), x, 1))(
+        images
+    )
     assert maps.dtype == jnp.float32 and np.isfinite(maps).all()
 
 
@@ -263,7 +315,10 @@ def test_it_costs_a_forward_pass_and_the_backward_pass_above_the_shallowest_stag
 @pytest.mark.parametrize("source", ["att", "spatial_gate"])
 def test_a_network_without_cbam_is_named_as_such(method, source):
     forward = lambda x: jaxcam.tag(x, "layer1").mean((1, 2))
-    message = rf"forward: got a network without CBAM blocks among its 1 layers, expected some named '<block>.{source}'"
+    message = (
+        r"forward: got a network without CBAM blocks among its 1 layers, expected some named "
+        rf"'<block>.{source}'"
+    )
     with pytest.raises(ValueError, match=message):
         method(forward, jnp.zeros((1, 4, 4, 3)), source=source)
 
@@ -277,7 +332,10 @@ def test_unknown_blocks_and_layers_name_the_nearest(network, forward):
 
 
 def test_no_stages_by_name_asks_for_names():
-    message = r"layers: got None where no layer is named layer1, layer2, ..., expected names, such as .*stage"
+    message = (
+        r"layers: got None where no layer is named layer1, layer2, ..., expected names, such as "
+        r".*stage"
+    )
     forward = lambda x: jaxcam.tag(-jaxcam.tag(x, "stage"), "b.att").mean((1, 2))
     with pytest.raises(ValueError, match=message):
         jaxcam.attention_grad_cam(forward, jnp.ones((1, 4, 4, 3)))
@@ -286,15 +344,22 @@ def test_no_stages_by_name_asks_for_names():
 def test_a_layer_without_spatial_extent_is_refused():
     forward = lambda x: jaxcam.tag(jaxcam.tag(x, "layer1").mean((1, 2)), "a.att")
     images = jnp.ones((1, 4, 4, 3))
-    with pytest.raises(ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"):
+    with pytest.raises(
+        ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"
+    ):
         jaxcam.attention_grad_cam(forward, images)
-    with pytest.raises(ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"):
+    with pytest.raises(
+        ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"
+    ):
         jaxcam.layerwise_grad_cam(forward, images, layers="a.att")
 
 
 MESSAGES = {
     "source": ("channel_gate", "source: got 'channel_gate', expected one of 'att', 'spatial_gate'"),
-    "reduction": ("max", "reduction: got 'max', expected one of 'mean', 'sum', 'abs_mean', 'abs_sum'"),
+    "reduction": (
+        "max",
+        "reduction: got 'max', expected one of 'mean', 'sum', 'abs_mean', 'abs_sum'",
+    ),
     "normalize": ("min_max", "normalize: got 'min_max', expected one of 'sum', 'each', None"),
     "blocks": ([], "blocks: got no names, expected at least one"),
     "layers": ([], "layers: got no names, expected at least one"),
@@ -306,7 +371,12 @@ MESSAGES = {
 
 @pytest.mark.parametrize(
     ("method", "option"),
-    [(m, option) for m in METHODS for option in MESSAGES if option == "targets" or option.strip() in m.__kwdefaults__],
+    [
+        (m, option)
+        for m in METHODS
+        for option in MESSAGES
+        if option == "targets" or option.strip() in m.__kwdefaults__
+    ],
     ids=lambda v: v if isinstance(v, str) else v.__name__,
 )
 def test_bad_options_are_named(network, forward, method, option):

@@ -1,4 +1,4 @@
-"""The gradient CAMs: against the literal formulas, against the original implementations, and their laws."""
+"""The gradient CAMs: against literal formulas and original implementations, and their laws."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcam
-from jaxcam.explainers import gradient
+from jaxcam._explainers import gradient
 from tests import nets
 from tests.explainers import literal
 
@@ -23,7 +23,10 @@ FORMULAS = {
     "xgrad_cam": (gradient.xgrad_cam_map, literal.xgrad_cam),
     "layer_cam": (gradient.layer_cam_map, literal.layer_cam),
     "eigen_cam": (lambda a, g: gradient.eigen_cam_map(a), lambda a, g: literal.eigen_cam(a)),
-    "eigen_cam center": (lambda a, g: gradient.eigen_cam_map(a, True), lambda a, g: literal.eigen_cam(a, True)),
+    "eigen_cam center": (
+        lambda a, g: gradient.eigen_cam_map(a, True),
+        lambda a, g: literal.eigen_cam(a, True),
+    ),
 } | {
     f"grad_cam_plus_plus {v}": (
         partial(gradient.grad_cam_plus_plus_map, variant=v),
@@ -76,7 +79,10 @@ def test_formula_equals_its_literal_form(name, rng):
 def cifar_maps(cifar):
     """All reference methods at all stages, each compiled once."""
     _, _, forward, images, targets = cifar
-    methods = {name: partial(getattr(jaxcam, name), forward, layer=STAGES, **k) for name, k in REFERENCES.items()}
+    methods = {
+        name: partial(getattr(jaxcam, name), forward, layer=STAGES, **k)
+        for name, k in REFERENCES.items()
+    }
     return jax.jit(lambda x: {name: method(x, targets) for name, method in methods.items()})(images)
 
 
@@ -101,7 +107,9 @@ def test_nnx_and_plain_twins_agree_with_the_reference(cifar):
     reference, variables, _, images, targets = cifar
     twins = {"nnx": jaxcam.nnx(nets.load_nnx(variables)), "plain": nets.plain(variables)}
     for forward in twins.values():
-        maps = jax.jit(lambda x, f=forward: jaxcam.grad_cam(f, x, targets, layer=STAGES, relu=None))(images)
+        maps = jax.jit(
+            lambda x, f=forward: jaxcam.grad_cam(f, x, targets, layer=STAGES, relu=None)
+        )(images)
         for layer in STAGES:
             assert relative(maps[layer], reference[f"grad_cam/{layer}/raw"]) < 2e-5
 
@@ -121,25 +129,39 @@ def heads():
     """name -> (forward with a layer "a", whether CAM is defined there)."""
     weights = jnp.arange(12.0).reshape(4, 3) - 5
     tagged = lambda x: jaxcam.tag(x, "a")
-    window = lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 6, 6, 1), (1, 1, 1, 1), "VALID")
+    window = lambda x: jax.lax.reduce_window(
+        x, 0.0, jax.lax.add, (1, 6, 6, 1), (1, 1, 1, 1), "VALID"
+    )
     return {
         "mean": (lambda x: tagged(x).mean((1, 2)) @ weights, None),
         "avg_pool": (lambda x: (window(tagged(x)) / 36).reshape(-1, 4) @ weights + 1.0, None),
-        "two linear layers": (lambda x: (2 * tagged(x)).sum((1, 2)) @ weights @ jnp.ones((3, 3)) - 2.0, None),
+        "two linear layers": (
+            lambda x: (2 * tagged(x)).sum((1, 2)) @ weights @ jnp.ones((3, 3)) - 2.0,
+            None,
+        ),
         "channels first": (lambda x: tagged(x).transpose(0, 3, 1, 2).mean((2, 3)) @ weights, None),
         "one axis at a time": (lambda x: tagged(x).mean(2).mean(1) @ weights, None),
         "positions merged": (lambda x: tagged(x).reshape(-1, 36, 4).mean(1) @ weights, None),
         "jitted": (lambda x: jax.jit(lambda x: tagged(x).mean((1, 2)) @ weights)(x), None),
-        "batch merged": (lambda x: tagged(x).reshape(-1, 6, 4).mean(1).reshape(-1, 6, 4).mean(1) @ weights, "reshape"),
+        "batch merged": (
+            lambda x: tagged(x).reshape(-1, 6, 4).mean(1).reshape(-1, 6, 4).mean(1) @ weights,
+            "reshape",
+        ),
         "channels pooled": (lambda x: jnp.repeat(tagged(x).sum((2, 3))[:, :1], 3, 1), "reduce_sum"),
         "two pools multiplied": (lambda x: (lambda p: p / (1 + p))(tagged(x).mean((1, 2))), "div"),
-        "scaled by position": (lambda x: (tagged(x) * jnp.arange(6.0)[:, None, None]).mean((1, 2)) @ weights, "mul"),
+        "scaled by position": (
+            lambda x: (tagged(x) * jnp.arange(6.0)[:, None, None]).mean((1, 2)) @ weights,
+            "mul",
+        ),
         "relu": (lambda x: jax.nn.relu(tagged(x)).mean((1, 2)) @ weights, "relu"),
         "relu after": (lambda x: jax.nn.relu(tagged(x).mean((1, 2))) @ weights, "relu"),
         "flatten": (lambda x: tagged(x).reshape(-1, 144) @ jnp.ones((144, 3)), "reshape"),
         "max": (lambda x: tagged(x).max((1, 2)) @ weights, "reduce_max"),
         "product": (lambda x: (lambda p: p * p)(tagged(x).mean((1, 2))) @ weights, "mul"),
-        "softmax": (lambda x: jax.nn.softmax(tagged(x).mean((1, 2)) @ weights), "exp|reduce_max|sub"),
+        "softmax": (
+            lambda x: jax.nn.softmax(tagged(x).mean((1, 2)) @ weights),
+            "exp|reduce_max|sub",
+        ),
         "unpooled": (
             lambda x: x.mean((1, 2)) @ weights + 0 * jax.lax.stop_gradient(tagged(x)).sum(),
             "reduce_sum|stop",
@@ -152,11 +174,15 @@ def test_cam_applies_to_a_pooled_linear_head_and_to_nothing_else(name, rng):
     forward, obstacle = heads()[name]
     images = jnp.asarray(rng.normal(size=(2, 6, 6, 4)), jnp.float32)
     if obstacle is not None:
-        with pytest.raises(ValueError, match=f"layer: cam needs .* above 'a' there is .*({obstacle})"):
+        with pytest.raises(
+            ValueError, match=f"layer: cam needs .* above 'a' there is .*({obstacle})"
+        ):
             jaxcam.cam(forward, images, layer="a")
     else:
         cam = jaxcam.cam(forward, images, 1, layer="a")
-        np.testing.assert_allclose(cam.mean((1, 2)), forward(images)[:, 1] - forward(images * 0)[:, 1], rtol=1e-4)
+        np.testing.assert_allclose(
+            cam.mean((1, 2)), forward(images)[:, 1] - forward(images * 0)[:, 1], rtol=1e-4
+        )
 
 
 def test_hires_cam_sums_to_the_logit_of_a_linear_head():
@@ -169,10 +195,14 @@ def test_hires_cam_sums_to_the_logit_of_a_linear_head():
 
 
 def test_plus_plus_variants_coincide_where_gradients_are_constant(rng):
-    """The rcam form equals eq. 19 above a pooled head, where g is one number per channel (methods.md 4.1)."""
+    """rcam equals eq. 19 above a pooled head, where g is a number a channel (methods.md 4.1)."""
     activations = jnp.asarray(np.maximum(rng.normal(size=(2, 4, 4, 3)), 0), jnp.float32)
-    gradients = jnp.broadcast_to(jnp.asarray(rng.normal(size=(2, 1, 1, 3)), jnp.float32), activations.shape)
-    paper, rcam = (gradient.grad_cam_plus_plus_map(activations, gradients, v) for v in ("paper", "rcam"))
+    gradients = jnp.broadcast_to(
+        jnp.asarray(rng.normal(size=(2, 1, 1, 3)), jnp.float32), activations.shape
+    )
+    paper, rcam = (
+        gradient.grad_cam_plus_plus_map(activations, gradients, v) for v in ("paper", "rcam")
+    )
     np.testing.assert_allclose(paper, rcam, rtol=1e-5)
 
 
@@ -184,7 +214,7 @@ def tiny():
 
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_shared_properties(tiny, name):
-    """Shapes, jit = eager, batch = loop of singles, vmap over targets = several targets, layers together = alone."""
+    """Shapes, jit = eager, batch = singles, vmap over targets = several, layers as alone."""
     forward, images = tiny
     explain, layer = getattr(jaxcam, name), "top"
     maps = explain(forward, images, [0, 1, 2], layer=layer)
@@ -192,11 +222,19 @@ def test_shared_properties(tiny, name):
     assert maps.dtype == jnp.float32
     assert np.abs(maps).max((1, 2)).min() > 0  # no map is trivially equal to another
     close = partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6)
-    close(jax.jit(lambda x, t: explain(forward, x, t, layer=layer))(images, jnp.array([0, 1, 2])), maps)
-    close(np.concatenate([explain(forward, images[i : i + 1], i, layer=layer) for i in range(3)]), maps)
+    close(
+        jax.jit(lambda x, t: explain(forward, x, t, layer=layer))(images, jnp.array([0, 1, 2])),
+        maps,
+    )
+    close(
+        np.concatenate([explain(forward, images[i : i + 1], i, layer=layer) for i in range(3)]),
+        maps,
+    )
     both = explain(forward, images, [[0, 4], [1, 4], [2, 4]], layer=[layer])[layer]
     close(both[:, 0], maps)
-    over_targets = jax.vmap(lambda t: explain(forward, images, t, layer=layer))(jnp.array([[0, 1, 2], [4, 4, 4]]))
+    over_targets = jax.vmap(lambda t: explain(forward, images, t, layer=layer))(
+        jnp.array([[0, 1, 2], [4, 4, 4]])
+    )
     close(over_targets, jnp.moveaxis(both, 1, 0))
 
 
@@ -210,7 +248,9 @@ def test_a_zero_layer_gives_a_finite_map(tiny, name):
 def test_none_explains_the_most_likely_class_at_the_last_spatial_layer(tiny):
     forward, images = tiny
     best = np.argmax(forward(images), -1)
-    np.testing.assert_allclose(jaxcam.grad_cam(forward, images), jaxcam.grad_cam(forward, images, best, layer="top"))
+    np.testing.assert_allclose(
+        jaxcam.grad_cam(forward, images), jaxcam.grad_cam(forward, images, best, layer="top")
+    )
 
 
 def test_a_target_function_scores_the_logits(tiny):
@@ -230,7 +270,11 @@ def test_bfloat16_models_are_explained_in_float32():
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("grad_cam", {"relu": "all"}), ("grad_cam_plus_plus", {"variant": "mine"}), ("layer_cam", {"relu": "channel"})],
+    [
+        ("grad_cam", {"relu": "all"}),
+        ("grad_cam_plus_plus", {"variant": "mine"}),
+        ("layer_cam", {"relu": "channel"}),
+    ],
 )
 def test_unknown_options_are_named(tiny, name, option):
     ((key, value),) = option.items()

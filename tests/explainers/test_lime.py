@@ -1,4 +1,4 @@
-"""LIME and KernelSHAP: against closed forms in float64, scikit-learn, the lime package, and exact Shapley values."""
+"""LIME and KernelSHAP: against closed forms, scikit-learn, lime, and exact Shapley values."""
 
 import itertools
 import math
@@ -9,17 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcam.explainers import lime as module
-from jaxcam.explainers.lime import lime, lime_surrogate, quickshift
+from jaxcam._explainers import lime as module
+from jaxcam._explainers.lime import lime, lime_surrogate, quickshift
 
-SEGMENTS = np.stack([np.arange(64).reshape(8, 8) // 8, np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int))])
+SEGMENTS = np.stack(
+    [np.arange(64).reshape(8, 8) // 8, np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int))]
+)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     """A perceptron, which compiles in no time, and two images."""
     rng = np.random.default_rng(4)
-    first, last = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((192, 16), (16, 5)))
+    first, last = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((192, 16), (16, 5))
+    )
     forward = lambda x: jnp.tanh(x.reshape(len(x), -1) @ first / 6) @ last
     return forward, jnp.asarray(rng.normal(size=(2, 8, 8, 3)), jnp.float32)
 
@@ -35,7 +39,8 @@ def design():
 
 
 def literal_weights(samples, width):
-    distance = [1 - z.sum() / (math.sqrt(z.sum() * len(z)) or 1) for z in samples]  # cosine, as sklearn: 1 from nothing
+    # cosine, as sklearn: 1 from nothing
+    distance = [1 - z.sum() / (math.sqrt(z.sum() * len(z)) or 1) for z in samples]
     return np.sqrt(np.exp(-(np.array(distance) ** 2) / width**2))
 
 
@@ -76,12 +81,14 @@ def test_weights_are_those_of_the_cosine_kernel():
     found = module.cosine_weights(single(samples), jnp.ones(4, bool), 0.25)
     np.testing.assert_allclose(found, literal_weights(samples, 0.25), rtol=1e-5)
     assert found[0] == 1  # the whole image
-    padded = module.cosine_weights(single(np.pad(samples, ((0, 0), (0, 3)))), jnp.arange(7) < 4, 0.25)
+    padded = module.cosine_weights(
+        single(np.pad(samples, ((0, 0), (0, 3)))), jnp.arange(7) < 4, 0.25
+    )
     np.testing.assert_array_equal(padded, found)
 
 
 def test_the_lime_package_gets_the_same_coefficients_from_the_same_samples(tiny):
-    """Its samples and its pictures of them, our model's answers: then our fit of our pictures is its fit."""
+    """Its samples and its pictures of them, our answers: our fit of our pictures is its fit."""
     package = pytest.importorskip("lime.lime_image")
     forward, images = tiny
     compiled = jax.jit(forward)
@@ -97,15 +104,17 @@ def test_the_lime_package_gets_the_same_coefficients_from_the_same_samples(tiny)
     explainer.data_labels = record
     image = np.asarray(images[0], np.float64)
     explanation = explainer.explain_instance(
-        image, lambda x: pictures.append(x) or model(x), labels=(2,), top_labels=None, num_samples=60,
-        segmentation_fn=lambda _: SEGMENTS[0], batch_size=20,
+        image, lambda x: pictures.append(x) or model(x), labels=(2,), top_labels=None,
+        num_samples=60, segmentation_fn=lambda _: SEGMENTS[0], batch_size=20,
     )  # fmt: skip
     samples = jnp.asarray(recorded["data"], bool)[:, None]
     segments = jnp.asarray(SEGMENTS[:1])
     ours = module.show(images[:1], module.hide(images[:1], segments, 8, None), segments, samples)
     np.testing.assert_allclose(ours[:, 0], np.concatenate(pictures), atol=1e-5)
     fit = module.KERNELS["cosine"].fit
-    found = fit(single(recorded["data"]), single(recorded["answers"][:, [2]]), jnp.ones(8, bool), 0.25, 1.0)
+    found = fit(
+        single(recorded["data"]), single(recorded["answers"][:, [2]]), jnp.ones(8, bool), 0.25, 1.0
+    )
     theirs = dict(explanation.local_exp[2])
     np.testing.assert_allclose(found[0][0], [theirs[s] for s in range(8)], rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found[1][0], explanation.intercept[2], rtol=1e-4)
@@ -135,11 +144,17 @@ def test_lime_equals_its_literal_form(tiny):
     assert samples[0, 0, :8].all()
     for i, (target, count) in enumerate(((1, 8), (2, 4))):
         shown = samples[:, i, :count]
-        coefficients, intercept = literal_lime(forward, np.array(images[i], float), SEGMENTS[i], shown, target)
-        np.testing.assert_allclose(found.coefficients[i, :count], coefficients, rtol=1e-3, atol=1e-6)
+        coefficients, intercept = literal_lime(
+            forward, np.array(images[i], float), SEGMENTS[i], shown, target
+        )
+        np.testing.assert_allclose(
+            found.coefficients[i, :count], coefficients, rtol=1e-3, atol=1e-6
+        )
         np.testing.assert_array_equal(found.coefficients[i, count:], 0)
         np.testing.assert_allclose(found.intercept[i], intercept, rtol=1e-4)
-        np.testing.assert_allclose(found.saliency[i], coefficients[SEGMENTS[i]], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            found.saliency[i], coefficients[SEGMENTS[i]], rtol=1e-3, atol=1e-6
+        )
 
 
 def test_samples_are_fair_coins():
@@ -153,7 +168,13 @@ def test_a_linear_model_is_recovered():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 1)), jnp.float32)
     forward = lambda x: x.sum((1, 2))
     for kernel in ("cosine", "shap"):
-        options = {"segments": SEGMENTS, "hide_color": 0, "activation": "identity", "alpha": 0.0, "num_samples": 80}
+        options = {
+            "segments": SEGMENTS,
+            "hide_color": 0,
+            "activation": "identity",
+            "alpha": 0.0,
+            "num_samples": 80,
+        }
         found = lime_surrogate(forward, images, 0, kernel=kernel, **options)
         for i, count in enumerate((8, 4)):
             sums = [float(images[i, ..., 0][SEGMENTS[i] == s].sum()) for s in range(count)]
@@ -163,15 +184,22 @@ def test_a_linear_model_is_recovered():
 
 
 def test_shap_kernel_gives_shapley_values():
-    """Of a game with interactions, whose exact values come from every order in which the players can arrive."""
+    """Of a game with interactions, the exact values from every order of the players' arrival."""
     rng = np.random.default_rng(5)
     pairs = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
     game = lambda z: jnp.einsum("ni,ij,nj->n", z, pairs, z) + jnp.prod(z[:, :3], 1)
-    forward = lambda x: game(jnp.stack([x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]], 1)[:, :, 0, 0, 0])[
-        :, None
-    ]
-    options = {"segments": SEGMENTS[1:], "hide_color": 0, "activation": "identity", "kernel": "shap"}
-    found = lime_surrogate(forward, jnp.ones((1, 8, 8, 1)), 0, num_samples=6000, chunk=2000, **options)
+    forward = lambda x: game(
+        jnp.stack([x[:, :4, :4], x[:, :4, 4:], x[:, 4:, :4], x[:, 4:, 4:]], 1)[:, :, 0, 0, 0]
+    )[:, None]
+    options = {
+        "segments": SEGMENTS[1:],
+        "hide_color": 0,
+        "activation": "identity",
+        "kernel": "shap",
+    }
+    found = lime_surrogate(
+        forward, jnp.ones((1, 8, 8, 1)), 0, num_samples=6000, chunk=2000, **options
+    )
     exact = np.zeros(4)
     for order in itertools.permutations(range(4)):
         z = np.zeros((5, 4), np.float32)
@@ -205,13 +233,20 @@ def test_coalitions_have_shapley_sizes():
     assert not samples[:, 0, 5:].any()
     sizes = samples[2:, 0].sum(1)
     shares = np.array([1 / (k * (5 - k)) for k in range(1, 5)])
-    np.testing.assert_allclose(np.bincount(sizes, minlength=5)[1:5] / 6000, shares / shares.sum(), atol=0.025)
+    np.testing.assert_allclose(
+        np.bincount(sizes, minlength=5)[1:5] / 6000, shares / shares.sum(), atol=0.025
+    )
     np.testing.assert_allclose(samples[2:, 0, :5].mean(0), 0.5, atol=0.025)
 
 
 def test_one_segment_takes_it_all(tiny):
     forward, images = tiny
-    options = {"segments": np.zeros((2, 8, 8), int), "num_samples": 6, "kernel": "shap", "hide_color": 0.0}
+    options = {
+        "segments": np.zeros((2, 8, 8), int),
+        "num_samples": 6,
+        "kernel": "shap",
+        "hide_color": 0.0,
+    }
     found = lime_surrogate(forward, images, 1, **options)
     change = jax.nn.softmax(forward(images))[:, 1] - jax.nn.softmax(forward(0 * images))[:, 1]
     np.testing.assert_allclose(found.coefficients[:, 0], change, rtol=1e-4, atol=1e-6)
@@ -219,7 +254,7 @@ def test_one_segment_takes_it_all(tiny):
 
 @pytest.mark.parametrize("kernel", ["cosine", "shap"])
 def test_shared_properties(tiny, kernel):
-    """The chunk does not matter, batch = singles, several targets = one by one, a function = its class."""
+    """The chunk does not matter, batch = singles, targets = one by one, a function = its class."""
     forward, images = tiny
     explain = partial(lime, jax.jit(forward), num_samples=30, kernel=kernel)
     maps = explain(images, [0, 1], segments=SEGMENTS, chunk=7)
@@ -227,10 +262,13 @@ def test_shared_properties(tiny, kernel):
     assert maps.dtype == jnp.float32
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
     close(explain(images, [0, 1], segments=SEGMENTS, chunk=100), maps)
-    several = explain(images[1:], np.array([[2, 1]]), segments=SEGMENTS[1:] * 10 - 5)  # numbered as they like
+    # numbered as they like
+    several = explain(images[1:], np.array([[2, 1]]), segments=SEGMENTS[1:] * 10 - 5)
     assert several.shape == (1, 2, 8, 8)
     close(several[0, 1], maps[1])
-    close(explain(images, lambda logits: jax.nn.softmax(logits)[:, 1], segments=SEGMENTS)[1], maps[1])
+    close(
+        explain(images, lambda logits: jax.nn.softmax(logits)[:, 1], segments=SEGMENTS)[1], maps[1]
+    )
 
 
 def test_a_model_outside_jax_gives_the_same_map_and_progress_is_told(tiny):
@@ -254,10 +292,14 @@ def test_hidden_segments_take_their_mean_or_a_colour(tiny):
     _, images = tiny
     segments = jnp.asarray(SEGMENTS)
     means = module.hide(images, segments, 8, None)
-    np.testing.assert_allclose(means[1, :4, :4], np.broadcast_to(images[1, :4, :4].mean((0, 1)), (4, 4, 3)), rtol=1e-4)
+    np.testing.assert_allclose(
+        means[1, :4, :4], np.broadcast_to(images[1, :4, :4].mean((0, 1)), (4, 4, 3)), rtol=1e-4
+    )
     np.testing.assert_array_equal(module.hide(images, segments, 8, [1, 2, 3])[0, 0, 0], [1, 2, 3])
     np.testing.assert_array_equal(module.hide(images, segments, 8, 0.5), 0.5)
-    shown = module.show(images, means, segments, jnp.zeros((1, 2, 8), bool).at[0, 1, 2].set(True))[0]
+    shown = module.show(images, means, segments, jnp.zeros((1, 2, 8), bool).at[0, 1, 2].set(True))[
+        0
+    ]
     np.testing.assert_array_equal(shown[1, 4:, :4], images[1, 4:, :4])
     np.testing.assert_array_equal(shown[1, :4], means[1, :4])
 
@@ -275,7 +317,8 @@ def test_quickshift_is_scikit_images_with_limes_parameters():
     scaled = photo / 255 * 4 - 2
     low, high = scaled.min(), scaled.max()
     np.testing.assert_array_equal(
-        quickshift(scaled[None])[0], theirs((scaled - low) / (high - low), kernel_size=4, max_dist=200, ratio=0.2)
+        quickshift(scaled[None])[0],
+        theirs((scaled - low) / (high - low), kernel_size=4, max_dist=200, ratio=0.2),
     )
     assert quickshift(photo[None, ..., :1]).shape == (1, 32, 32)
 
@@ -303,13 +346,22 @@ def test_bad_input_is_named(tiny):
         explain(alpha=-1)
     with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
         explain(chunk=0)
-    with pytest.raises(ValueError, match=r"hide_color: got shape \(2,\), expected None, a number, \[3\] or"):
+    with pytest.raises(
+        ValueError, match=r"hide_color: got shape \(2,\), expected None, a number, \[3\] or"
+    ):
         explain(hide_color=[1, 2])
-    with pytest.raises(ValueError, match=r"segments: got float64 values of shape \(2, 8, 8\), expected integers"):
+    with pytest.raises(
+        ValueError, match=r"segments: got float64 values of shape \(2, 8, 8\), expected integers"
+    ):
         explain(segments=SEGMENTS / 2)
-    with pytest.raises(ValueError, match=r"segments: got int64 values of shape \(1, 8, 8\), expected integers \[2, 8"):
+    with pytest.raises(
+        ValueError,
+        match=r"segments: got int64 values of shape \(1, 8, 8\), expected integers \[2, 8",
+    ):
         explain(segments=SEGMENTS[:1])
-    with pytest.raises(ValueError, match="num_segments: got 5, expected at least 8, as an image has"):
+    with pytest.raises(
+        ValueError, match="num_segments: got 5, expected at least 8, as an image has"
+    ):
         explain(num_segments=5)
     with pytest.raises(ValueError, match="segments: got none inside a transformation"):
         jax.jit(lambda i: lime(forward, i, 0))(images)

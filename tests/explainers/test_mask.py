@@ -1,4 +1,4 @@
-"""MASK: its loss and its steps against float64 literals, its pieces against SciPy, and what it finds."""
+"""MASK: its loss and its steps against float64 literals, pieces against SciPy, what it finds."""
 
 from functools import partial
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxcam.explainers import mask as module
-from jaxcam.explainers.mask import MASK_VARIANTS, mask
-from jaxcam.explainers.rise import BlackBox
+from jaxcam._explainers import mask as module
+from jaxcam._explainers.mask import MASK_VARIANTS, mask
+from jaxcam._explainers.rise import BlackBox
 
 SIZE = 24
 OFFICIAL = MASK_VARIANTS["official"]._replace(cell=4, blur=2.0, steps=60)
@@ -20,10 +20,12 @@ PLAIN = JACOBGIL._replace(noise=0.0, baseline="constant")
 
 @pytest.fixture(scope="module")
 def planted():
-    """A net that sees one bright square, elsewhere in each of two images: class 0 or 1; class 2 is neither."""
+    """Sees one bright square, elsewhere in each of two images: class 0 or 1; class 2 is neither."""
     images = jnp.asarray(0.1 * np.random.default_rng(0).random((2, SIZE, SIZE, 3)), jnp.float32)
     images = images.at[0, 4:12, 12:20].set(1.0).at[1, 12:20, 4:12].set(1.0)
-    squares = lambda x: jnp.stack([x[:, 4:12, 12:20].mean((1, 2, 3)), x[:, 12:20, 4:12].mean((1, 2, 3))], 1)
+    squares = lambda x: jnp.stack(
+        [x[:, 4:12, 12:20].mean((1, 2, 3)), x[:, 12:20, 4:12].mean((1, 2, 3))], 1
+    )
     forward = lambda x: jnp.pad(7 * squares(x) - 3, ((0, 0), (0, 1)))
     return forward, images, np.asarray(images.mean(-1) == 1)
 
@@ -48,14 +50,18 @@ def literal_penalties(m, rules):
             if rules.penalty == "sum":
                 tv += np.sqrt(dx**2 + dy**2) ** rules.beta
             else:
-                tv += abs(dy) ** rules.beta / ((rows - 1) * cols) + abs(dx) ** rules.beta / (rows * (cols - 1))
+                tv += abs(dy) ** rules.beta / ((rows - 1) * cols) + abs(dx) ** rules.beta / (
+                    rows * (cols - 1)
+                )
     return rules.l1 * (l1 if rules.penalty == "sum" else l1 / m.size) + rules.tv * tv
 
 
 def literal_gradient(function, m, eps=1e-6):
     """Central differences."""
     steps = eps * np.eye(m.size).reshape(-1, *m.shape)
-    return np.array([(function(m + d) - function(m - d)) / (2 * eps) for d in steps]).reshape(m.shape)
+    return np.array([(function(m + d) - function(m - d)) / (2 * eps) for d in steps]).reshape(
+        m.shape
+    )
 
 
 def literal_enlarged(m, rules):
@@ -73,26 +79,35 @@ def literal_enlarged(m, rules):
 @pytest.mark.parametrize("rules", [OFFICIAL, JACOBGIL], ids=["official", "jacobgil"])
 def test_penalties_and_their_gradient_equal_the_literal_form(rng, rules, beta):
     rules, m = rules._replace(beta=beta, l1=0.3, tv=0.7), rng.random((2, 5, 4))
-    gradient = jax.jit(lambda cells, pull: jax.vjp(partial(module.penalties, rules=rules), cells)[1](pull)[0])
+    gradient = jax.jit(
+        lambda cells, pull: jax.vjp(partial(module.penalties, rules=rules), cells)[1](pull)[0]
+    )
     cells = jnp.asarray(m, jnp.float32)
     found = module.penalties(cells, rules)
     np.testing.assert_allclose(found, [literal_penalties(each, rules) for each in m], rtol=1e-5)
     expected = [literal_gradient(partial(literal_penalties, rules=rules), each) for each in m]
     np.testing.assert_allclose(gradient(cells, jnp.ones(2)), expected, rtol=1e-3, atol=1e-5)
-    np.testing.assert_array_equal(gradient(jnp.ones_like(cells), jnp.ones(2)), 0)  # flat, nothing hidden
+    # flat, nothing hidden
+    np.testing.assert_array_equal(gradient(jnp.ones_like(cells), jnp.ones(2)), 0)
 
 
 @pytest.mark.parametrize("rules", [OFFICIAL, JACOBGIL], ids=["official", "jacobgil"])
 def test_loss_equals_its_literal_form(rng, linear, rules):
-    """lambda_1 |1 - m| + lambda_2 TV + softmax probability of m x + (1 - m) x_0, everything in float64."""
+    """lambda_1 |1 - m| + lambda_2 TV + softmax probability of m x + (1 - m) x_0, in float64."""
     forward, images, weights = linear
-    rules, m, null = rules._replace(jitter=0, noise=0.0), rng.random((2, 6, 6)), rng.normal(size=images.shape)
+    rules, m, null = (
+        rules._replace(jitter=0, noise=0.0),
+        rng.random((2, 6, 6)),
+        rng.normal(size=images.shape),
+    )
     box = BlackBox(lambda x: jnp.pad(forward(x), ((0, 0), (0, 1))), jnp.array([0, 1]), None)
     cells, x, x_0 = (jnp.asarray(each, jnp.float32) for each in (m, images, null))
 
     @jax.jit
     def loss(cells):
-        mixed = module.perturb(x, x_0, module.enlarge(cells, (SIZE, SIZE), rules), jax.random.key(0), rules)
+        mixed = module.perturb(
+            x, x_0, module.enlarge(cells, (SIZE, SIZE), rules), jax.random.key(0), rules
+        )
         return module.penalties(cells, rules) + box.scores(mixed[None])[0]
 
     found = loss(cells)
@@ -100,16 +115,22 @@ def test_loss_equals_its_literal_form(rng, linear, rules):
         large = literal_enlarged(m[i], rules)[..., None]
         logit = ((large * images[i] + (1 - large) * null[i]) * weights).sum()
         probability = 1 / (1 + np.exp(-logit if i == 0 else logit))
-        np.testing.assert_allclose(found[i], literal_penalties(m[i], rules) + probability, rtol=1e-4)
+        np.testing.assert_allclose(
+            found[i], literal_penalties(m[i], rules) + probability, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("rules", [OFFICIAL, PLAIN], ids=["official", "jacobgil"])
 def test_steps_are_those_of_adam_clipped(linear, rules):
-    """Eight steps in float64: moments by hand, the mask's gradient through upsampling, but not through its blur."""
+    """Eight steps in float64: moments by hand, the mask's gradient through upsampling, not blur."""
     forward, images, weights = linear
     price = 0.05 if rules.penalty == "sum" else 1.8  # large enough to be seen beside the scores
-    rules = rules._replace(steps=8, jitter=0, init="ones", learning_rate=0.15, baseline="constant", l1=price, tv=price)
-    spread = lambda n: np.stack([literal_enlarged(d, rules._replace(blur=0)) for d in np.eye(n * n).reshape(-1, n, n)])
+    rules = rules._replace(
+        steps=8, jitter=0, init="ones", learning_rate=0.15, baseline="constant", l1=price, tv=price
+    )
+    spread = lambda n: np.stack(
+        [literal_enlarged(d, rules._replace(blur=0)) for d in np.eye(n * n).reshape(-1, n, n)]
+    )
     basis, expected = spread(6), []
     for image in images:
         m, first, second = np.ones((6, 6)), 0.0, 0.0
@@ -117,7 +138,11 @@ def test_steps_are_those_of_adam_clipped(linear, rules):
         for t in range(1, 9):
             # Central differences do not see that |1 - m| has gradient 0 at 1.
             hidden = rules.l1 * (m < 1) / (1 if rules.penalty == "sum" else m.size)
-            gradient = pull - hidden + literal_gradient(partial(literal_penalties, rules=rules._replace(l1=0)), m)
+            gradient = (
+                pull
+                - hidden
+                + literal_gradient(partial(literal_penalties, rules=rules._replace(l1=0)), m)
+            )
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             m = m - 0.15 * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
             m = np.clip(m, 0, 1)
@@ -133,16 +158,22 @@ def test_the_gradient_passes_around_the_smoothing(rng):
     """As in the official code: forwards smoothed, backwards sums over each cell's pixels."""
     cells, pull = jnp.asarray(rng.random((1, 6, 6)), jnp.float32), rng.normal(size=(1, SIZE, SIZE))
     value, back = jax.vjp(lambda c: module.enlarge(c, (SIZE, SIZE), OFFICIAL), cells)
-    np.testing.assert_allclose(value[0], literal_enlarged(np.asarray(cells[0], np.float64), OFFICIAL), atol=1e-5)
+    np.testing.assert_allclose(
+        value[0], literal_enlarged(np.asarray(cells[0], np.float64), OFFICIAL), atol=1e-5
+    )
     expected = pull.reshape(1, 6, 4, 6, 4).sum((2, 4))
-    np.testing.assert_allclose(back(jnp.asarray(pull, jnp.float32))[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        back(jnp.asarray(pull, jnp.float32))[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_mask_that_only_costs_stays_all_ones(planted):
-    """With lambda_1 alone nothing is worth hiding; a model that never changes its mind is no reason to."""
+    """With lambda_1 alone nothing is worth hiding, nor for a model that never changes its mind."""
     _, images, _ = planted
     rules = PLAIN._replace(tv=0.0, steps=10)
-    np.testing.assert_array_equal(mask(lambda x: jnp.ones((len(x), 2)), images, 0, variant=rules), 0)
+    np.testing.assert_array_equal(
+        mask(lambda x: jnp.ones((len(x), 2)), images, 0, variant=rules), 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,9 +187,14 @@ def test_a_mask_that_only_costs_stays_all_ones(planted):
     ids=["official", "official-constant", "jacobgil", "jacobgil-noise"],
 )
 def test_planted_evidence_is_found(planted, rules, baseline):
-    """The score falls, little is hidden, and what is hidden is the evidence. A 6 x 6 mask takes a higher lambda_1."""
+    """The score falls, little is hidden, and what is hidden is the evidence.
+
+    A 6 x 6 mask takes a higher lambda_1.
+    """
     forward, images, evidence = planted
-    saliency = np.asarray(jax.jit(lambda x: mask(forward, x, variant=rules, baseline=baseline))(images))
+    saliency = np.asarray(
+        jax.jit(lambda x: mask(forward, x, variant=rules, baseline=baseline))(images)
+    )
     assert saliency.min() >= 0
     assert saliency.max() <= 1
     for i in range(2):
@@ -171,7 +207,7 @@ def test_planted_evidence_is_found(planted, rules, baseline):
 
 
 def test_shared_properties(planted):
-    """Batch = singles, several targets = one by one, a function = its class, probabilities = their logits."""
+    """Batch = singles, targets = one by one, a function = its class, probabilities = logits."""
     forward, images, _ = planted
     rules = PLAIN._replace(steps=6, jitter=2)
     explain = lambda images, targets, model=forward, **options: jax.jit(
@@ -193,7 +229,9 @@ def test_shared_properties(planted):
 
 
 @pytest.mark.parametrize(
-    "targets", [[0, 1], [[2, 1], [0, 0]], lambda z: jax.nn.softmax(z)[:, 1]], ids=["B", "B K", "function"]
+    "targets",
+    [[0, 1], [[2, 1], [0, 0]], lambda z: jax.nn.softmax(z)[:, 1]],
+    ids=["B", "B K", "function"],
 )
 def test_progress_is_told_between_compiled_steps_and_changes_nothing(planted, targets):
     forward, images, _ = planted
@@ -238,14 +276,18 @@ def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
         )[:, i]  # fmt: skip
         left = np.asarray((scores[:-1] - scores[-2]) / (scores[-1] - scores[-2]))
         chosen = circles[np.flatnonzero(left < 1e-2)[0]]
-        stretched = (chosen - chosen.min()) / np.ptp(chosen) if np.ptp(chosen) > 1e-4 else 0 * chosen
+        stretched = (
+            (chosen - chosen.min()) / np.ptp(chosen) if np.ptp(chosen) > 1e-4 else 0 * chosen
+        )
         np.testing.assert_allclose(found[i], stretched[2::4, 2::4], atol=2e-3)
 
 
 def test_circle_start_that_never_is_enough_takes_the_largest():
     images = jnp.ones((1, 16, 16, 1))
     box = BlackBox(lambda x: jnp.ones((len(x), 2)), jnp.array([0]), None)
-    start = jax.jit(lambda: module.START["circle"](box, images, 0 * images, OFFICIAL, jax.random.key(0)))
+    start = jax.jit(
+        lambda: module.START["circle"](box, images, 0 * images, OFFICIAL, jax.random.key(0))
+    )
     np.testing.assert_array_equal(start(), 0)  # 0 / 0: the circle that covers everything
 
 
@@ -257,8 +299,12 @@ def test_baselines_equal_scipys(rng):
     np.testing.assert_allclose(module.make_baseline(x, "blur"), blurred, atol=1e-5)
     np.testing.assert_allclose(module.make_baseline(x, "median"), median, atol=1e-6)
     coarse = x.round(0).astype(jnp.bfloat16)  # ties, and both zeros
-    median = ndimage.median_filter(np.asarray(coarse, np.float32), size=(1, 11, 11, 1), mode="nearest")
-    np.testing.assert_array_equal(module.make_baseline(coarse, "median").astype(jnp.float32), median)
+    median = ndimage.median_filter(
+        np.asarray(coarse, np.float32), size=(1, 11, 11, 1), mode="nearest"
+    )
+    np.testing.assert_array_equal(
+        module.make_baseline(coarse, "median").astype(jnp.float32), median
+    )
     np.testing.assert_array_equal(module.make_baseline(x, "constant"), 0)
     np.testing.assert_array_equal(module.make_baseline(x, [1, 2, 3])[1, 2, 3], [1, 2, 3])
     assert module.make_baseline(x, "noise") is None
@@ -271,15 +317,21 @@ def test_gaussian_matrix_equals_scipys_at_both_borders():
 
 
 def test_jitter_and_noise_are_as_large_as_they_should_be():
-    """Shifts of 0 to jitter - 1 pixels, alike for image and baseline; noise of the given deviation."""
+    """Shifts of 0 to jitter - 1 pixels, alike for image and baseline; noise of given deviation."""
     ramp = jnp.arange(12.0)[:, None] * 100 + jnp.arange(12.0)
     images = ramp[None, ..., None]
     rules = PLAIN._replace(jitter=4)
-    shift = jax.jit(lambda k: module.perturb(images, images + 5, jnp.full((1, 8, 8), 0.5), k, rules)[0, ..., 0])
-    seen = {tuple(map(int, divmod(float(shift(jax.random.key(k))[0, 0]) - 2.5, 100))) for k in range(80)}
+    shift = jax.jit(
+        lambda k: module.perturb(images, images + 5, jnp.full((1, 8, 8), 0.5), k, rules)[0, ..., 0]
+    )
+    seen = {
+        tuple(map(int, divmod(float(shift(jax.random.key(k))[0, 0]) - 2.5, 100))) for k in range(80)
+    }
     assert {row for row, _ in seen} == {col for _, col in seen} == {0, 1, 2, 3}
     assert len(seen) > 10
-    noisy = module.perturb(images, images, jnp.ones((1, 12, 12)), jax.random.key(0), PLAIN._replace(noise=0.2))
+    noisy = module.perturb(
+        images, images, jnp.ones((1, 12, 12)), jax.random.key(0), PLAIN._replace(noise=0.2)
+    )
     assert abs(float((noisy - images).std()) - 0.2) < 0.04
     null = module.perturb(images, None, jnp.zeros((1, 12, 12)), jax.random.key(0), PLAIN)
     assert abs(float(null.std()) - 1) < 0.2
@@ -298,7 +350,11 @@ def test_published_parameters():
     """Methods.md 4.11."""
     official, jacobgil = MASK_VARIANTS["official"], MASK_VARIANTS["jacobgil"]
     common = {"learning_rate": 0.1, "beta": 3.0, "cell": 8}
-    assert {k: getattr(official, k) for k in common} == {k: getattr(jacobgil, k) for k in common} == common
+    assert (
+        {k: getattr(official, k) for k in common}
+        == {k: getattr(jacobgil, k) for k in common}
+        == common
+    )
     assert (official.steps, official.l1, official.tv, official.penalty, official.init) == (
         300, 1e-4, 1e-2, "sum", "circle",
     )  # fmt: skip
@@ -309,19 +365,31 @@ def test_published_parameters():
 
 def test_bad_input_is_named(planted):
     forward, images, _ = planted
-    with pytest.raises(ValueError, match="variant: got 'mine', expected one of 'official', 'jacobgil'"):
+    with pytest.raises(
+        ValueError, match="variant: got 'mine', expected one of 'official', 'jacobgil'"
+    ):
         mask(forward, images, variant="mine")
-    with pytest.raises(ValueError, match=r"variant\.init: got 'zeros', expected one of 'ones', 'circle'"):
+    with pytest.raises(
+        ValueError, match=r"variant\.init: got 'zeros', expected one of 'ones', 'circle'"
+    ):
         mask(forward, images, variant=OFFICIAL._replace(init="zeros"))
     with pytest.raises(ValueError, match=r"variant\.steps: got 0, expected at least 1"):
         mask(forward, images, variant=OFFICIAL._replace(steps=0))
-    with pytest.raises(ValueError, match="baseline: got 'grey', expected one of 'blur', 'median', 'constant', 'noise'"):
+    with pytest.raises(
+        ValueError,
+        match="baseline: got 'grey', expected one of 'blur', 'median', 'constant', 'noise'",
+    ):
         mask(forward, images, baseline="grey")
-    with pytest.raises(ValueError, match=r"baseline: got shape \(2,\), expected a number, \[3\] or \[2, 24, 24, 3\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"baseline: got shape \(2,\), expected a number, \[3\] or \[2, 24, 24, 3\]",
+    ):
         mask(forward, images, baseline=[0, 1])
     with pytest.raises(ValueError, match="targets: got class 3, expected 0 to 2"):
         mask(forward, images, 3)
     with pytest.raises(ValueError, match=r"progress: got .* inside a transformation"):
         jax.jit(lambda x: mask(forward, x, progress=print))(images)
-    with pytest.raises(ValueError, match=r"forward: got an output of shape \(2, 24, 24, 3\) for 2 images"):
+    with pytest.raises(
+        ValueError, match=r"forward: got an output of shape \(2, 24, 24, 3\) for 2 images"
+    ):
         mask(lambda x: x, images)

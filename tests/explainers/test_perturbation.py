@@ -1,4 +1,4 @@
-"""Score-CAM and Ablation-CAM: against the literal formulas, pytorch-grad-cam's outputs, and their laws."""
+"""Score-CAM and Ablation-CAM: against formulas, pytorch-grad-cam's outputs, and their laws."""
 
 from functools import partial
 
@@ -40,7 +40,9 @@ def test_score_cam_equals_its_literal_form(tiny, variant):
     acts = np.array(jaxcam.tap(forward, "top")(images)[1], np.float64)
     maps = jaxcam.score_cam(forward, images, [1, 2], layer="top", variant=variant, chunk=4)
     for i, target in enumerate((1, 2)):
-        expected = literal.score_cam(acts[i], np.asarray(images[i], np.float64), model, target, variant)
+        expected = literal.score_cam(
+            acts[i], np.asarray(images[i], np.float64), model, target, variant
+        )
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(maps[i], expected, rtol=1e-4, atol=1e-6)
 
@@ -62,12 +64,14 @@ def test_ablation_cam_is_cam_over_the_logit_on_a_pooled_linear_head(tiny):
     logits, acts, grads = jaxcam.activations_and_gradients(forward, images, 1, layer="top")
     weights = (acts.mean((1, 2)) * grads.sum((1, 2))) / jnp.abs(logits[:, 1:2])
     expected = np.maximum(np.einsum("bhwc,bc->bhw", acts, weights), 0)
-    np.testing.assert_allclose(jaxcam.ablation_cam(forward, images, 1, layer="top"), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        jaxcam.ablation_cam(forward, images, 1, layer="top"), expected, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["score_cam", "ablation_cam"])
 def test_shared_properties(tiny, name):
-    """The chunk does not matter, jit = eager, batch = singles, several targets and layers = one by one."""
+    """The chunk does not matter, jit = eager, batch = singles, targets and layers = one by one."""
     forward, images = tiny
     explain = partial(getattr(jaxcam, name), relu=False)
     maps = explain(forward, images, [0, 1], layer="top", chunk=4)
@@ -76,7 +80,12 @@ def test_shared_properties(tiny, name):
     assert np.abs(maps).max((1, 2)).min() > 0
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     close(explain(forward, images, [0, 1], layer="top", chunk=100), maps)
-    close(jax.jit(lambda x, t: explain(forward, x, t, layer="top", chunk=1))(images, jnp.array([0, 1])), maps)
+    close(
+        jax.jit(lambda x, t: explain(forward, x, t, layer="top", chunk=1))(
+            images, jnp.array([0, 1])
+        ),
+        maps,
+    )
     close(explain(forward, images[1:], 1, layer="top"), maps[1:])
     both = explain(forward, images, [[0, 3], [1, 3]], layer=["top", "stem"])
     close(both["top"][:, 0], maps)
@@ -84,14 +93,19 @@ def test_shared_properties(tiny, name):
 
 
 def test_paper_weights_are_a_softmax_that_a_constant_cannot_move(tiny):
-    """Adding a constant to every logit changes nothing: the baseline score is irrelevant (methods.md 4.2)."""
+    """A constant added to every logit changes nothing: the baseline cancels (methods.md 4.2)."""
     forward, images = tiny
     explain = lambda f: jaxcam.score_cam(f, images, 1, layer="top", variant="paper", relu=False)
-    np.testing.assert_allclose(explain(lambda x: forward(x) + 7.0), explain(forward), rtol=1e-4, atol=1e-6)
-    constant = lambda x: jaxcam.tag(jnp.ones_like(x) * x[:, :1, :1] ** 0, "a").mean((1, 2)) + forward(x)[:, :3]
+    np.testing.assert_allclose(
+        explain(lambda x: forward(x) + 7.0), explain(forward), rtol=1e-4, atol=1e-6
+    )
+    constant = lambda x: (
+        jaxcam.tag(jnp.ones_like(x) * x[:, :1, :1] ** 0, "a").mean((1, 2)) + forward(x)[:, :3]
+    )
     maps = jaxcam.score_cam(constant, images, 1, layer="a", variant="paper")
     np.testing.assert_allclose(maps, 1.0, rtol=1e-5)  # weights sum to 1 and every activation is 1
-    np.testing.assert_array_equal(jaxcam.score_cam(constant, images, 1, layer="a"), 0)  # official: no mask, no weight
+    # official: no mask, no weight
+    np.testing.assert_array_equal(jaxcam.score_cam(constant, images, 1, layer="a"), 0)
 
 
 def test_score_cam_masks_integer_images_as_it_masks_floats(tiny):
@@ -105,8 +119,10 @@ def test_score_cam_masks_integer_images_as_it_masks_floats(tiny):
 
 @pytest.mark.parametrize("name", ["score_cam", "ablation_cam"])
 def test_one_compiled_loop_whose_memory_is_set_by_the_chunk(name):
-    """The program of 64 channels holds one loop and no array of more than a few chunks of images."""
-    forward = lambda x: jax.nn.relu(jnp.repeat(jaxcam.tag(jnp.tile(x, (1, 1, 1, 32)), "a"), 2, 1)).mean((1, 2))
+    """The program of 64 channels holds one loop and no array beyond a few chunks of images."""
+    forward = lambda x: jax.nn.relu(
+        jnp.repeat(jaxcam.tag(jnp.tile(x, (1, 1, 1, 32)), "a"), 2, 1)
+    ).mean((1, 2))
     images = jax.ShapeDtypeStruct((1, 16, 16, 2), jnp.float32)
 
     def sizes(jaxpr):
@@ -140,13 +156,18 @@ def test_float64_stays_float64(name):
     model, variables, images = nets.tiny(batch=2)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda v: np.asarray(v, np.float64), variables)
-        forward, images = jaxcam.linen(model.clone(dtype=jnp.float64), wide), jnp.asarray(images, jnp.float64)
+        forward, images = (
+            jaxcam.linen(model.clone(dtype=jnp.float64), wide),
+            jnp.asarray(images, jnp.float64),
+        )
         maps = getattr(jaxcam, name)(forward, images, 1, layer="top", relu=False)
         assert maps.dtype == jnp.float64
         if name == "ablation_cam":  # its closed form on a pooled linear head
             logits, acts, grads = jaxcam.activations_and_gradients(forward, images, 1, layer="top")
             weights = (acts.mean((1, 2)) * grads.sum((1, 2))) / jnp.abs(logits[:, 1:2])
-            np.testing.assert_allclose(maps, np.einsum("bhwc,bc->bhw", acts, weights), rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                maps, np.einsum("bhwc,bc->bhw", acts, weights), rtol=1e-9, atol=1e-12
+            )
 
 
 def test_has_aux_returns_what_the_model_adds(tiny):
@@ -154,7 +175,9 @@ def test_has_aux_returns_what_the_model_adds(tiny):
     with_aux = lambda x: (forward(x), {"note": x.sum()})
     for name in ("score_cam", "ablation_cam"):
         maps, aux = getattr(jaxcam, name)(with_aux, images, 1, layer="top", has_aux=True)
-        np.testing.assert_allclose(maps, getattr(jaxcam, name)(forward, images, 1, layer="top"), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            maps, getattr(jaxcam, name)(forward, images, 1, layer="top"), rtol=1e-5, atol=1e-7
+        )
         np.testing.assert_allclose(aux["note"], images.sum(), rtol=1e-5)
 
 

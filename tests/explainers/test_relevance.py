@@ -1,4 +1,4 @@
-"""Relevance-CAM and the LRP heatmaps: the paper's formulas, the closed form at the last stage, and what is refused."""
+"""Relevance-CAM and LRP heatmaps: the paper's formulas, the last stage's closed form, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 import jaxcam
 from jaxcam import lrp, maps
-from jaxcam.explainers import relevance
+from jaxcam._explainers import relevance
 from tests import nets
 
 
@@ -31,7 +31,7 @@ def test_formula(tiny):
 
 
 def test_closed_form_at_the_last_stage(tiny):
-    """Below a pooled linear head, R_k = g_k sum_c R_c W+_ck / sum_j g_j W+_cj, with g the global average (z+)."""
+    """Below a pooled linear head, R_k = g_k sum_c R_c W+_ck / sum_j g_j W+_cj, g the mean (z+)."""
     forward, variables, images = tiny
     W = np.maximum(np.asarray(variables["params"]["head"]["kernel"], np.float64), 0)
     result = lrp.propagate(forward, images, 2, layer="top", init="contrastive")
@@ -39,16 +39,22 @@ def test_closed_form_at_the_last_stage(tiny):
     A = np.asarray(result.activations["top"], np.float64)
     g = A.mean((1, 2))
     weights = g * ((start / (g @ W)) @ W.T)
-    assert np.allclose(relevance.channel_weights(forward, images, 2, layer="top"), weights, atol=1e-5)
+    assert np.allclose(
+        relevance.channel_weights(forward, images, 2, layer="top"), weights, atol=1e-5
+    )
     expected = np.einsum("bhwc,bc->bhw", A, weights)
-    assert np.allclose(relevance.relevance_cam(forward, images, 2, layer="top"), expected, atol=1e-5)
+    assert np.allclose(
+        relevance.relevance_cam(forward, images, 2, layer="top"), expected, atol=1e-5
+    )
 
 
 def test_default_layer_class_and_init(tiny):
     forward, _, images = tiny
     default = jaxcam.layers(forward, images).default
     classes = np.asarray(forward(images)).argmax(1)
-    explicit = relevance.relevance_cam(forward, images, classes, layer=default, init="contrastive", composite="z_plus")
+    explicit = relevance.relevance_cam(
+        forward, images, classes, layer=default, init="contrastive", composite="z_plus"
+    )
     assert np.array_equal(relevance.relevance_cam(forward, images), explicit)
     assert not np.allclose(relevance.relevance_cam(forward, images, init="official"), explicit)
 
@@ -130,7 +136,10 @@ def test_a_constant_shift_of_all_logits_does_not_change_contrastive_maps_of_pool
             lambda f, x: relevance.top_channels(f, x, k=9, layer="top"),
             "k: got 9, expected 1 to 6, the channels of layer 'top'",
         ),
-        (lambda f, x: relevance.top_channels(f, x, layer=["top"]), r"layer: got \['top'\], expected one name or None"),
+        (
+            lambda f, x: relevance.top_channels(f, x, layer=["top"]),
+            r"layer: got \['top'\], expected one name or None",
+        ),
         (
             lambda f, x: relevance.top_channels(f, x, np.ones((3, 2), int)),
             r"targets: got shape \(3, 2\), expected one class",

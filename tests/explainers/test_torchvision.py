@@ -1,4 +1,4 @@
-"""Our ResNets and VGGs with torchvision's weights give the maps that PyTorch gives, at every stage."""
+"""Our ResNets and VGGs with torchvision's weights give the maps of PyTorch, at every stage."""
 
 import ast
 import importlib.util
@@ -15,7 +15,9 @@ from jaxcam import models
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg11", "vgg16_bn"])
 def test_maps_equal_pytorchs(shared, name):
     reference = np.load(shared / "reference/torchvision_seed0.npz")
-    spec = importlib.util.spec_from_file_location("seeded_weights", shared / "reference/seeded_weights.py")
+    spec = importlib.util.spec_from_file_location(
+        "seeded_weights", shared / "reference/seeded_weights.py"
+    )
     seeded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(seeded)
     shapes = map(ast.literal_eval, reference[f"{name}/shapes"].tolist())
@@ -28,8 +30,13 @@ def test_maps_equal_pytorchs(shared, name):
     def explain(variables, images, targets):
         forward = jaxcam.linen(models.create(name), variables)
         options = {"layer": layers, "relu": None}
-        plus_plus = jaxcam.grad_cam_plus_plus(forward, images, targets, variant="jacobgil", **options)
-        return {"grad_cam": jaxcam.grad_cam(forward, images, targets, **options), "grad_cam_plus_plus": plus_plus}
+        plus_plus = jaxcam.grad_cam_plus_plus(
+            forward, images, targets, variant="jacobgil", **options
+        )
+        return {
+            "grad_cam": jaxcam.grad_cam(forward, images, targets, **options),
+            "grad_cam_plus_plus": plus_plus,
+        }
 
     maps = explain(variables, images, reference[f"{name}/targets"])
     assert layers

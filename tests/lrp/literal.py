@@ -10,7 +10,7 @@ minus = lambda a: np.minimum(a, 0)
 
 
 def conv_matrix(shape, kernel, stride=1, padding=0, dilation=1, groups=1):
-    """The matrix of a convolution of `[h, w, c]` with `[kh, kw, c / groups, o]`; also its output's shape."""
+    """The matrix of convolving `[h, w, c]` with `[kh, kw, c / groups, o]`; its output's shape."""
     h, w, c = shape
     kh, kw, per_group, o = kernel.shape
     oh = (h + 2 * padding - dilation * (kh - 1) - 1) // stride + 1

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 import jaxcam
-from jaxcam import lrp, trace
-from jaxcam.lrp import plan, rules
+from jaxcam import lrp
+from jaxcam._program import trace
+from jaxcam.lrp import _plan as plan
+from jaxcam.lrp import rules
 from tests import nets
 
 
@@ -35,7 +37,10 @@ def test_places(places):
     ("mapping", "expected"),
     [
         ({"*": rules.flat}, ["flat"] * 3),
-        ({"first": rules.flat, "last": rules.lrp_0, "*": rules.z_plus}, ["flat", "z_plus", "lrp_0"]),
+        (
+            {"first": rules.flat, "last": rules.lrp_0, "*": rules.z_plus},
+            ["flat", "z_plus", "lrp_0"],
+        ),
         ({0: rules.flat, -1: rules.lrp_0, 1: rules.w_square}, ["flat", "w_square", "lrp_0"]),
         ({"conv[2-9]": rules.flat, "conv*": rules.z_plus}, ["z_plus", "flat", None]),
         ({"dot_general": rules.lrp_0, "*": rules.z_plus}, ["z_plus", "z_plus", "lrp_0"]),
@@ -68,9 +73,14 @@ def test_every_branch_at_the_pixels_is_first():
 def test_positions_count_from_the_pixels_whatever_layer_is_explained():
     model, variables, images = nets.tiny()
     mapping = {0: rules.flat, 1: rules.lrp_0, 2: rules.z_plus}
-    by_position = lrp.relevance(jaxcam.linen(model, variables), images, composite=mapping, layer="stem")
+    by_position = lrp.relevance(
+        jaxcam.linen(model, variables), images, composite=mapping, layer="stem"
+    )
     by_name = lrp.relevance(
-        jaxcam.linen(model, variables), images, composite={"conv2": rules.lrp_0, "*": rules.z_plus}, layer="stem"
+        jaxcam.linen(model, variables),
+        images,
+        composite={"conv2": rules.lrp_0, "*": rules.z_plus},
+        layer="stem",
     )
     assert jnp.array_equal(by_position, by_name)
 
@@ -78,11 +88,26 @@ def test_positions_count_from_the_pixels_whatever_layer_is_explained():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: lrp.Composite({"*": rules.z_plus}, bias="drop"), "bias: got 'drop', expected one of 'pass', 'absorb'"),
-        (lambda: lrp.Composite({"*": rules.z_plus}, product="x"), "product: got 'x', expected one of 'signal', 'half'"),
-        (lambda: lrp.Composite({"*": "z_plus"}), r"composite: got 'z_plus' for '\*', expected a rule"),
-        (lambda: lrp.Composite({1.5: rules.flat}), "composite: got the key 1.5, expected a string or an int"),
-        (lambda: lrp.transform(lambda x: x, "zplus"), r"composite: got 'zplus', expected .*nearest: z_plus"),
+        (
+            lambda: lrp.Composite({"*": rules.z_plus}, bias="drop"),
+            "bias: got 'drop', expected one of 'pass', 'absorb'",
+        ),
+        (
+            lambda: lrp.Composite({"*": rules.z_plus}, product="x"),
+            "product: got 'x', expected one of 'signal', 'half'",
+        ),
+        (
+            lambda: lrp.Composite({"*": "z_plus"}),
+            r"composite: got 'z_plus' for '\*', expected a rule",
+        ),
+        (
+            lambda: lrp.Composite({1.5: rules.flat}),
+            "composite: got the key 1.5, expected a string or an int",
+        ),
+        (
+            lambda: lrp.transform(lambda x: x, "zplus"),
+            r"composite: got 'zplus', expected .*nearest: z_plus",
+        ),
     ],
 )
 def test_bad_composites(make, message):
@@ -93,24 +118,43 @@ def test_bad_composites(make, message):
 def test_a_layer_without_a_rule_is_named():
     model, variables, images = nets.tiny()
     with pytest.raises(
-        ValueError, match="composite: no rule for dot_general number 2 in layer 'head'; its keys are 'conv"
+        ValueError,
+        match="composite: no rule for dot_general number 2 in layer 'head'; its keys are 'conv",
     ):
         jax.eval_shape(
-            lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite={"conv*": rules.z_plus}), images
+            lambda x: lrp.relevance(
+                jaxcam.linen(model, variables), x, composite={"conv*": rules.z_plus}
+            ),
+            images,
         )
 
 
-@pytest.mark.parametrize("key", ["cnov2", "layr4*", "top"])  # the last is a layer, but not a linear one
+# the last is a layer, but not a linear one
+@pytest.mark.parametrize("key", ["cnov2", "layr4*", "top"])
 def test_a_name_that_no_linear_layer_has_is_refused(key):
     model, variables, images = nets.tiny()
     composite = {"first": rules.flat, key: rules.epsilon(), "*": rules.z_plus}
-    with pytest.raises(ValueError, match=f"composite: got the key '{re.escape(key)}', .*such as .*'conv2'"):
-        jax.eval_shape(lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite=composite), images)
+    with pytest.raises(
+        ValueError, match=f"composite: got the key '{re.escape(key)}', .*such as .*'conv2'"
+    ):
+        jax.eval_shape(
+            lambda x: lrp.relevance(jaxcam.linen(model, variables), x, composite=composite), images
+        )
 
 
 def test_a_key_need_not_win_but_must_name_something(places):
     layers = [place.layer for place in places]
-    for key in ("*", "?*", "first", "last", 7, "dot_general", "conv_general_dilated", "conv1", "[h]ead"):
+    for key in (
+        "*",
+        "?*",
+        "first",
+        "last",
+        7,
+        "dot_general",
+        "conv_general_dilated",
+        "conv1",
+        "[h]ead",
+    ):
         lrp.Composite({"*": rules.flat, key: rules.z_plus}).check_names(layers)
     with pytest.raises(ValueError, match=r"'layer4', .*such as \['layer4.0.conv1'"):
         lrp.Composite({"layer4": rules.flat}).check_names(["conv1", "layer4.0.conv1", "fc"])

@@ -1,8 +1,9 @@
-"""What relevance costs on ResNet-50, by XLA's own count of the lowered program: nothing is compiled, nothing is timed.
+"""What relevance costs on ResNet-50, by XLA's own count of the lowered program.
 
-A linear layer whose input is known >= 0 takes three operations of its size: y, the denominator z, and z transposed.
-With f the share of the forward pass above the layer, the z+ rule needs 1 + 2 f: 1.0, 1.40, 2.11 and 2.62 at layer4 to
-layer1, and 3 at the pixels but for the stem, whose input is signed.
+Nothing is compiled, nothing is timed. A linear layer whose input is known >= 0 takes three
+operations of its size: y, the denominator z, and z transposed. With f the share of the forward pass
+above the layer, the z+ rule needs 1 + 2 f: 1.0, 1.40, 2.11 and 2.62 at layer4 to layer1, and 3 at
+the pixels but for the stem, whose input is signed.
 """
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 import jaxcam
 from jaxcam import models
-from jaxcam.explainers import relevance
+from jaxcam._explainers import relevance
 
 IMAGES = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 
@@ -27,7 +28,9 @@ def cost():
     return lambda explain: flops(lambda v, x: explain(forward(v), x)) / base
 
 
-@pytest.mark.parametrize(("layer", "bound"), [("layer4", 1.05), ("layer3", 1.45), ("layer2", 2.15), ("layer1", 2.67)])
+@pytest.mark.parametrize(
+    ("layer", "bound"), [("layer4", 1.05), ("layer3", 1.45), ("layer2", 2.15), ("layer1", 2.67)]
+)
 def test_relevance_cam(cost, layer, bound):
     assert 1 <= cost(lambda forward, x: relevance.relevance_cam(forward, x, layer=layer)) <= bound
 

@@ -1,4 +1,4 @@
-"""What networks are made of: relevance passes it and is conserved, or an error says what has no rule, and where."""
+"""What networks are made of: relevance is conserved, or the error says what has no rule, where."""
 
 import flax.linen as nn
 import jax
@@ -18,12 +18,20 @@ def weights(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-K, HEAD, DOWN, UP, KS = weights(3, 3, 4, 4), weights(4, 5), weights(4, 2), weights(2, 4), weights(3, 3, 2, 1)
+K, HEAD, DOWN, UP, KS = (
+    weights(3, 3, 4, 4),
+    weights(4, 5),
+    weights(4, 2),
+    weights(2, 4),
+    weights(3, 3, 2, 1),
+)
 
 
 def conv(x, kernel=K, **options):
     options = {"window_strides": (1, 1), "padding": "SAME", **options}
-    return lax.conv_general_dilated(x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+    return lax.conv_general_dilated(
+        x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
 
 
 def net(middle):
@@ -66,26 +74,39 @@ CONSERVING = {
     "residual": lambda x: jax.nn.relu(x + conv(jax.nn.relu(x))),
     "difference": lambda x: jax.nn.relu(x - conv(jax.nn.relu(x))),
     "maxout": lambda x: jnp.maximum(x, conv(x)),
-    "concatenation": lambda x: conv(jnp.concatenate([jax.nn.relu(x), conv(x)], -1), jnp.concatenate([K, -K], 2)),
+    "concatenation": lambda x: conv(
+        jnp.concatenate([jax.nn.relu(x), conv(x)], -1), jnp.concatenate([K, -K], 2)
+    ),
     "max_pool": lambda x: conv(pool(x, nn.max_pool)),
     "avg_pool": lambda x: conv(pool(x, nn.avg_pool)),
     "avg_pool_of_inside": lambda x: conv(pool(x, nn.avg_pool, count_include_pad=False)),
     "global_max": lambda x: jax.nn.relu(x).max((1, 2), keepdims=True),
     "flatten": lambda x: (
-        (jax.nn.relu(x).transpose(0, 3, 1, 2).reshape(2, -1) @ jnp.tile(UP.T, (36, 1)))[:, None, None] @ UP
+        (jax.nn.relu(x).transpose(0, 3, 1, 2).reshape(2, -1) @ jnp.tile(UP.T, (36, 1)))[
+            :, None, None
+        ]
+        @ UP
     ),
     "dropout_off": lambda x: nn.Dropout(0.5, deterministic=True).apply({}, jax.nn.relu(x)),
-    "pad": lambda x: conv(jnp.pad(jax.nn.relu(x), ((0, 0), (2, 0), (0, 1), (0, 0))), padding="VALID"),
+    "pad": lambda x: conv(
+        jnp.pad(jax.nn.relu(x), ((0, 0), (2, 0), (0, 1), (0, 0))), padding="VALID"
+    ),
     "crop": lambda x: jax.nn.relu(x)[:, 1:5, ::2],
     "resize": lambda x: jax.image.resize(jax.nn.relu(x), (2, 9, 4, 4), "bilinear"),
     "resize_cubic_of_signed": lambda x: jax.image.resize(x, (2, 12, 12, 4), "cubic"),
     "resize_nearest": lambda x: jax.image.resize(jax.nn.relu(x), (2, 12, 3, 4), "nearest"),
-    "dilated_groups": lambda x: conv(jax.nn.relu(x), K[:, :, :2], rhs_dilation=(2, 2), feature_group_count=2),
+    "dilated_groups": lambda x: conv(
+        jax.nn.relu(x), K[:, :, :2], rhs_dilation=(2, 2), feature_group_count=2
+    ),
     "transposed": lambda x: conv(jax.nn.relu(x), lhs_dilation=(2, 2), padding=((2, 1), (2, 1))),
-    "einsum": lambda x: jnp.einsum("bijc,cd->bdij", jax.nn.relu(x), HEAD[:, :4]).transpose(0, 2, 3, 1),
+    "einsum": lambda x: jnp.einsum("bijc,cd->bdij", jax.nn.relu(x), HEAD[:, :4]).transpose(
+        0, 2, 3, 1
+    ),
     "squeeze_excite": squeeze_excite,
     "hard_gate": lambda x: x * jax.nn.hard_sigmoid(conv(x)),
-    "attention_branch": lambda x: jax.nn.relu(x) * (1 + jax.nn.sigmoid(conv(x).mean(-1, keepdims=True))),
+    "attention_branch": lambda x: (
+        jax.nn.relu(x) * (1 + jax.nn.sigmoid(conv(x).mean(-1, keepdims=True)))
+    ),
     "cbam": cbam,
     "remat": jax.checkpoint(lambda x: jax.nn.relu(conv(x))),
     "jitted": jax.jit(lambda x: jax.nn.relu(conv(x))),
@@ -99,9 +120,14 @@ CONSERVING = {
 
 @pytest.mark.parametrize("name", CONSERVING)
 def test_relevance_is_conserved(name):
-    """Rules whose terms are x_i w_ij with sum y conserve, whatever lies between; LRP-0 never drops a zero column."""
+    """Rules whose terms are x_i w_ij with sum y conserve, whatever lies between.
+
+    LRP-0 never drops a zero column.
+    """
     forward = net(CONSERVING[name])
-    explain = jax.jit(lambda x: (lrp.conservation(forward, x, 1, composite=lrp.epsilon(0.0)), forward(x)))
+    explain = jax.jit(
+        lambda x: (lrp.conservation(forward, x, 1, composite=lrp.epsilon(0.0)), forward(x))
+    )
     sums, logits = explain(X)
     assert np.allclose(sums.entered, logits[:, 1], rtol=1e-5)
     scale = np.abs(logits[:, 1]).max()
@@ -134,24 +160,42 @@ REFUSED = {
         net(softmax_attention),
         "'dot_general' above the last layer: both operands depend on the images, as in",
     ),
-    "layer_norm": (net(layer_norm), "'mul' above the last layer: neither factor is a gate .* product='half'"),
+    "layer_norm": (
+        net(layer_norm),
+        "'mul' above the last layer: neither factor is a gate .* product='half'",
+    ),
     "gated": (net(lambda x: x * conv(x)), "'mul' above the last layer: neither factor is a gate"),
     "scan": (net(scan), "'scan' above the last layer: unroll it"),
     "while": (
         net(lambda x: lax.fori_loop(0, x.astype(int)[0, 0, 0, 0], lambda i, x: x * 0.5, x)),
         "'while' .*unroll it",
     ),
-    "cond": (net(lambda x: lax.cond(x[0, 0, 0, 0] > 0, jnp.abs, jnp.negative, x)), "'cond' .*unroll it"),
-    "cumprod": (net(lambda x: jnp.cumprod(x, 1)), "'cumprod' above the last layer: it mixes activations non-linearly"),
+    "cond": (
+        net(lambda x: lax.cond(x[0, 0, 0, 0] > 0, jnp.abs, jnp.negative, x)),
+        "'cond' .*unroll it",
+    ),
+    "cumprod": (
+        net(lambda x: jnp.cumprod(x, 1)),
+        "'cumprod' above the last layer: it mixes activations non-linearly",
+    ),
     "ratio": (net(lambda x: x / (1 + conv(x) ** 2)), "'div' above the last layer"),
     "comparison": (net(lambda x: jnp.where(x > conv(x), 1.0, 0.0)), "'gt' above the last layer"),
-    "arg_max": (net(lambda x: jax.nn.one_hot(x.argmax(-1), 4)), "'eq' above the last layer: it mixes"),
+    "arg_max": (
+        net(lambda x: jax.nn.one_hot(x.argmax(-1), 4)),
+        "'eq' above the last layer: it mixes",
+    ),
     "log_sum_exp": (
         net(lambda x: jnp.log(jnp.exp(x).sum(-1, keepdims=True) + 1e-6) + x),
         "'log' above .*a log-softmax",
     ),
-    "softmax": (lambda x: jax.nn.softmax(net(jax.nn.relu)(x)), "'div' above the last layer: a softmax.*Return logits"),
-    "log_softmax": (lambda x: jax.nn.log_softmax(net(jax.nn.relu)(x)), "'log' above .*a log-softmax.*Return logits"),
+    "softmax": (
+        lambda x: jax.nn.softmax(net(jax.nn.relu)(x)),
+        "'div' above the last layer: a softmax.*Return logits",
+    ),
+    "log_softmax": (
+        lambda x: jax.nn.log_softmax(net(jax.nn.relu)(x)),
+        "'log' above .*a log-softmax.*Return logits",
+    ),
     "dynamic_filter": (
         net(lambda x: conv(x, x[0, :3, :3, :, None] * jnp.ones(4))),
         "'conv_general_dilated' .*both operands",
@@ -167,7 +211,9 @@ def test_no_rule_no_silence(name):
 
 
 def test_the_error_names_the_layer():
-    forward = lambda x: jaxcam.tag(layer_norm(jaxcam.tag(conv(x), "below")), "norm").mean((1, 2)) @ HEAD
+    forward = lambda x: (
+        jaxcam.tag(layer_norm(jaxcam.tag(conv(x), "below")), "norm").mean((1, 2)) @ HEAD
+    )
     with pytest.raises(ValueError, match="no rule for 'mul' in layer 'norm'"):
         lrp.relevance(forward, X, layer="below")
 
@@ -182,14 +228,20 @@ def attended(x):
 @pytest.mark.parametrize("layers", ["low", ["low"], ["low", "high"], ["high", "low"]])
 def test_a_refusal_does_not_vanish_behind_another_layer(layers):
     for explain in (lrp.relevance, jaxcam.relevance_cam):
-        with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+        with pytest.raises(
+            ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"
+        ):
             explain(attended, X, layer=layers)
 
 
 def test_conservation_refuses_what_relevance_refuses():
-    with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+    with pytest.raises(
+        ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"
+    ):
         lrp.relevance(attended, X)
-    with pytest.raises(ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"):
+    with pytest.raises(
+        ValueError, match="no rule for 'dot_general' in layer 'high': both operands depend"
+    ):
         lrp.conservation(attended, X)
 
 
@@ -220,7 +272,9 @@ def test_a_layer_that_only_sets_a_gate_is_refused_not_zero():
 
 
 def test_what_lies_below_the_layer_needs_no_rule():
-    forward = lambda x: jax.nn.relu(conv(jaxcam.tag(softmax_attention(x), "attended"))).mean((1, 2)) @ HEAD
+    forward = lambda x: (
+        jax.nn.relu(conv(jaxcam.tag(softmax_attention(x), "attended"))).mean((1, 2)) @ HEAD
+    )
     assert lrp.relevance(forward, X, layer="attended").shape == X.shape
 
 
@@ -228,19 +282,26 @@ def test_what_the_logits_do_not_depend_on_needs_no_rule():
     forward = lambda x: (net(jax.nn.relu)(x), jax.nn.softmax(net(jax.nn.relu)(x)))
     result = lrp.propagate(forward, X, layer="stem", has_aux=True)
     assert np.allclose(result.aux.sum(-1), 1, atol=1e-5)
-    assert np.array_equal(result.relevance["stem"], lrp.relevance(net(jax.nn.relu), X, layer="stem"))
+    assert np.array_equal(
+        result.relevance["stem"], lrp.relevance(net(jax.nn.relu), X, layer="stem")
+    )
 
 
 def test_a_layer_that_the_logits_do_not_depend_on():
     forward = lambda x: (x.mean((1, 2)) @ HEAD, jaxcam.tag(conv(x), "side"))[0]
-    with pytest.raises(ValueError, match="layer: no relevance can reach 'side': the logits do not depend on it"):
+    with pytest.raises(
+        ValueError, match="layer: no relevance can reach 'side': the logits do not depend on it"
+    ):
         lrp.relevance(forward, X, layer="side")
 
 
 @pytest.mark.parametrize("product", ["signal", "half"])
 def test_a_gate_gets_nothing_or_half(product):
     def forward(x):
-        signal, gate = jaxcam.tag(conv(x), "signal"), jaxcam.tag(jax.nn.sigmoid(conv(x, -K)), "gate")
+        signal, gate = (
+            jaxcam.tag(conv(x), "signal"),
+            jaxcam.tag(jax.nn.sigmoid(conv(x, -K)), "gate"),
+        )
         return (signal * gate).mean((1, 2)) @ HEAD
 
     sums = lrp.conservation(forward, X, composite=lrp.epsilon(0.0, product=product))
@@ -250,7 +311,9 @@ def test_a_gate_gets_nothing_or_half(product):
 
 
 def test_half_and_half_is_the_way_out_for_two_signals():
-    sums = lrp.conservation(net(lambda x: x * conv(x)), X, composite=lrp.epsilon(0.0, product="half"))
+    sums = lrp.conservation(
+        net(lambda x: x * conv(x)), X, composite=lrp.epsilon(0.0, product="half")
+    )
     assert np.allclose(sums.layers["stem"], sums.entered, rtol=1e-3)
 
 
@@ -268,16 +331,22 @@ def test_bias_passes_or_absorbs():
 
 
 def test_gelu_needs_no_absorbing_inside():
-    """The 1 of 1 + erf is a number in the code, not a bias: the function passes relevance whole in either treatment."""
+    """The 1 of 1 + erf is a number, not a bias: relevance passes whole in either treatment."""
     forward = lambda x: jax.nn.gelu(conv(x)).mean((1, 2)) @ HEAD
-    absorb, passing = (lrp.relevance(forward, X, composite=lrp.z_plus(bias=b)) for b in ("absorb", "pass"))
+    absorb, passing = (
+        lrp.relevance(forward, X, composite=lrp.z_plus(bias=b)) for b in ("absorb", "pass")
+    )
     assert np.array_equal(absorb, passing)
 
 
 def test_black_pixels_keep_the_relevance_that_flat_gives_them():
     images = X.at[0, 2:4].set(0)
     forward = net(jax.nn.relu)
-    for prepare in (lambda x: x, lambda x: jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), lambda x: x * 2.0):
+    for prepare in (
+        lambda x: x,
+        lambda x: jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))),
+        lambda x: x * 2.0,
+    ):
         sums = lrp.relevance(lambda x: forward(prepare(x)), images, composite="epsilon_plus_flat")
         assert np.abs(sums[0, 2:4]).max() > 0
 

@@ -1,4 +1,4 @@
-"""A whole network against float64 NumPy, and the laws of relevance: values, linearity, frameworks, transformations."""
+"""A whole network against float64 NumPy, and relevance's laws, frameworks, transformations."""
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from tests.lrp import literal
 
 @pytest.fixture(scope="module")
 def tiny():
-    """(forward, variables, images) of the tiny net: conv, batch norm, relu, pool, conv, relu, mean, dense."""
+    """(forward, variables, images) of the tiny net: two convs, a batch norm, relu, pool, dense."""
     model, variables, images = nets.tiny()
     return jaxcam.linen(model, variables), variables, images
 
@@ -27,7 +27,9 @@ def explain(forward, images, *args, **kwargs):
 
 def literal_z_plus(variables, image, target):
     """R at the pixels, at "stem" and at "top", and the logit; every step as the papers print it."""
-    p, s = jax.tree.map(lambda a: np.asarray(a, np.float64), (variables["params"], variables["batch_stats"]))
+    p, s = jax.tree.map(
+        lambda a: np.asarray(a, np.float64), (variables["params"], variables["batch_stats"])
+    )
     first, shape1 = literal.conv_matrix(image.shape, p["conv1"]["kernel"], padding=1)
     a1 = np.asarray(image, np.float64).ravel()
     y1 = (a1 @ first).reshape(shape1)
@@ -156,14 +158,21 @@ def test_conservation_prints_a_line_per_layer(tiny):
     assert sums.cuts == jaxcam.layers(forward, images).cuts
     lines = str(sums).splitlines()
     assert [line.split()[0] for line in lines[:-1]] == ["entered", *sums.layers, "pixels"]
-    assert {line.split()[0] for line in lines[:-1] if line.split()[1] == "*"} == sums.cuts | {"pixels"}
-    np.testing.assert_allclose(np.array(lines[0].split("[")[1].strip("]").split(), float), sums.entered, rtol=1e-3)
-    jax.eval_shape(lambda x: print(lrp.conservation(forward, x, 1)), images)  # inside a transformation too
+    assert {line.split()[0] for line in lines[:-1] if line.split()[1] == "*"} == sums.cuts | {
+        "pixels"
+    }
+    np.testing.assert_allclose(
+        np.array(lines[0].split("[")[1].strip("]").split(), float), sums.entered, rtol=1e-3
+    )
+    # inside a transformation too
+    jax.eval_shape(lambda x: print(lrp.conservation(forward, x, 1)), images)
 
 
 def test_a_layer_inside_a_branch_gets_its_share_only():
-    """Tapped inside the branch, the shortcut depends on the images but not on the layer: it is no bias."""
-    w, v, head = (jnp.asarray(np.random.default_rng(i).normal(size=(4, 4)), jnp.float32) for i in range(3))
+    """Tapped in the branch, the shortcut depends on the images, not the layer: it is no bias."""
+    w, v, head = (
+        jnp.asarray(np.random.default_rng(i).normal(size=(4, 4)), jnp.float32) for i in range(3)
+    )
     x = jnp.asarray(np.random.default_rng(9).normal(size=(2, 1, 1, 4)), jnp.float32)
 
     def forward(x):
@@ -183,7 +192,10 @@ def test_frameworks_agree(tiny):
 
     class Nnx(nnx.Module):
         def __init__(self, rngs):
-            self.conv1, self.conv2 = nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.Conv(4, 6, (3, 3), rngs=rngs)
+            self.conv1, self.conv2 = (
+                nnx.Conv(3, 4, (3, 3), rngs=rngs),
+                nnx.Conv(4, 6, (3, 3), rngs=rngs),
+            )
             self.bn, self.head = nnx.BatchNorm(4, rngs=rngs), nnx.Linear(6, 5, rngs=rngs)
 
         def __call__(self, x):
@@ -204,13 +216,18 @@ def test_frameworks_agree(tiny):
         def __call__(self, x):  # one image, channels first, as Equinox has it
             x = self.convs[0](x.transpose(2, 0, 1))
             scale = p["bn"]["scale"] / jnp.sqrt(s["var"] + 1e-5)
-            x = (x - s["mean"][:, None, None]) * scale[:, None, None] + p["bn"]["bias"][:, None, None]
+            x = (x - s["mean"][:, None, None]) * scale[:, None, None] + p["bn"]["bias"][
+                :, None, None
+            ]
             x = eqx.nn.MaxPool2d(2, 2)(jax.nn.relu(x))
             return self.head(jax.nn.relu(self.convs[1](x)).mean((1, 2)))
 
     keys = jax.random.split(jax.random.key(0), 3)
     net = Eqx(
-        [eqx.nn.Conv2d(3, 4, 3, padding=1, key=keys[0]), eqx.nn.Conv2d(4, 6, 3, padding=1, key=keys[1])],
+        [
+            eqx.nn.Conv2d(3, 4, 3, padding=1, key=keys[0]),
+            eqx.nn.Conv2d(4, 6, 3, padding=1, key=keys[1]),
+        ],
         eqx.nn.Linear(6, 5, key=keys[2]),
     )
     where = lambda n: [
@@ -222,7 +239,11 @@ def test_frameworks_agree(tiny):
         n.head.bias,
     ]
     oihw = lambda a: a.transpose(3, 2, 0, 1)
-    values = [oihw(p["conv1"]["kernel"]), p["conv1"]["bias"][:, None, None], oihw(p["conv2"]["kernel"])]
+    values = [
+        oihw(p["conv1"]["kernel"]),
+        p["conv1"]["bias"][:, None, None],
+        oihw(p["conv2"]["kernel"]),
+    ]
     values += [p["conv2"]["bias"][:, None, None], p["head"]["kernel"].T, p["head"]["bias"]]
     net = eqx.tree_at(where, net, values)
 
@@ -253,7 +274,9 @@ def test_relevance_can_be_differentiated(tiny):
 
     with jax.enable_x64(True):
         wide, images = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (variables, images))
-        direction = jax.tree.map(lambda a: jnp.asarray(np.random.default_rng(a.size).normal(size=a.shape)), wide)
+        direction = jax.tree.map(
+            lambda a: jnp.asarray(np.random.default_rng(a.size).normal(size=a.shape)), wide
+        )
         slope, run = jax.jit(jax.grad(loss))(0.0, wide, direction, images), jax.jit(loss)
         up, down = (run(step, wide, direction, images) for step in (1e-6, -1e-6))
     assert np.isclose(slope, (up - down) / 2e-6, rtol=1e-4)
@@ -271,7 +294,8 @@ def test_a_bfloat16_model_is_explained_in_float32(tiny):
     assert {result.logits.dtype, result.relevance["pixels"].dtype} == {jnp.dtype(jnp.float32)}
     want = explain(full, images, 1)
     error = np.linalg.norm(result.relevance["pixels"] - want) / np.linalg.norm(want)
-    assert error < 2e-2  # batch norm's own constants are rounded by the model; its activations are not
+    # batch norm's own constants are rounded by the model; its activations are not
+    assert error < 2e-2
     assert explain(half, images, 1, layer="top").dtype == jnp.float32
     assert explain(half, images.astype(jnp.bfloat16), 1).dtype == jnp.float32
 
@@ -302,10 +326,19 @@ def test_uint8_images(tiny):
 
 
 BAD = {
-    "function": (dict(targets=lambda z: z[:, 0]), "targets: got a function; LRP starts from classes"),
+    "function": (
+        dict(targets=lambda z: z[:, 0]),
+        "targets: got a function; LRP starts from classes",
+    ),
     "range": (dict(targets=9), "targets: got class 9, expected 0 to 4"),
-    "init": (dict(init="hot"), "init: got 'hot', expected one of one_hot, contrastive, official or an array"),
-    "init_shape": (dict(init=np.ones((3, 4))), r"init: got shape \(3, 4\), expected \(3, 5\), as the logits"),
+    "init": (
+        dict(init="hot"),
+        "init: got 'hot', expected one of one_hot, contrastive, official or an array",
+    ),
+    "init_shape": (
+        dict(init=np.ones((3, 4))),
+        r"init: got shape \(3, 4\), expected \(3, 5\), as the logits",
+    ),
     "layer": (dict(layer="tops"), "layer: got 'tops', expected one of the model's"),
 }
 
@@ -320,7 +353,9 @@ def test_bad_input(tiny, name):
 
 def test_conservation_takes_one_class_per_image(tiny):
     forward, _, images = tiny
-    with pytest.raises(ValueError, match=r"targets: got shape \(3, 2\), expected one class per image"):
+    with pytest.raises(
+        ValueError, match=r"targets: got shape \(3, 2\), expected one class per image"
+    ):
         lrp.conservation(forward, images, np.ones((3, 2), int))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import jaxcam
 from jaxcam import lrp, models
-from jaxcam.explainers.relevance import relevance_cam_map
+from jaxcam._explainers.relevance import relevance_cam_map
 from tests import nets
 
 CIFAR_LAYERS = ["layer3", "layer2", "layer1", "stem"]
@@ -54,32 +54,48 @@ def test_trained_cifar_resnets(shared, depth):
         for layer in CIFAR_LAYERS:
             rel, key = result.relevance[layer], f"{init}/{layer}"
             assert error(rel.sum((1, 2)), reference[f"{key}/weights"]) < 1e-4, key
-            assert error(relevance_cam_map(result.activations[layer], rel), reference[f"{key}/relevance_cam"]) < 1e-4, (
-                key
-            )
+            assert (
+                error(
+                    relevance_cam_map(result.activations[layer], rel),
+                    reference[f"{key}/relevance_cam"],
+                )
+                < 1e-4
+            ), key
             if f"{key}/relevance" in reference:
                 assert error(rel.transpose(0, 3, 1, 2), reference[f"{key}/relevance"]) < 1e-4, key
                 compared += 1
             logit = np.abs(reference["logits"]).max()
-            assert np.allclose(rel.sum((1, 2, 3)), reference[f"{key}/weights"].sum(1), atol=1e-5 * logit), key
+            assert np.allclose(
+                rel.sum((1, 2, 3)), reference[f"{key}/weights"].sum(1), atol=1e-5 * logit
+            ), key
     assert compared
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("resnet18", "float64"), ("resnet50", "float64"), ("vgg16_bn", "float32")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("resnet18", "float64"), ("resnet50", "float64"), ("vgg16_bn", "float32")]
+)
 def test_torchvision_networks(shared, name, dtype):
-    """Random weights: what is specific to a class nearly cancels in depth, 1e-5 of the relevance at resnet50's layer2.
+    """Random weights: what is specific to a class nearly cancels in depth.
 
-    Hence float64 for the residual nets: in float32 the contrastive map of resnet18's layer2 is 4e-5 to 1.5e-4 off the
-    reference, by how XLA orders its sums, and resnet50's 5e-4.
+    It is 1e-5 of the relevance at resnet50's layer2. Hence float64 for the residual nets: in
+    float32 the contrastive map of resnet18's layer2 is 4e-5 to 1.5e-4 off the reference, by how XLA
+    orders its sums, and resnet50's 5e-4.
 
-    In VGG the official convolution puts 2 b into the denominator, so that its sums leak 0.5 % at features.23; ours do
-    not, and there that leak is as large as the contrast between classes: contrastive weights can be compared above it
-    only. (The official formula with its 2 b, written in float64 for this, gives the reference to 2e-7.)
+    In VGG the official convolution puts 2 b into the denominator, so that its sums leak 0.5 % at
+    features.23; ours do not, and there that leak is as large as the contrast between classes:
+    contrastive weights can be compared above it only. (The official formula with its 2 b, written
+    in float64 for this, gives the reference to 2e-7.)
     """
     reference = np.load(shared / "reference/torchvision_seed0.npz")
-    layers = [k.split("/")[2] for k in reference if k.startswith(f"{name}/one_hot/") and k.endswith("weights")]
+    layers = [
+        k.split("/")[2]
+        for k in reference
+        if k.startswith(f"{name}/one_hot/") and k.endswith("weights")
+    ]
     with jax.enable_x64(dtype == "float64"):
-        variables, images = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), dtype), seeded(shared, reference, name))
+        variables, images = jax.tree.map(
+            lambda a: jnp.asarray(np.asarray(a), dtype), seeded(shared, reference, name)
+        )
 
         @jax.jit
         def explain(variables, start):
@@ -102,12 +118,16 @@ def test_torchvision_networks(shared, name, dtype):
                 if name != "vgg16_bn":
                     assert error(got, reference[f"{key}/{want}"]) < 1e-4, (key, want)
                 elif init == "one_hot" or not leaks:
-                    assert np.corrcoef(got.ravel(), reference[f"{key}/{want}"].ravel())[0, 1] > 0.999, (key, want)
+                    assert (
+                        np.corrcoef(got.ravel(), reference[f"{key}/{want}"].ravel())[0, 1] > 0.999
+                    ), (key, want)
 
 
 def seeded(shared, reference, name):
     """(variables, images) of a torchvision network with seeded weights."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", shared / "reference/seeded_weights.py")
+    spec = importlib.util.spec_from_file_location(
+        "seeded_weights", shared / "reference/seeded_weights.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     shapes = map(ast.literal_eval, reference[f"{name}/shapes"].tolist())
@@ -129,26 +149,34 @@ def test_branches_are_conserved_down_to_the_pixels():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
     variables = jax.jit(Inception().init)(jax.random.key(0), images)
-    jitter = lambda a: a + 0.05 * jnp.asarray(rng.normal(size=a.shape), a.dtype) if a.ndim == 1 else a
+    jitter = lambda a: (
+        a + 0.05 * jnp.asarray(rng.normal(size=a.shape), a.dtype) if a.ndim == 1 else a
+    )
     variables = jax.tree.map(jitter, variables)
-    sums = jax.jit(lambda v, x: lrp.conservation(jaxcam.linen(Inception(), v), x))(variables, images)
+    sums = jax.jit(lambda v, x: lrp.conservation(jaxcam.linen(Inception(), v), x))(
+        variables, images
+    )
     assert np.allclose(sums.pixels, sums.entered, rtol=1e-4)
     assert np.abs(sums.entered).min() > 1e-3
 
 
 class Inception(nn.Module):
-    """Two blocks of four branches (1x1, 3x3, double 3x3, pooled 1x1), convolution - norm - relu throughout."""
+    """Two 4-branch blocks (1x1, 3x3, double 3x3, pooled 1x1), convolution - norm - relu each."""
 
     @nn.compact
     def __call__(self, x):
         def unit(x, features, size, name):
             x = nn.Conv(features, (size, size), use_bias=False, name=f"{name}_conv")(x)
-            return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name=f"{name}_bn")(x))
+            return nn.relu(
+                nn.BatchNorm(use_running_average=True, epsilon=1e-3, name=f"{name}_bn")(x)
+            )
 
         x = unit(x, 24, 3, "stem")
         for block in ("a", "b"):
             double = unit(unit(x, 16, 1, f"{block}1"), 16, 3, f"{block}2")
             pooled = unit(nn.avg_pool(x, (3, 3), (1, 1), "SAME"), 16, 1, f"{block}3")
-            x = jnp.concatenate([unit(x, 16, 1, f"{block}0"), double, unit(double, 16, 3, f"{block}4"), pooled], -1)
+            x = jnp.concatenate(
+                [unit(x, 16, 1, f"{block}0"), double, unit(double, 16, 3, f"{block}4"), pooled], -1
+            )
             x = jaxcam.tag(nn.max_pool(x, (3, 3), (2, 2)), block)
         return nn.Dense(10, name="fc")(x.mean((1, 2)))

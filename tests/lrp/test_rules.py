@@ -59,8 +59,9 @@ def check_convolution(rng, rule, expected, x, kernel, non_negative, options):
     def forward(x):
         x = jnp.abs(x) if non_negative else x  # known >= 0 from the program
         y = lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(padding, padding)] * 2, rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+            x, kernel, (stride, stride), [(padding, padding)] * 2,
+            rhs_dilation=(dilation, dilation), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
         )  # fmt: skip
         return y.reshape(len(y), -1)
 
@@ -80,8 +81,10 @@ def test_dense(rng, name):
     x[1, ..., 3] = 0
     w = rng.normal(size=(6, 3)).astype(np.float32)
     start = rng.normal(size=(2, 3)).astype(np.float32)
-    forwards = [lambda x: x[:, 0, 0] @ w, lambda x: (w.T @ x[:, 0, 0].T).T]  # a constant on the left is a layer too
-    for forward in forwards[: 1 if name == "z_box_own" else 2]:  # whose own bounds need the images on the first axis
+    # a constant on the left is a layer too
+    forwards = [lambda x: x[:, 0, 0] @ w, lambda x: (w.T @ x[:, 0, 0].T).T]
+    # whose own bounds need the images on the first axis
+    for forward in forwards[: 1 if name == "z_box_own" else 2]:
         got = lrp.relevance(forward, jnp.asarray(x), composite=rule, init=start)
         for b in range(2):
             want = expected(x[b].astype(np.float64).ravel(), w.astype(np.float64), start[b])
@@ -91,7 +94,9 @@ def test_dense(rng, name):
 @pytest.mark.parametrize("name", [n for n in RULES if n not in ("epsilon", "alpha2_beta1")])
 def test_conserves_relevance(rng, name):
     x, kernel = case(rng, False)
-    forward = lambda x: lax.conv(x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), (1, 1), "VALID").reshape(2, -1)
+    forward = lambda x: lax.conv(
+        x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), (1, 1), "VALID"
+    ).reshape(2, -1)
     start = rng.normal(size=(2, 36)).astype(np.float32)
     got = lrp.relevance(forward, x, composite=RULES[name][0], init=start)
     assert np.allclose(got.sum((1, 2, 3)), start.sum(1), atol=1e-3)
@@ -116,7 +121,10 @@ def test_redistribute_is_linear_in_relevance_and_gives_y_nothing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rules.alpha_beta(2, 2), "alpha and beta: got 2 and 2, expected beta >= 0 and alpha - beta = 1"),
+        (
+            lambda: rules.alpha_beta(2, 2),
+            "alpha and beta: got 2 and 2, expected beta >= 0 and alpha - beta = 1",
+        ),
         (lambda: rules.epsilon(-1), "epsilon: got -1, expected a number >= 0"),
         (lambda: rules.gamma(-1), "gamma: got -1, expected a number >= 0"),
         (lambda: rules.z_box(1, [0, 2]), "low and high: got 1 and .*expected low <= high"),
@@ -133,5 +141,7 @@ def test_pass_needs_equal_shapes(rng):
     start = jnp.array([[1.0, 2.0, 3.0]])
     got = lrp.relevance(lambda x: x[:, 0, 0] @ square, x, composite=rules.pass_whole, init=start)
     assert np.array_equal(got.ravel(), [1, 2, 3])
-    with pytest.raises(ValueError, match=r"the rule 'pass' needs equal shapes, got \(1, 3\) -> \(1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"the rule 'pass' needs equal shapes, got \(1, 3\) -> \(1, 2\)"
+    ):
         lrp.relevance(lambda x: x[:, 0, 0] @ wide, x, composite=rules.pass_whole)

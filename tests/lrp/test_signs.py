@@ -1,4 +1,4 @@
-"""The bounds contain the values: on programs of random equations, and where a wrong bound would cost correctness."""
+"""The bounds contain the values: on random programs, and where a wrong bound costs correctness."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxcam import trace
-from jaxcam.lrp import plan, signs
+from jaxcam._program import trace
+from jaxcam.lrp import _plan as plan
+from jaxcam.lrp import _signs as signs
 from jaxcam.lrp.composites import z_plus
 
 
@@ -19,7 +20,11 @@ def bounds_of(function, *args):
         return [signs.of_result(eqn, operands, i) for i in range(len(eqn.outvars))]
 
     (out,) = trace.evaluate(
-        program.closed, [signs.ANY] * len(args), visit, opens=lambda path, eqn: True, lift=signs.of_constant
+        program.closed,
+        [signs.ANY] * len(args),
+        visit,
+        opens=lambda path, eqn: True,
+        lift=signs.of_constant,
     )
     return out, np.asarray(function(*args))
 
@@ -88,11 +93,19 @@ def test_never_claimed_of_a_signed_value(name):
 
 
 def test_random_programs_stay_within_their_bounds():
-    unary = [jnp.abs, jnp.negative, jax.nn.relu, jnp.tanh, jax.nn.sigmoid, jnp.floor, lambda a: a**2, lambda a: a**3,
-             lambda a: jnp.clip(a, -0.5, 1.5), lambda a: a * 0.3 - 0.1, lambda a: a / 1.7,
-             lambda a: a.sum(-1, keepdims=True) + 0 * a,
-             lambda a: lax.rev(a, (0,)), jnp.expm1, lambda a: jnp.sqrt(jnp.abs(a)), lambda a: 2.0 - a]  # fmt: skip
-    binary = [jnp.add, jnp.subtract, jnp.multiply, jnp.maximum, jnp.minimum, lambda a, b: jnp.where(a > b, a, b * 0.5)]
+    unary = [jnp.abs, jnp.negative, jax.nn.relu, jnp.tanh, jax.nn.sigmoid, jnp.floor,
+             lambda a: a**2, lambda a: a**3, lambda a: jnp.clip(a, -0.5, 1.5),
+             lambda a: a * 0.3 - 0.1, lambda a: a / 1.7, lambda a: a.sum(-1, keepdims=True) + 0 * a,
+             lambda a: lax.rev(a, (0,)), jnp.expm1, lambda a: jnp.sqrt(jnp.abs(a)),
+             lambda a: 2.0 - a]  # fmt: skip
+    binary = [
+        jnp.add,
+        jnp.subtract,
+        jnp.multiply,
+        jnp.maximum,
+        jnp.minimum,
+        lambda a, b: jnp.where(a > b, a, b * 0.5),
+    ]
     rng, known = np.random.default_rng(1), 0
     for _ in range(60):
         picks = rng.integers(0, 1 << 16, size=(7, 3))

@@ -41,7 +41,10 @@ def torch_twin(variables):
             continue
         conv = torch.nn.Conv2d(inputs, kind, 3, padding=1).double()
         inputs, p = kind, variables[f"conv{i}"]
-        conv.weight.data, conv.bias.data = tensor(p["kernel"].transpose(3, 2, 0, 1)), tensor(p["bias"])
+        conv.weight.data, conv.bias.data = (
+            tensor(p["kernel"].transpose(3, 2, 0, 1)),
+            tensor(p["bias"]),
+        )
         layers += [conv, torch.nn.ReLU()]
     layers.append(torch.nn.Flatten())
     for i, units in enumerate(UNITS):
@@ -58,7 +61,9 @@ def twins(bias):
     shapes = {f"conv{i}": (3, 3, c, o) for i, c, o in ((0, 3, 6), (2, 6, 8), (3, 8, 8))}
     shapes |= {"dense0": (32, 10), "dense1": (10, 4)}
     draw = lambda s: rng.normal(size=s) * np.sqrt(2 / np.prod(s[:-1]))
-    params = {k: {"kernel": draw(s), "bias": rng.normal(size=s[-1]) * bias} for k, s in shapes.items()}
+    params = {
+        k: {"kernel": draw(s), "bias": rng.normal(size=s[-1]) * bias} for k, s in shapes.items()
+    }
     params = {k: {n: jnp.asarray(v, jnp.float32) for n, v in p.items()} for k, p in params.items()}
     return jaxcam.linen(Vgg(), {"params": params}), torch_twin(params), images
 
@@ -72,7 +77,9 @@ def zennits(model, composite, images, start):
 
 def everywhere(conv, dense):
     """One zennit rule per kind; biases are left out of the denominators, as bias='pass' does."""
-    return zc.LayerMapComposite([(torch.nn.Conv2d, conv), (torch.nn.Linear, dense), (torch.nn.ReLU, zr.Pass())])
+    return zc.LayerMapComposite(
+        [(torch.nn.Conv2d, conv), (torch.nn.Linear, dense), (torch.nn.ReLU, zr.Pass())]
+    )
 
 
 NO_BIAS = {"zero_params": "bias"}
@@ -96,7 +103,11 @@ CASES = {
         lrp.epsilon_gamma_box(-4.0, 4.0),
         zc.EpsilonGammaBox(low=torch.tensor(-4.0).double(), high=torch.tensor(4.0).double()),
     ),
-    "epsilon_absorbing_biases": (0.2, lrp.epsilon(1e-6, bias="absorb"), everywhere(zr.Epsilon(1e-6), zr.Epsilon(1e-6))),
+    "epsilon_absorbing_biases": (
+        0.2,
+        lrp.epsilon(1e-6, bias="absorb"),
+        everywhere(zr.Epsilon(1e-6), zr.Epsilon(1e-6)),
+    ),
 }
 
 

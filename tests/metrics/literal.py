@@ -1,4 +1,4 @@
-"""The metrics as the papers and their code define them: loops over float64 NumPy, one example at a time."""
+"""Metrics as the papers and their code have them: float64 NumPy loops, one example at a time."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def order(saliency):
 
 
 def game(model, start, end, saliency, target, step):
-    """Pixels of `start` become those of `end`, most salient first; the confidence after each step."""
+    """Pixels of `start` become those of `end`, most salient first; confidence after each step."""
     H, W, _ = start.shape
     current, ranked = start.copy(), order(saliency)
     steps = (H * W + step - 1) // step
@@ -48,7 +48,7 @@ def auc(curve):
 
 
 def blur(image):
-    """RISE: a delta in an 11 x 11 array through SciPy's Gaussian filter, then a convolution with zeros outside."""
+    """RISE: SciPy's Gaussian filter of a delta in 11 x 11, then a convolution, zeros outside."""
     from scipy.ndimage import gaussian_filter
 
     delta = np.zeros((11, 11))
@@ -112,7 +112,12 @@ def box_from_map(saliency, fraction=0.2):
         stack, found = [tuple(seed)], []
         while stack:
             y, x = stack.pop()
-            if 0 <= y < marked.shape[0] and 0 <= x < marked.shape[1] and marked[y, x] and not seen[y, x]:
+            if (
+                0 <= y < marked.shape[0]
+                and 0 <= x < marked.shape[1]
+                and marked[y, x]
+                and not seen[y, x]
+            ):
                 seen[y, x] = True
                 found.append((y, x))
                 stack += [(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -131,7 +136,9 @@ def area(m):
     p = np.maximum(m, 0) / np.maximum(m, 0).sum()
     points = [(i, j) for i in range(m.shape[0]) for j in range(m.shape[1])]
     mean = sum(p[i, j] * np.array([i, j]) for i, j in points)
-    cov = sum(p[i, j] * np.outer(np.array([i, j]) - mean, np.array([i, j]) - mean) for i, j in points)
+    cov = sum(
+        p[i, j] * np.outer(np.array([i, j]) - mean, np.array([i, j]) - mean) for i, j in points
+    )
     low, high = np.linalg.eigvalsh(cov)
     return np.sqrt(max(low, 0) * high)
 

@@ -11,7 +11,9 @@ def test_sim_equals_its_literal_form(rng):
     teacher = rng.normal(size=(200, 6))
     student = teacher + 0.3 * rng.normal(size=teacher.shape)
     values = np.asarray(metrics.sim(teacher, student, 6))
-    expected = [[literal.sim(a, b, n) for n in range(1, 7)] for a, b in zip(teacher, student, strict=True)]
+    expected = [
+        [literal.sim(a, b, n) for n in range(1, 7)] for a, b in zip(teacher, student, strict=True)
+    ]
     np.testing.assert_array_equal(values, expected)
     assert (np.diff(values, axis=1) <= 0).all()
     np.testing.assert_array_equal(values[:, 0], teacher.argmax(1) == student.argmax(1))

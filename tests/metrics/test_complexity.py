@@ -40,10 +40,16 @@ def test_adcc_equals_its_literal_form(rng):
         masked = np.float64(images[i]) * first[:, :, None]
         again = explained(jnp.asarray(masked, jnp.float32))
         full, left = (literal.softmax(z)[target] for z in (logits[i], masked.ravel() @ weights))
-        np.testing.assert_allclose(values.adcc[i], literal.adcc(first, again, full, left), rtol=1e-4)
+        np.testing.assert_allclose(
+            values.adcc[i], literal.adcc(first, again, full, left), rtol=1e-4
+        )
         np.testing.assert_allclose(values.complexity[i], first.mean(), rtol=1e-5)
-        np.testing.assert_allclose(values.coherency[i], (1 + literal.pearson(first, again)) / 2, rtol=1e-4)
-        np.testing.assert_allclose(values.average_drop[i], max(0, 1 - left / full), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            values.coherency[i], (1 + literal.pearson(first, again)) / 2, rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            values.average_drop[i], max(0, 1 - left / full), rtol=1e-4, atol=1e-5
+        )
 
 
 def upsample(small):
@@ -56,8 +62,12 @@ def test_adcc_of_a_perfect_map_is_nearly_one_and_of_a_constant_one_is_zero():
     images = jnp.zeros((1, 20, 20, 1)).at[0, 3, 3].set(5.0)
     forward = lambda x: jnp.concatenate([x[:, 3, 3], 0 * x[:, 3, 3]], 1)  # only one pixel matters
     perfect = jax.jit(lambda i: metrics.adcc(forward, i, lambda f, x, t: x[..., 0]))(images)
-    np.testing.assert_allclose(perfect, [[3 / (2 + 1 / (1 - 1 / 400))], [1], [1 / 400], [0]], rtol=1e-5)
-    constant = jax.jit(lambda i: metrics.adcc(forward, i, lambda f, x, t: jnp.ones((1, 5, 5))))(images)
+    np.testing.assert_allclose(
+        perfect, [[3 / (2 + 1 / (1 - 1 / 400))], [1], [1 / 400], [0]], rtol=1e-5
+    )
+    constant = jax.jit(lambda i: metrics.adcc(forward, i, lambda f, x, t: jnp.ones((1, 5, 5))))(
+        images
+    )
     assert constant.adcc == constant.coherency == constant.complexity == 0
     np.testing.assert_allclose(constant.average_drop, 1 - 0.5 / (1 / (1 + np.exp(-5))), rtol=1e-5)
 
@@ -66,24 +76,34 @@ def test_harmonic_mean_at_its_limits():
     coherency, complexity, drop = np.array(
         [[1, 0, 0], [0, 0.5, 0.5], [1, 1, 0], [1, 0, 1], [0.5, 0.5, 0.5], [np.nan, 0, 1]]
     ).T
-    np.testing.assert_allclose(metrics.harmonic(coherency, complexity, drop), [1, 0, 0, 0, 0.5, np.nan])
+    np.testing.assert_allclose(
+        metrics.harmonic(coherency, complexity, drop), [1, 0, 0, 0, 0.5, np.nan]
+    )
 
 
 def test_coherency_of_equal_opposite_and_constant_maps(rng):
     saliency = rng.normal(size=(4, 6, 6))
-    again = np.stack([3 * saliency[0] + 7, -saliency[1], np.full((6, 6), 0.1), rng.normal(size=(6, 6))])
+    again = np.stack(
+        [3 * saliency[0] + 7, -saliency[1], np.full((6, 6), 0.1), rng.normal(size=(6, 6))]
+    )
     values = metrics.coherency(saliency, again)
     np.testing.assert_allclose(values[:3], [1, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(values[3], (1 + literal.pearson(saliency[3], again[3])) / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        values[3], (1 + literal.pearson(saliency[3], again[3])) / 2, rtol=1e-5
+    )
 
 
 def test_complexity_is_the_mean_of_the_scaled_map(rng):
     saliency = np.stack([rng.normal(size=(5, 5)), np.full((5, 5), 3.0), np.eye(5)])
-    np.testing.assert_allclose(metrics.complexity(saliency), [literal.min_max(saliency[0]).mean(), 0, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics.complexity(saliency), [literal.min_max(saliency[0]).mean(), 0, 0.2], rtol=1e-6
+    )
 
 
 def test_selectivity_is_the_gini_coefficient(rng):
-    weights = np.stack([rng.normal(size=16), np.ones(16), -np.ones(16), np.eye(16)[3], np.zeros(16)])
+    weights = np.stack(
+        [rng.normal(size=16), np.ones(16), -np.ones(16), np.eye(16)[3], np.zeros(16)]
+    )
     values = metrics.selectivity(weights)
     np.testing.assert_allclose(values[0], literal.gini(weights[0]), rtol=1e-5)
     np.testing.assert_allclose(values[1:], [0, 0, 1 - 1 / 16, np.nan], atol=1e-6)
@@ -105,12 +125,19 @@ def test_bad_input_is_named():
         metrics.selectivity(np.ones(3))
     with pytest.raises(ValueError, match="k: got 4, expected 1 to 3, the number of channels"):
         metrics.top_share(np.ones((1, 3)), 4)
-    with pytest.raises(ValueError, match=r"second: got shape \(1, 3, 4\), expected \(1, 3, 3\), as first"):
+    with pytest.raises(
+        ValueError, match=r"second: got shape \(1, 3, 4\), expected \(1, 3, 3\), as first"
+    ):
         metrics.coherency(np.ones((1, 3, 3)), np.ones((1, 3, 4)))
     images, forward = jnp.ones((2, 4, 4, 1)), lambda x: x.mean((1, 2))
-    with pytest.raises(ValueError, match=r"explain: returned shape \(1, 4, 4\), expected maps \[2, h, w\]"):
+    with pytest.raises(
+        ValueError, match=r"explain: returned shape \(1, 4, 4\), expected maps \[2, h, w\]"
+    ):
         metrics.adcc(forward, images, lambda f, x, t: jnp.ones((1, 4, 4)))
-    with pytest.raises(TypeError, match=r"explain: got a .*Array.*, expected a function \(forward, images, targets\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"explain: got a .*Array.*, expected a function \(forward, images, targets\)",
+    ):
         metrics.adcc(forward, images, jnp.ones((2, 4, 4)))
     with pytest.raises(ValueError, match="shape"):
         metrics.harmonic(np.ones(2), np.ones(3), np.ones(3))

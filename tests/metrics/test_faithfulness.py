@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcam import metrics
-from jaxcam.metrics.faithfulness import kth_largest
+from jaxcam.metrics._faithfulness import kth_largest
 from tests.metrics import literal
 
 SIZE, CLASSES = (6, 5), 4
@@ -20,7 +20,13 @@ def linear(rng):
     saliency[1] = np.maximum(saliency[1] - 0.8, 0)  # more than half of the pixels are 0
     targets = np.array([0, 1, 2, 3, 0])
     forward = lambda x: x.reshape(len(x), -1) @ jnp.asarray(weights, jnp.float32)
-    return forward, lambda x: x.ravel() @ weights, jnp.asarray(images, jnp.float32), saliency, targets
+    return (
+        forward,
+        lambda x: x.ravel() @ weights,
+        jnp.asarray(images, jnp.float32),
+        saliency,
+        targets,
+    )
 
 
 @pytest.mark.parametrize(("top", "mask"), [(None, literal.min_max), (0.5, literal.top_half)])
@@ -41,7 +47,8 @@ def test_target_is_the_class_predicted_on_the_whole_image(linear):
     forward, _, images, saliency, _ = linear
     top = np.argmax(forward(images), 1)
     np.testing.assert_array_equal(
-        metrics.average_drop(forward, images, saliency), metrics.average_drop(forward, images, saliency, top)
+        metrics.average_drop(forward, images, saliency),
+        metrics.average_drop(forward, images, saliency, top),
     )
 
 
@@ -49,7 +56,9 @@ def test_a_target_function_is_the_confidence_itself(linear):
     forward, _, images, saliency, _ = linear
     sigmoid = lambda logits: jax.nn.sigmoid(logits[:, 1])
     np.testing.assert_allclose(
-        metrics.confidence(forward, images, sigmoid), 1 / (1 + np.exp(-forward(images)[:, 1])), rtol=1e-5
+        metrics.confidence(forward, images, sigmoid),
+        1 / (1 + np.exp(-forward(images)[:, 1])),
+        rtol=1e-5,
     )
     assert metrics.confidences(forward, images, saliency, sigmoid).masked.shape == (5,)
 
@@ -66,7 +75,9 @@ def test_a_mask_that_changes_nothing_neither_drops_nor_increases(linear):
 
 def test_strict_mask_mutes_ties_and_the_other_keeps_the_exact_share():
     images, saliency = jnp.ones((1, 2, 4, 1)), np.array([[[3.0, 0, 0, 0], [0, 0, 0, 2]]])
-    kept = lambda **how: np.asarray(metrics.mask_images(images, saliency, top=0.5, **how))[0, :, :, 0]
+    kept = lambda **how: np.asarray(metrics.mask_images(images, saliency, top=0.5, **how))[
+        0, :, :, 0
+    ]
     np.testing.assert_array_equal(kept(), [[1, 0, 0, 0], [0, 0, 0, 1]])
     np.testing.assert_array_equal(kept(strict=False), [[1, 0, 0, 0], [0, 1, 1, 1]])
     distinct = np.arange(8.0).reshape(1, 2, 4)
@@ -131,9 +142,13 @@ def test_win_rates_of_two_methods_add_up():
 
 def test_bad_input_is_named(linear):
     forward, _, images, saliency, _ = linear
-    with pytest.raises(ValueError, match=r"saliency: got shape \(5, 3, 5\), expected \[5, 6, 5\], as the images"):
+    with pytest.raises(
+        ValueError, match=r"saliency: got shape \(5, 3, 5\), expected \[5, 6, 5\], as the images"
+    ):
         metrics.average_drop(forward, images, saliency[:, :3])
-    with pytest.raises(ValueError, match=r"targets: got shape \(5, 2\), expected one class per image, \[5\]"):
+    with pytest.raises(
+        ValueError, match=r"targets: got shape \(5, 2\), expected one class per image, \[5\]"
+    ):
         metrics.average_drop(forward, images, saliency, np.zeros((5, 2), int))
     with pytest.raises(ValueError, match="targets: got class 9, expected 0 to 3"):
         metrics.average_increase(forward, images, saliency, 9)

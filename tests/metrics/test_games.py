@@ -30,7 +30,9 @@ def test_curve_equals_its_literal_form(name, rng):
     saliency[1] = np.round(saliency[1])  # many ties
     forward = lambda x: x.reshape(len(x), -1) @ jnp.asarray(weights, x.dtype)
     with jax.enable_x64(True):
-        curve = getattr(metrics, name)(forward, jnp.asarray(images), saliency, [2, 0], step=10, chunk=3)
+        curve = getattr(metrics, name)(
+            forward, jnp.asarray(images), saliency, [2, 0], step=10, chunk=3
+        )
         areas = metrics.auc(curve)
     assert curve.shape == (2, 8)
     for i, target in enumerate((2, 0)):
@@ -42,7 +44,7 @@ def test_curve_equals_its_literal_form(name, rng):
 
 
 def test_rise_on_a_trained_net(shared):
-    """RISE's own code on SqueezeNet: confidences, both games, Grad-CAM on a net that needs no adapter."""
+    """RISE's own code on SqueezeNet: confidences, both games, Grad-CAM on a net without adapter."""
     import jaxcam
 
     reference = np.load(shared / "reference/games_squeezenet.npz")
@@ -51,12 +53,17 @@ def test_rise_on_a_trained_net(shared):
 
     def measure(x, s):
         maps = jaxcam.grad_cam(forward, x, targets, layer="fire9")
-        both = {name: getattr(metrics, name)(forward, x, s, chunk=2) for name in ("deletion", "insertion")}
+        both = {
+            name: getattr(metrics, name)(forward, x, s, chunk=2)
+            for name in ("deletion", "insertion")
+        }
         soft = metrics.confidences(forward, x, s)
         return maps, both, soft, metrics.confidences(forward, x, s, top=0.5).masked
 
     maps, curves, soft, half = jax.jit(measure)(images[:2], saliency[:2])
-    np.testing.assert_allclose(maps, reference["grad_cam_fire9"][:2], atol=1e-4 * reference["grad_cam_fire9"].max())
+    np.testing.assert_allclose(
+        maps, reference["grad_cam_fire9"][:2], atol=1e-4 * reference["grad_cam_fire9"].max()
+    )
     np.testing.assert_allclose(soft.full, reference["confidence"][:2], atol=1e-5)
     np.testing.assert_allclose(soft.masked, reference["confidence_soft_mask"][:2], atol=1e-5)
     np.testing.assert_allclose(half, reference["confidence_top_half"][:2], atol=1e-5)
@@ -84,7 +91,8 @@ def test_perfect_and_worst_saliency(saliency, deleted, inserted):
 def test_random_saliency_is_worth_one_half(rng):
     images, saliency = jnp.ones((400, 8, 8, 1)), rng.normal(size=(400, 8, 8))
     areas = metrics.auc(metrics.deletion(share, images, saliency, MEAN, step=4))
-    # The standard deviation of a random order's AUC is at most sqrt(1 / 12 / AREA); three standard errors of the mean.
+    # The standard deviation of a random order's AUC is at most sqrt(1 / 12 / AREA); three standard
+    # errors of the mean.
     assert abs(areas.mean() - 0.5) < 3 * np.sqrt(1 / 12 / AREA / 400)
 
 
@@ -104,7 +112,10 @@ def test_constant_model_has_its_confidence_as_area(rng):
 
 
 def test_score_cam_variant_has_one_percent_steps_from_zero_or_one(rng):
-    images, saliency = jnp.asarray(rng.normal(size=(1, 20, 20, 1)), jnp.float32), rng.normal(size=(1, 20, 20))
+    images, saliency = (
+        jnp.asarray(rng.normal(size=(1, 20, 20, 1)), jnp.float32),
+        rng.normal(size=(1, 20, 20)),
+    )
     total = lambda x: x.sum((1, 2, 3))[:, None]
     curve = metrics.insertion(total, images, saliency, MEAN, step=0.01, baseline=1.0)
     assert curve.shape == (1, 101)
@@ -116,9 +127,13 @@ def test_score_cam_variant_has_one_percent_steps_from_zero_or_one(rng):
 def test_baseline_may_be_a_colour_or_an_image(rng):
     images, saliency = jnp.ones((2, 4, 4, 3)), rng.normal(size=(2, 4, 4))
     total = lambda x: x.sum((1, 2, 3))[:, None]
-    ends = lambda baseline: metrics.deletion(total, images, saliency, MEAN, step=8, baseline=baseline)[:, -1]
+    ends = lambda baseline: metrics.deletion(
+        total, images, saliency, MEAN, step=8, baseline=baseline
+    )[:, -1]
     np.testing.assert_allclose(ends(jnp.array([1.0, 2.0, 3.0])), [96, 96])
-    np.testing.assert_allclose(ends(jnp.stack([jnp.zeros((4, 4, 3)), jnp.full((4, 4, 3), 2.0)])), [0, 96])
+    np.testing.assert_allclose(
+        ends(jnp.stack([jnp.zeros((4, 4, 3)), jnp.full((4, 4, 3), 2.0)])), [0, 96]
+    )
     np.testing.assert_allclose(ends("blur"), metrics.blur(images).sum((1, 2, 3)), rtol=1e-6)
 
 
@@ -130,7 +145,8 @@ def test_curve_does_not_depend_on_the_chunk(rng):
 
 
 @pytest.mark.parametrize(
-    ("step", "chunk", "passes"), [(1 / 28, 8, 28), (0.01, 8, 100), (1792, 3, 28), (0.03, 7, 35), (1 / 224, 16, 224)]
+    ("step", "chunk", "passes"),
+    [(1 / 28, 8, 28), (0.01, 8, 100), (1792, 3, 28), (0.03, 7, 35), (1 / 224, 16, 224)],
 )
 def test_games_cost_the_passes_they_need(step, chunk, passes):
     """Images that enter the loop, by shapes alone; with the first pass, at most 1.07 of n + 1."""
@@ -177,7 +193,9 @@ def test_bad_input_is_named(rng):
         play(chunk=0)
     with pytest.raises(ValueError, match="baseline: got 'grey', expected 'blur'"):
         play(baseline="grey")
-    with pytest.raises(ValueError, match=r"baseline: got shape \(5,\), expected to fit images \(2, 4, 4, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"baseline: got shape \(5,\), expected to fit images \(2, 4, 4, 1\)"
+    ):
         play(baseline=np.zeros(5))
     with pytest.raises(ValueError, match=r"curve: got shape \(3, 1\)"):
         metrics.auc(np.zeros((3, 1)))

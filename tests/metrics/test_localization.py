@@ -7,13 +7,14 @@ import pytest
 from skimage.measure import label
 
 from jaxcam import metrics
-from jaxcam.metrics.localization import components
+from jaxcam.metrics._localization import components
 from tests.metrics import literal
 
 SIZE = (12, 15)
 # Two, one and no boxes.
 BOXES = np.array(
-    [[[2, 3, 6, 8], [5, 0, 9, 4]], [[0, 0, 14, 1], [3, 3, 4, 4]], [[1, 1, 2, 2], [3, 3, 4, 4]]], np.float32
+    [[[2, 3, 6, 8], [5, 0, 9, 4]], [[0, 0, 14, 1], [3, 3, 4, 4]], [[1, 1, 2, 2], [3, 3, 4, 4]]],
+    np.float32,
 )
 VALID = np.array([[True, True], [True, False], [False, False]])
 LISTS = [BOXES[0], BOXES[1, :1]]
@@ -45,7 +46,12 @@ def test_perfect_worst_and_constant_maps(name):
     share = inside.mean()
     saliency = np.stack([inside, ~inside, np.full(SIZE, 0.7), np.zeros(SIZE)]).astype(float)
     values = METRICS[name][0](saliency, np.stack([BOXES[0]] * 4))
-    constant = {"mask_iou": (0, 0), "loc": (0, 0), "pointing_game": (share, share), "energy_in_box": (share, 0)}[name]
+    constant = {
+        "mask_iou": (0, 0),
+        "loc": (0, 0),
+        "pointing_game": (share, share),
+        "energy_in_box": (share, 0),
+    }[name]
     np.testing.assert_allclose(values, [1, 0, *constant], rtol=1e-6)
 
 
@@ -54,7 +60,9 @@ def test_random_maps_score_chance(rng):
     share, error = 16 / 64, 3 * np.sqrt(0.25 * 0.75 / 300)
     assert abs(metrics.pointing_game(saliency, boxes).mean() - share) < error
     assert abs(metrics.energy_in_box(saliency, boxes).mean() - share) < error
-    marked = (saliency > saliency.mean((1, 2), keepdims=True) + saliency.std((1, 2), keepdims=True)).mean()
+    marked = (
+        saliency > saliency.mean((1, 2), keepdims=True) + saliency.std((1, 2), keepdims=True)
+    ).mean()
     expected = marked * share / (marked + share - marked * share)
     assert abs(metrics.mask_iou(saliency, boxes).mean() - expected) < 0.02
 
@@ -76,7 +84,9 @@ def test_loc_is_an_iou_of_pixels_above_delta(rng):
     saliency = rng.uniform(size=(1, *SIZE))
     for delta in (0, 0.25, 0.5):
         np.testing.assert_allclose(
-            metrics.loc(saliency, BOXES[:1], delta=delta), [literal.loc(saliency[0], BOXES[0], delta)], rtol=1e-6
+            metrics.loc(saliency, BOXES[:1], delta=delta),
+            [literal.loc(saliency[0], BOXES[0], delta)],
+            rtol=1e-6,
         )
 
 
@@ -89,7 +99,9 @@ def test_boxes_are_inclusive_and_unite():
     assert metrics.box_mask([[-5, -5, 99, 99]], (5, 6)).all()
 
 
-@pytest.mark.parametrize(("old", "new"), [((20, 30), (40, 45)), ((333, 500), (224, 224)), ((64, 64), (64, 64))])
+@pytest.mark.parametrize(
+    ("old", "new"), [((20, 30), (40, 45)), ((333, 500), (224, 224)), ((64, 64), (64, 64))]
+)
 def test_resized_boxes_cover_the_pixels_whose_centres_they_covered(old, new, rng):
     corner = np.sort(rng.integers(0, min(old), (20, 2, 2)), axis=1)
     boxes = corner.reshape(20, 4)
@@ -101,7 +113,9 @@ def test_resized_boxes_cover_the_pixels_whose_centres_they_covered(old, new, rng
         if rows.any() and columns.any():
             np.testing.assert_array_equal(mask, rows[:, None] & columns)
         assert mask.any()
-    sizes = np.asarray(metrics.resize_boxes([[0, 0, 9, 9]] * 2, np.array([[10, 20], [20, 10]]).T, (40, 40)))
+    sizes = np.asarray(
+        metrics.resize_boxes([[0, 0, 9, 9]] * 2, np.array([[10, 20], [20, 10]]).T, (40, 40))
+    )
     np.testing.assert_array_equal(sizes, [[0, 0, 19, 39], [0, 0, 39, 19]])
 
 

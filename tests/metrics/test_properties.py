@@ -1,4 +1,4 @@
-"""What holds for every metric: jit = eager, an example's value is its own, NaN for what is unknown or left out."""
+"""What holds for every metric: jit = eager, examples apart, NaN for what is unknown or left out."""
 
 import inspect
 from functools import partial
@@ -35,7 +35,9 @@ def of_boxes(metric):
 
 
 def of_pairs(metric, **options):
-    return lambda images, saliency, targets, boxes, mask: metric(saliency, images[..., 0], mask=mask, **options)
+    return lambda images, saliency, targets, boxes, mask: metric(
+        saliency, images[..., 0], mask=mask, **options
+    )
 
 
 METRICS = {
@@ -52,9 +54,15 @@ METRICS = {
     "adcc_of_maps": lambda images, saliency, targets, boxes, mask: metrics.adcc_of_maps(
         forward, images, saliency, images[..., 0], targets, mask=mask
     ),
-    "selectivity": lambda images, saliency, targets, boxes, mask: metrics.selectivity(saliency[:, 0], mask=mask),
-    "top_share": lambda images, saliency, targets, boxes, mask: metrics.top_share(saliency[:, 0], mask=mask),
-    "sim": lambda images, saliency, targets, boxes, mask: metrics.sim(saliency[:, 0], images[:, 0, :, 0], mask=mask),
+    "selectivity": lambda images, saliency, targets, boxes, mask: metrics.selectivity(
+        saliency[:, 0], mask=mask
+    ),
+    "top_share": lambda images, saliency, targets, boxes, mask: metrics.top_share(
+        saliency[:, 0], mask=mask
+    ),
+    "sim": lambda images, saliency, targets, boxes, mask: metrics.sim(
+        saliency[:, 0], images[:, 0, :, 0], mask=mask
+    ),
     "class_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.class_sensitivity(
         saliency, images[..., 0], boxes, boxes + jnp.array([1, 1, 2, 2]), mask=mask
     ),
@@ -72,7 +80,18 @@ METRICS = {
 # Run without jit too: one of each kind of program; the literal tests run the others so.
 EAGER = {"average_drop top", "deletion", "box_from_map", "mask_iou", "spearman", "adcc"}
 # Functions without saliency of their own, tested where they are defined.
-OTHERS = {"auc", "blur", "box_iou", "box_mask", "cascade", "confidence", "drop", "harmonic", "hog", "increase"}
+OTHERS = {
+    "auc",
+    "blur",
+    "box_iou",
+    "box_mask",
+    "cascade",
+    "confidence",
+    "drop",
+    "harmonic",
+    "hog",
+    "increase",
+}
 OTHERS |= {"mask_images", "resize_boxes", "shuffled", "win_rate"}
 
 
@@ -103,12 +122,18 @@ def test_metric(name, arguments):
     # An example's value is its own: the others may be anything, unknown or left out.
     others = saliency.copy()
     others[0, 3, 3], others[2, 1, 0] = np.nan, np.inf
-    others[:, 0, 5] = np.where([True, False, True], others[:, 3, 3] + others[:, 1, 0], others[:, 0, 5])
+    others[:, 0, 5] = np.where(
+        [True, False, True], others[:, 3, 3] + others[:, 1, 0], others[:, 0, 5]
+    )
     shuffled_images = images[[2, 1, 0]]
-    for alone, value in zip(leaves(jitted(shuffled_images, others, targets, boxes, everyone)), values, strict=True):
+    for alone, value in zip(
+        leaves(jitted(shuffled_images, others, targets, boxes, everyone)), values, strict=True
+    ):
         np.testing.assert_allclose(alone[1], value[1], rtol=1e-4, atol=1e-5)
         assert np.isnan(alone[[0, 2]]).all()
-    for left, value in zip(leaves(jitted(images, saliency, targets, boxes, TARGETS != 1)), values, strict=True):
+    for left, value in zip(
+        leaves(jitted(images, saliency, targets, boxes, TARGETS != 1)), values, strict=True
+    ):
         np.testing.assert_array_equal(left[:2], value[:2])
         assert np.isnan(left[2]).all()
 

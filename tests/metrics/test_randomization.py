@@ -37,16 +37,20 @@ def test_cascade_replaces_group_after_group(independent):
 
 
 def test_cascade_through_linen_nnx_and_plain_parameters(rng):
-    """The top layer alone changes the logits; Grad-CAM of a randomised net differs from the trained one's."""
+    """The top layer alone changes the logits; a randomised net's Grad-CAM differs."""
     model, variables, images = nets.tiny()
     fresh = model.init(jax.random.key(1), images)["params"]
     (_, params), *_ = metrics.cascade(variables["params"], GROUPS, fresh)
-    explain = lambda p: jaxcam.grad_cam(jaxcam.linen(model, variables | {"params": p}), images, 0, layer="top")
+    explain = lambda p: jaxcam.grad_cam(
+        jaxcam.linen(model, variables | {"params": p}), images, 0, layer="top"
+    )
     assert not np.allclose(explain(params), explain(variables["params"]))
 
     module = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
     graph, state = nnx.split(module)
-    (name, mixed), *_ = metrics.cascade(state, ["layers.1"], metrics.shuffled(state, jax.random.key(0)))
+    (name, mixed), *_ = metrics.cascade(
+        state, ["layers.1"], metrics.shuffled(state, jax.random.key(0))
+    )
     merged = nnx.merge(graph, mixed)
     assert (merged.layers[0].kernel[...] == module.layers[0].kernel[...]).all()
     assert not (merged.layers[1].kernel[...] == module.layers[1].kernel[...]).all()
@@ -56,7 +60,12 @@ def test_cascade_through_linen_nnx_and_plain_parameters(rng):
     assert by_name["conv1"]["conv10.weight"].max() == 0  # a name ends at a dot
     groups = {"all convolutions": lambda path: path.startswith("conv")}
     ((name, mixed),) = metrics.cascade(plain, groups, jax.tree.map(lambda x: x + 5, plain))
-    assert (name, mixed["conv1.weight"][0], mixed["conv10.weight"][0], mixed["fc.weight"][0]) == (*groups, 6, 5, 1)
+    assert (name, mixed["conv1.weight"][0], mixed["conv10.weight"][0], mixed["fc.weight"][0]) == (
+        *groups,
+        6,
+        5,
+        1,
+    )
 
 
 def test_shuffled_keeps_the_values_of_each_array(rng):
@@ -72,7 +81,15 @@ def test_shuffled_keeps_the_values_of_each_array(rng):
 def pairs(rng):
     """Unrelated, related, equal, opposite and tied maps of 64 x 80 pixels."""
     first = rng.normal(size=(5, 64, 80))
-    second = np.stack([rng.normal(size=(64, 80)), first[1] + rng.normal(size=(64, 80)), first[2], -first[3], first[4]])
+    second = np.stack(
+        [
+            rng.normal(size=(64, 80)),
+            first[1] + rng.normal(size=(64, 80)),
+            first[2],
+            -first[3],
+            first[4],
+        ]
+    )
     first[4], second[4] = np.maximum(first[4] - 1, 0), np.round(second[4])
     return first, second
 
@@ -81,8 +98,13 @@ def test_spearman_equals_scipy(rng):
     first, second = pairs(rng)
     for absolute in (False, True):
         form = np.abs if absolute else np.array
-        expected = [spearmanr(form(a).ravel(), form(b).ravel())[0] for a, b in zip(first, second, strict=True)]
-        np.testing.assert_allclose(metrics.spearman(first, second, absolute=absolute), expected, atol=2e-5)
+        expected = [
+            spearmanr(form(a).ravel(), form(b).ravel())[0]
+            for a, b in zip(first, second, strict=True)
+        ]
+        np.testing.assert_allclose(
+            metrics.spearman(first, second, absolute=absolute), expected, atol=2e-5
+        )
 
 
 def test_ssim_and_hog_equal_scikit_image(rng):
@@ -94,7 +116,9 @@ def test_ssim_and_hog_equal_scikit_image(rng):
         hogs.append(spearmanr(*(skimage_hog(x, pixels_per_cell=(16, 16)) for x in (a, b)))[0])
     np.testing.assert_allclose(jax.jit(metrics.ssim)(first, second), similar, atol=2e-5)
     np.testing.assert_allclose(jax.jit(metrics.hog_similarity)(first, second), hogs, atol=1e-3)
-    np.testing.assert_allclose(metrics.hog(first), [skimage_hog(x, pixels_per_cell=(16, 16)) for x in first], atol=1e-4)
+    np.testing.assert_allclose(
+        metrics.hog(first), [skimage_hog(x, pixels_per_cell=(16, 16)) for x in first], atol=1e-4
+    )
     odd = [skimage_hog(x, pixels_per_cell=(8, 8)) for x in first[:, :30, :27]]
     np.testing.assert_allclose(metrics.hog(jnp.asarray(first[:, :30, :27]), 8), odd, atol=1e-4)
 
@@ -121,7 +145,11 @@ def test_class_sensitivity_of_two_objects():
     np.testing.assert_allclose(values.own, [1, 0.5, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(values.other, [0, 0.5, 1 / 3], rtol=1e-6)
     empty = metrics.class_sensitivity(
-        first, second, left[None].repeat(3, 0), right[None].repeat(3, 0), second_boxes_mask=np.array([[1], [1], [0]])
+        first,
+        second,
+        left[None].repeat(3, 0),
+        right[None].repeat(3, 0),
+        second_boxes_mask=np.array([[1], [1], [0]]),
     )
     np.testing.assert_array_equal(np.isnan(empty.own), [False, False, True])
     np.testing.assert_array_equal(np.isnan(empty.correlation), [False] * 3)
@@ -130,19 +158,29 @@ def test_class_sensitivity_of_two_objects():
 def test_bad_input_is_named():
     params = {"conv": {"kernel": np.ones((2, 3))}, "head": {"bias": np.ones(3)}}
     first = lambda groups, fresh=params: next(metrics.cascade(params, groups, fresh))
-    with pytest.raises(ValueError, match=r"groups: got 'haed', which no parameter is in; there are head\.bias"):
+    with pytest.raises(
+        ValueError, match=r"groups: got 'haed', which no parameter is in; there are head\.bias"
+    ):
         first(["haed"])
     with pytest.raises(ValueError, match="groups: got 'head', expected one or more names"):
         first("head")
     with pytest.raises(ValueError, match=r"groups: got \[\]"):
         first([])
-    with pytest.raises(ValueError, match=r"fresh: got another structure than params, they differ in conv.kernel"):
+    with pytest.raises(
+        ValueError, match=r"fresh: got another structure than params, they differ in conv.kernel"
+    ):
         first(["head"], {"head": params["head"]})
-    with pytest.raises(ValueError, match=r"fresh: got shape \(3, 2\) for conv.kernel, expected \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"fresh: got shape \(3, 2\) for conv.kernel, expected \(2, 3\)"
+    ):
         first(["head"], params | {"conv": {"kernel": np.ones((3, 2))}})
-    with pytest.raises(ValueError, match=r"second: got shape \(1, 9, 8\), expected \(1, 8, 8\), as first"):
+    with pytest.raises(
+        ValueError, match=r"second: got shape \(1, 9, 8\), expected \(1, 8, 8\), as first"
+    ):
         metrics.spearman(np.ones((1, 8, 8)), np.ones((1, 9, 8)))
-    with pytest.raises(ValueError, match=r"first: got maps of \(8, 8\) pixels, expected at least 11 x 11"):
+    with pytest.raises(
+        ValueError, match=r"first: got maps of \(8, 8\) pixels, expected at least 11 x 11"
+    ):
         metrics.ssim(np.ones((1, 8, 8)), np.ones((1, 8, 8)))
     with pytest.raises(ValueError, match=r"cell: got 16 for \(40, 64\) pixels, expected a third"):
         metrics.hog_similarity(np.ones((1, 40, 64)), np.ones((1, 40, 64)))

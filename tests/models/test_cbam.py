@@ -18,7 +18,9 @@ def draw(name, rng, **options):
     model = models.create(name, 5, **{**SMALL, **options})
     images = jnp.asarray(rng.normal(size=(2, 8, 8, 3)), jnp.float32)
     state = {
-        key: rng.uniform(0.2, 0.8, shape) if key.endswith("var") else rng.normal(size=shape) * 0.3 + ("bn" in key) * 0.5
+        key: rng.uniform(0.2, 0.8, shape)
+        if key.endswith("var")
+        else rng.normal(size=shape) * 0.3 + ("bn" in key) * 0.5
         for key, shape in expected_shapes(model).items()
     }
     return model, models.from_torchvision(name, state, **{**SMALL, **options}), images
@@ -34,9 +36,11 @@ def sigmoid(z):
 
 
 def literal_cbam(F, p):
-    """One image's F_i `[h, w, c]` -> (Mc, Ms, F_o), from a state dict, in float64 and with loops."""
+    """One image's F_i `[h, w, c]` -> (Mc, Ms, F_o), from a state dict, in float64, with loops."""
     h, w, _ = F.shape
-    mlp = lambda v: p["mlp.3.weight"] @ np.maximum(p["mlp.1.weight"] @ v + p["mlp.1.bias"], 0) + p["mlp.3.bias"]
+    mlp = lambda v: (
+        p["mlp.3.weight"] @ np.maximum(p["mlp.1.weight"] @ v + p["mlp.1.bias"], 0) + p["mlp.3.bias"]
+    )
     Mc = sigmoid(mlp(F.mean((0, 1))) + mlp(F.max((0, 1))))
     inner = F * Mc
     padded = np.zeros((2, h + 6, w + 6))
@@ -45,14 +49,21 @@ def literal_cbam(F, p):
     for i in range(h):
         for j in range(w):
             z[i, j] = (padded[:, i : i + 7, j : j + 7] * p["conv.weight"][0]).sum()
-    z = (z - p["bn.running_mean"]) / np.sqrt(p["bn.running_var"] + 1e-5) * p["bn.weight"] + p["bn.bias"]
+    z = (z - p["bn.running_mean"]) / np.sqrt(p["bn.running_var"] + 1e-5) * p["bn.weight"] + p[
+        "bn.bias"
+    ]
     Ms = sigmoid(z)
     return Mc, Ms, inner * Ms[:, :, None]
 
 
 def block_state(state, block):
     prefixes = (f"{block}.cbam.ChannelGate.", f"{block}.cbam.SpatialGate.spatial.")
-    return {key.removeprefix(p): np.float64(v) for key, v in state.items() for p in prefixes if key.startswith(p)}
+    return {
+        key.removeprefix(p): np.float64(v)
+        for key, v in state.items()
+        for p in prefixes
+        if key.startswith(p)
+    }
 
 
 # The block ------------------------------------------------------------
@@ -67,7 +78,9 @@ def test_a_block_equals_its_literal_form(network, block):
     shortcut = "relu" if block == "layer1.0" else f"{block}.downsample.1"
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-        found = jaxcam.tap(jaxcam.linen(model, wide), [*names, shortcut, block])(images.astype(jnp.float64))[1]
+        found = jaxcam.tap(jaxcam.linen(model, wide), [*names, shortcut, block])(
+            images.astype(jnp.float64)
+        )[1]
         found = {name: np.asarray(value) for name, value in found.items()}
     inputs, channel, spatial, att, outputs = (found[name] for name in names)
     for b in range(2):
@@ -89,7 +102,12 @@ def test_the_block_of_pytorch_gives_the_same(network):
             super().__init__()
             self.ChannelGate, self.SpatialGate = nn.Module(), nn.Module()
             hidden = max(channels // 16, 4)
-            layers = nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+            layers = (
+                nn.Flatten(),
+                nn.Linear(channels, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, channels),
+            )
             self.ChannelGate.mlp = nn.Sequential(*layers)
             self.SpatialGate.spatial = nn.Module()
             self.SpatialGate.spatial.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
@@ -104,11 +122,17 @@ def test_the_block_of_pytorch_gives_the_same(network):
     model, variables, images = network
     state, prefix = models.to_torchvision(variables), "layer2.0.cbam."
     gate = Gate(32).eval()
-    theirs = {key.removeprefix(prefix): torch.tensor(v) for key, v in state.items() if key.startswith(prefix)}
+    theirs = {
+        key.removeprefix(prefix): torch.tensor(v)
+        for key, v in state.items()
+        if key.startswith(prefix)
+    }
     gate.load_state_dict(theirs)  # strict: names and shapes are the same
     found = jaxcam.tap(jaxcam.linen(model, variables), ["layer2.0.bn2", "layer2.0.cbam"])(images)[1]
     with torch.no_grad():
-        expected = gate(torch.tensor(np.asarray(found["layer2.0.bn2"])).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        expected = gate(
+            torch.tensor(np.asarray(found["layer2.0.bn2"])).permute(0, 3, 1, 2)
+        ).permute(0, 2, 3, 1)
     np.testing.assert_allclose(found["layer2.0.cbam"], expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
@@ -129,9 +153,14 @@ def test_the_spatial_gates_norm_averages_slowly_and_is_shared_across_devices(net
     _, variables, _ = network
     images = jax.random.normal(jax.random.key(0), (2, 3, 8, 8, 3))
     model = models.create("cbam_resnet18", 5, axis_name="devices", **SMALL)
-    step = lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    step = lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"])[1][
+        "batch_stats"
+    ]
     stats = jax.jit(jax.vmap(step, axis_name="devices"))(images)
-    old, new = (s["layer1.0"]["cbam"]["SpatialGate"]["spatial.bn"]["var"] for s in (variables["batch_stats"], stats))
+    old, new = (
+        s["layer1.0"]["cbam"]["SpatialGate"]["spatial.bn"]["var"]
+        for s in (variables["batch_stats"], stats)
+    )
     assert np.ptp(np.asarray(new)) == 0
 
     def planes(x):
@@ -147,11 +176,19 @@ def test_bfloat16_computes_the_gates_in_bfloat16(network):
     _, variables, images = network
     model = models.create("cbam_resnet18", 5, dtype="bfloat16", **SMALL)
     found = jaxcam.layers(lambda x: model.apply(variables, x), images)
-    assert {a.dtype for name, a in found.items() if name.startswith("layer2")} == {jnp.dtype("bfloat16")}
+    assert {a.dtype for name, a in found.items() if name.startswith("layer2")} == {
+        jnp.dtype("bfloat16")
+    }
     fresh = jax.eval_shape(model.init, jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
-    logits, expected = jax.jit(model.apply)(variables, images), jax.jit(network[0].apply)(variables, images)
-    assert logits.dtype == jnp.float32 and 0 < np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
+    logits, expected = (
+        jax.jit(model.apply)(variables, images),
+        jax.jit(network[0].apply)(variables, images),
+    )
+    assert (
+        logits.dtype == jnp.float32
+        and 0 < np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
+    )
 
 
 def test_the_gradient_of_the_largest_goes_to_the_first_of_them():
@@ -159,14 +196,19 @@ def test_the_gradient_of_the_largest_goes_to_the_first_of_them():
     np.testing.assert_array_equal(cbam.largest(x, 1), [3, 2])
     gradient = jax.grad(lambda x: (cbam.largest(x, 1) * jnp.array([2.0, 5.0])).sum())(x)
     np.testing.assert_array_equal(gradient, [[0, 2, 0], [5, 0, 0]])
-    np.testing.assert_array_equal(jax.jvp(lambda x: cbam.largest(x, 0), (x,), (x + 10,))[1], [12, 13, 13])
+    np.testing.assert_array_equal(
+        jax.jvp(lambda x: cbam.largest(x, 0), (x,), (x + 10,))[1], [12, 13, 13]
+    )
     hessian = jax.hessian(lambda x: (cbam.largest(x, 0) ** 2).sum())(x)
     assert np.trace(np.asarray(hessian).reshape(6, 6)) == 6 and np.abs(hessian).sum() == 6
 
 
 def test_compiled_gradients_of_the_largest_are_those_of_the_interpreter(rng):
-    """With JAX's own rule some are NaN: XLA rounds twice, and finds no value that equals the maximum."""
-    x, weights = rng.normal(size=(4, 6, 5, 8)).astype(np.float32), rng.normal(size=8).astype(np.float32)
+    """With JAX's own rule some are NaN: XLA rounds twice; no value then equals the maximum."""
+    x, weights = (
+        rng.normal(size=(4, 6, 5, 8)).astype(np.float32),
+        rng.normal(size=8).astype(np.float32),
+    )
 
     def loss(x):
         y = (x - 0.3) * weights * 1.7 + 0.1
@@ -181,10 +223,19 @@ def test_compiled_gradients_of_the_largest_are_those_of_the_interpreter(rng):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("cbam_resnet18", 11_779_392), ("cbam_resnet34", None), ("cbam_resnet50", 28_089_624), ("cbam_resnet101", None)],
+    [
+        ("cbam_resnet18", 11_779_392),
+        ("cbam_resnet34", None),
+        ("cbam_resnet50", 28_089_624),
+        ("cbam_resnet101", None),
+    ],
 )
 def test_parameters_are_those_of_the_residual_net_and_of_a_gate_in_every_block(name, count):
-    size = lambda n: sum(np.prod(shape) for key, shape in expected_shapes(models.create(n)).items() if "run" not in key)
+    size = lambda n: sum(
+        np.prod(shape)
+        for key, shape in expected_shapes(models.create(n)).items()
+        if "run" not in key
+    )
     model = models.create(name)
     gates, expansion = 0, 4 if model.block == "bottleneck" else 1
     for blocks, width in zip(model.stage_sizes, model.widths, strict=True):
@@ -202,17 +253,21 @@ def test_narrow_blocks_keep_four_hidden_units():
 
 def test_layers_of_cbam_resnet50():
     model = models.create("cbam_resnet50")
-    state = jax.tree.map(lambda s: jnp.zeros(s.shape), jax.eval_shape(model.init, jax.random.key(0), IMAGE))
+    state = jax.tree.map(
+        lambda s: jnp.zeros(s.shape), jax.eval_shape(model.init, jax.random.key(0), IMAGE)
+    )
     forward = lambda x: model.apply(state, x)
     found = jaxcam.layers(forward, jax.ShapeDtypeStruct((1, 224, 224, 3), "float32"))
     assert sum(name.endswith(".att") for name in found) == 16
-    assert found["layer3.5.att"].shape == (1, 14, 14, 1024) and found["layer4.2.spatial_gate"].shape == (1, 7, 7, 1)
+    assert found["layer3.5.att"].shape == (1, 14, 14, 1024) and found[
+        "layer4.2.spatial_gate"
+    ].shape == (1, 7, 7, 1)
     assert found["layer2.0.channel_gate"].shape == (1, 1, 1, 512)
     assert found.default == "layer4"
 
 
 def test_att_costs_a_forward_pass_nothing_and_is_found_inside_jit_and_remat(network):
-    """The compiled program subtracts in its norms only: one subtraction for each reciprocal root."""
+    """The compiled program subtracts in its norms only: one subtraction a reciprocal root."""
     model, variables, images = network
     forward = lambda x: model.apply(variables, x)
     program = jax.jit(forward).lower(images).as_text()
@@ -220,7 +275,9 @@ def test_att_costs_a_forward_pass_nothing_and_is_found_inside_jit_and_remat(netw
     expected = jaxcam.tap(forward, "layer1.0.att")(images)[1]
     for wrapped in (jax.jit(forward), jax.checkpoint(forward)):
         assert "layer1.0.att" in jaxcam.layers(wrapped, images)
-        np.testing.assert_allclose(jaxcam.tap(wrapped, "layer1.0.att")(images)[1], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            jaxcam.tap(wrapped, "layer1.0.att")(images)[1], expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_names_carry_the_path_of_an_outer_module(network):
@@ -252,7 +309,9 @@ def test_relevance_passes_the_gates_whole(network):
 
 @pytest.mark.parametrize("attention", ["se", "", True])
 def test_an_unknown_attention_names_the_known(attention):
-    with pytest.raises(ValueError, match=f"attention: got {attention!r}, expected None or one of cbam"):
+    with pytest.raises(
+        ValueError, match=f"attention: got {attention!r}, expected None or one of cbam"
+    ):
         models.create("resnet18", attention=attention)
 
 
@@ -261,13 +320,20 @@ def test_an_unknown_attention_names_the_known(attention):
 GATE_KEYS = [
     *(f"ChannelGate.mlp.{index}.{leaf}" for index in (1, 3) for leaf in ("weight", "bias")),
     "SpatialGate.spatial.conv.weight",
-    *(f"SpatialGate.spatial.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")),
+    *(
+        f"SpatialGate.spatial.bn.{leaf}"
+        for leaf in ("weight", "bias", "running_mean", "running_var")
+    ),
 ]
 
 
 def test_keys_are_those_of_the_authors_code():
-    cbam, plain = (set(expected_shapes(models.create(name, 5))) for name in ("cbam_resnet50", "resnet50"))
-    blocks = [f"layer{n}.{i}" for n, count in enumerate((3, 4, 6, 3), start=1) for i in range(count)]
+    cbam, plain = (
+        set(expected_shapes(models.create(name, 5))) for name in ("cbam_resnet50", "resnet50")
+    )
+    blocks = [
+        f"layer{n}.{i}" for n, count in enumerate((3, 4, 6, 3), start=1) for i in range(count)
+    ]
     assert cbam - plain == {f"{block}.cbam.{key}" for block in blocks for key in GATE_KEYS}
     assert plain < cbam
 
@@ -288,7 +354,10 @@ def test_what_does_not_fit_is_named(network):
     state = models.to_torchvision(network[1])
     del state["layer1.0.cbam.ChannelGate.mlp.1.bias"]
     state["layer2.0.cbam.SpatialGate.spatial.conv.weight"] = np.zeros((1, 2, 3, 3))
-    message = r"1 missing: layer1.0.cbam.ChannelGate.mlp.1.bias; 1 misshapen: layer2.0.cbam.Spatial.* \(1, 2, 7, 7\)"
+    message = (
+        r"1 missing: layer1.0.cbam.ChannelGate.mlp.1.bias; 1 misshapen: layer2.0.cbam.Spatial.* "
+        r"\(1, 2, 7, 7\)"
+    )
     with pytest.raises(ValueError, match=message):
         models.from_torchvision("cbam_resnet18", state, **SMALL)
 

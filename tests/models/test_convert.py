@@ -14,7 +14,10 @@ SMALL_VGG = {"stage_sizes": (1, 1), "widths": (4, 8), "hidden": 6}
 
 def random_state(model, rng):
     """A random state dict in PyTorch's layout with everything that `model` takes."""
-    return {key: rng.uniform(0.5, 1.5, shape).astype(np.float32) for key, shape in expected_shapes(model).items()}
+    return {
+        key: rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        for key, shape in expected_shapes(model).items()
+    }
 
 
 @pytest.fixture
@@ -29,7 +32,9 @@ def reference(shared):
 
 @pytest.fixture(scope="module")
 def seeded_state_dict(shared):
-    spec = importlib.util.spec_from_file_location("seeded_weights", shared / "reference" / "seeded_weights.py")
+    spec = importlib.util.spec_from_file_location(
+        "seeded_weights", shared / "reference" / "seeded_weights.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.seeded_state_dict
@@ -49,7 +54,9 @@ def test_logits_of_torchvision(name, reference, seeded_state_dict):
     assert np.abs(logits - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("name", "options"), [("resnet50", SMALL), ("vgg11_bn", SMALL_VGG), ("vgg11", SMALL_VGG)])
+@pytest.mark.parametrize(
+    ("name", "options"), [("resnet50", SMALL), ("vgg11_bn", SMALL_VGG), ("vgg11", SMALL_VGG)]
+)
 def test_there_and_back_is_the_identity(name, options, rng):
     state = random_state(models.create(name, 7, **options), rng)
     back = models.to_torchvision(models.from_torchvision(name, state, **options))
@@ -61,7 +68,9 @@ def test_there_and_back_is_the_identity(name, options, rng):
 def test_structure_is_that_of_init(state):
     model = models.create("resnet18", 5, **SMALL)
     fresh = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    assert jax.tree.structure(models.from_torchvision("resnet18", state, **SMALL)) == jax.tree.structure(fresh)
+    assert jax.tree.structure(
+        models.from_torchvision("resnet18", state, **SMALL)
+    ) == jax.tree.structure(fresh)
 
 
 def test_other_types_become_float32_and_counters_are_ignored(state):
@@ -73,7 +82,9 @@ def test_other_types_become_float32_and_counters_are_ignored(state):
 
 def test_missing_keys_are_named(state):
     del state["layer1.0.conv2.weight"], state["bn1.running_var"]
-    message = r"state_dict: does not fit resnet18; 2 missing: bn1.running_var, layer1.0.conv2.weight$"
+    message = (
+        r"state_dict: does not fit resnet18; 2 missing: bn1.running_var, layer1.0.conv2.weight$"
+    )
     with pytest.raises(ValueError, match=message):
         models.from_torchvision("resnet18", state, **SMALL)
 
@@ -86,14 +97,19 @@ def test_unused_keys_are_named(state):
 
 def test_misshapen_keys_are_named_with_both_shapes(state):
     state["conv1.weight"] = np.zeros((4, 3, 7, 7))
-    with pytest.raises(ValueError, match=r"1 misshapen: conv1.weight \(4, 3, 7, 7\) instead of \(4, 3, 3, 3\)$"):
+    with pytest.raises(
+        ValueError, match=r"1 misshapen: conv1.weight \(4, 3, 7, 7\) instead of \(4, 3, 3, 3\)$"
+    ):
         models.from_torchvision("resnet18", state, **SMALL)
 
 
 def test_all_findings_come_at_once_and_long_lists_are_cut(state):
     misfit = {f"module.{key}": value for key, value in state.items() if not key.startswith("fc")}
     misfit |= {"fc.bias": state["fc.bias"], "fc.weight": state["fc.weight"][:, :1]}
-    with pytest.raises(ValueError, match=r"missing: .* and \d+ more; .* unused: module.* more; 1 misshapen: fc.weight"):
+    with pytest.raises(
+        ValueError,
+        match=r"missing: .* and \d+ more; .* unused: module.* more; 1 misshapen: fc.weight",
+    ):
         models.from_torchvision("resnet18", misfit, **SMALL)
 
 
@@ -116,7 +132,10 @@ def test_timms_vgg_is_torchvisions_under_other_names(rng):
         ("classifier.3", "pre_logits.fc2"),
         ("classifier.6", "head.fc"),
     ):
-        timm[f"{theirs}.weight"], timm[f"{theirs}.bias"] = timm.pop(f"{ours}.weight"), timm.pop(f"{ours}.bias")
+        timm[f"{theirs}.weight"], timm[f"{theirs}.bias"] = (
+            timm.pop(f"{ours}.weight"),
+            timm.pop(f"{ours}.bias"),
+        )
     timm["pre_logits.fc1.weight"] = timm["pre_logits.fc1.weight"].reshape(6, 8, 7, 7)
     timm["pre_logits.fc2.weight"] = timm["pre_logits.fc2.weight"].reshape(6, 6, 1, 1)
     converted = models.from_torchvision("vgg11", timm, **SMALL_VGG)
@@ -125,5 +144,7 @@ def test_timms_vgg_is_torchvisions_under_other_names(rng):
 
 
 def test_a_variable_without_counterpart_is_named():
-    with pytest.raises(ValueError, match="variables: params/mix/gate has no counterpart in PyTorch"):
+    with pytest.raises(
+        ValueError, match="variables: params/mix/gate has no counterpart in PyTorch"
+    ):
         models.to_torchvision({"params": {"mix": {"gate": np.zeros(3)}}})

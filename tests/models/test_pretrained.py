@@ -52,19 +52,28 @@ def offline(monkeypatch, tmp_path):
 
 
 def equal(a, b):
-    return jax.tree.all(jax.tree.map(lambda x, y: bool((np.asarray(x) == np.asarray(y)).all()), a, b))
+    return jax.tree.all(
+        jax.tree.map(lambda x, y: bool((np.asarray(x) == np.asarray(y)).all()), a, b)
+    )
 
 
 def test_what_is_saved_is_loaded(tmp_path, variables, rng):
     path = tmp_path / "new" / "net.safetensors"
     notes = {"accuracy": "0.75", "epochs": 12}
     options = {**OPTIONS, "dtype": jnp.bfloat16, "axis_name": "devices"}
-    models.save(path, "resnet_compact", options, variables, CLASSES, PREPROCESS, extra_metadata=notes)
+    models.save(
+        path, "resnet_compact", options, variables, CLASSES, PREPROCESS, extra_metadata=notes
+    )
     model, loaded = models.load(path)
-    assert model == models.create("resnet_compact", 3, **OPTIONS)  # how it was run is not part of what it is
+    # how it was run is not part of what it is
+    assert model == models.create("resnet_compact", 3, **OPTIONS)
     assert equal(loaded, variables)
     about = models.describe(path)
-    assert (about.architecture, about.classes, about.preprocess) == ("resnet_compact", CLASSES, PREPROCESS)
+    assert (about.architecture, about.classes, about.preprocess) == (
+        "resnet_compact",
+        CLASSES,
+        PREPROCESS,
+    )
     assert about.options["num_classes"] == 3
     assert (about.metadata["accuracy"], about.metadata["epochs"]) == ("0.75", "12")
     images = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
@@ -81,12 +90,16 @@ def test_file_holds_torchvision_keys_in_pytorch_layout(tmp_path, variables):
 
 def test_float16_halves_the_file_and_loads_as_float32(tmp_path, variables):
     for dtype in ("float16", "float32"):
-        models.save(tmp_path / f"{dtype}.safetensors", "resnet_compact", OPTIONS, variables, dtype=dtype)
+        models.save(
+            tmp_path / f"{dtype}.safetensors", "resnet_compact", OPTIONS, variables, dtype=dtype
+        )
     state = load_file(tmp_path / "float16.safetensors")
     assert {value.dtype for value in state.values()} == {np.dtype("float16")}
     _, loaded = models.load(tmp_path / "float16.safetensors")
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype("float32")}
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(np.allclose(a, b, rtol=1e-3, atol=1e-6)), loaded, variables))
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: bool(np.allclose(a, b, rtol=1e-3, atol=1e-6)), loaded, variables)
+    )
 
 
 def test_options_of_load_go_to_create(tmp_path, variables):
@@ -97,7 +110,9 @@ def test_options_of_load_go_to_create(tmp_path, variables):
 
 def test_preprocess_may_be_given_by_its_fields(tmp_path, variables):
     fields = {"size": 64, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
-    models.save(tmp_path / "net.safetensors", "resnet_compact", OPTIONS, variables, preprocess=fields)
+    models.save(
+        tmp_path / "net.safetensors", "resnet_compact", OPTIONS, variables, preprocess=fields
+    )
     assert models.describe(tmp_path / "net.safetensors").preprocess == PREPROCESS
 
 
@@ -128,17 +143,24 @@ def test_save_refuses_what_load_could_not_use(tmp_path, variables):
         models.save(tmp_path / "net.safetensors", "resnet_compact", options, state, **kwargs)
 
     with pytest.raises(
-        ValueError, match=r"does not fit resnet_compact; 17 misshapen: bn1.running_mean \(4,\) instead of \(5,\)"
+        ValueError,
+        match=(
+            r"does not fit resnet_compact; 17 misshapen: bn1.running_mean \(4,\) instead of \(5,\)"
+        ),
     ):
         save({**OPTIONS, "widths": (5, 8)})
-    with pytest.raises(ValueError, match="classes: got 2 names, expected one for each of the 3 logits"):
+    with pytest.raises(
+        ValueError, match="classes: got 2 names, expected one for each of the 3 logits"
+    ):
         save(classes=CLASSES[:2])
     with pytest.raises(ValueError, match="dtype: got 'int8', expected one of float16, float32"):
         save(dtype="int8")
     with pytest.raises(ValueError, match="extra_metadata: got classes, expected other keys"):
         save(classes=CLASSES, extra_metadata={"classes": "x"})
     huge = jax.tree.map(lambda leaf: leaf * 0 + 1e6, variables)
-    with pytest.raises(ValueError, match=r"variables: not finite in float16: bn1.running_mean, .* and 24 more"):
+    with pytest.raises(
+        ValueError, match=r"variables: not finite in float16: bn1.running_mean, .* and 24 more"
+    ):
         save(state=huge, dtype="float16")
     assert not list(tmp_path.iterdir())
 
@@ -155,19 +177,28 @@ def test_a_foreign_file_is_recognised_by_its_keys_and_shapes(resnet18_file):
 def test_another_architecture_is_not_blamed_on_the_class_names(tmp_path, variables):
     models.save(tmp_path / "net.safetensors", "resnet_compact", OPTIONS, variables, CLASSES)
     for ask in (models.load, models.describe):
-        with pytest.raises(ValueError, match=r"does not fit vgg11 \(from .*net.safetensors\); 22 missing: "):
+        with pytest.raises(
+            ValueError, match=r"does not fit vgg11 \(from .*net.safetensors\); 22 missing: "
+        ):
             ask(tmp_path / "net.safetensors", architecture="vgg11")
 
 
 def test_a_foreign_file_of_unknown_shape_asks_for_its_architecture(tmp_path, variables):
     path = tmp_path / "weights.safetensors"
-    save_file({key: np.ascontiguousarray(v) for key, v in models.to_torchvision(variables).items()}, path)
-    with pytest.raises(ValueError, match=r"weights.safetensors does not say its architecture .* give architecture="):
+    save_file(
+        {key: np.ascontiguousarray(v) for key, v in models.to_torchvision(variables).items()}, path
+    )
+    with pytest.raises(
+        ValueError, match=r"weights.safetensors does not say its architecture .* give architecture="
+    ):
         models.load(path)
     model, loaded = models.load(path, architecture="resnet_compact", **OPTIONS)
     assert equal(loaded, variables) and model.num_classes == 3
     named = path.rename(tmp_path / "resnet50-19c8e357.safetensors")
-    with pytest.raises(ValueError, match=r"does not fit resnet50 \(from .*resnet50-19c8e357.safetensors\); .* missing"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit resnet50 \(from .*resnet50-19c8e357.safetensors\); .* missing",
+    ):
         models.load(named)
 
 
@@ -176,8 +207,15 @@ def test_names_of_classes_from_a_file(tmp_path, resnet18_file):
     table.write_text("index,wnid,name\n1,n1,dog\n0,n0,cat\n3,n3,cup\n2,n2,bus\n")
     lines.write_text("cat\ndog\nbus\ncup\n")
     for classes in (table, str(lines), ["cat", "dog", "bus", "cup"]):
-        assert models.describe(resnet18_file, classes=classes).classes == ("cat", "dog", "bus", "cup")
-    with pytest.raises(ValueError, match="classes: got 3 names, expected one for each of the 4 logits"):
+        assert models.describe(resnet18_file, classes=classes).classes == (
+            "cat",
+            "dog",
+            "bus",
+            "cup",
+        )
+    with pytest.raises(
+        ValueError, match="classes: got 3 names, expected one for each of the 4 logits"
+    ):
         models.describe(resnet18_file, classes=CLASSES)
     with pytest.raises(FileNotFoundError, match=r"classes: there is no file .*nowhere.txt"):
         models.describe(resnet18_file, classes=tmp_path / "nowhere.txt")
@@ -189,17 +227,26 @@ def test_names_of_classes_from_a_file(tmp_path, resnet18_file):
 def test_files_that_cannot_be_read(tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
-    with pytest.raises(ValueError, match=r"name_or_path: .*broken.safetensors is no complete safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"name_or_path: .*broken.safetensors is no complete safetensors file"
+    ):
         models.load(broken)
     save_file({"fc.bias": np.zeros(2)}, broken, metadata={"architecture": "resnet18"})
-    with pytest.raises(ValueError, match=r"broken.safetensors has no valid JSON under 'architecture'"):
+    with pytest.raises(
+        ValueError, match=r"broken.safetensors has no valid JSON under 'architecture'"
+    ):
         models.describe(broken)
-    with pytest.raises(FileNotFoundError, match=r"name_or_path: there is no file .*nowhere.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=r"name_or_path: there is no file .*nowhere.safetensors"
+    ):
         models.load(tmp_path / "nowhere.safetensors")
 
 
 def test_unknown_name_names_the_nearest():
-    message = "name_or_path: got 'resnet50', neither a file nor a known network; nearest: resnet50.tv_in1k"
+    message = (
+        "name_or_path: got 'resnet50', neither a file nor a known network; nearest: "
+        "resnet50.tv_in1k"
+    )
     with pytest.raises(ValueError, match=message):
         models.load("resnet50")
 
@@ -244,7 +291,11 @@ def test_published_networks_come_from_the_cache_else_the_hub(monkeypatch, tmp_pa
 
 def test_published_networks_are_described_without_a_download(offline):
     about = models.describe("vgg16_bn.tv_in1k")
-    assert (about.architecture, about.options, about.classes[281]) == ("vgg16_bn", {"num_classes": 1000}, "class 281")
+    assert (about.architecture, about.options, about.classes[281]) == (
+        "vgg16_bn",
+        {"num_classes": 1000},
+        "class 281",
+    )
     assert (about.preprocess.size, about.preprocess.resize) == (224, 256)
     assert models.describe("resnet50.tv2_in1k").preprocess.resize == 232
 
@@ -253,32 +304,42 @@ def test_preprocess_normalises(rng):
     images = rng.uniform(size=(2, 4, 5, 3)).astype(np.float32)
     expected = np.empty(images.shape)
     for channel in range(3):
-        expected[..., channel] = (images[..., channel].astype(np.float64) - PREPROCESS.mean[channel]) / PREPROCESS.std[
-            channel
-        ]
+        expected[..., channel] = (
+            images[..., channel].astype(np.float64) - PREPROCESS.mean[channel]
+        ) / PREPROCESS.std[channel]
     np.testing.assert_allclose(PREPROCESS(images), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(jax.jit(PREPROCESS)(images), expected, rtol=1e-5, atol=1e-6)
     assert PREPROCESS(images).dtype == np.float32
 
 
 def test_preprocess_rejects_other_images():
-    with pytest.raises(ValueError, match=r"images01: got uint8, expected an array of floats in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"images01: got uint8, expected an array of floats in \[0, 1\]"
+    ):
         PREPROCESS(np.zeros((1, 4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"images01: got shape \(1, 4, 4\), expected \[..., H, W, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"images01: got shape \(1, 4, 4\), expected \[..., H, W, 3\]"
+    ):
         PREPROCESS(np.zeros((1, 4, 4)))
     with pytest.raises(ValueError, match="mean and std: expected one length for both"):
         models.Preprocess(64, mean=(0.5,))
 
 
-@pytest.mark.parametrize("name", [name for name in models.available() if name not in pretrained.PUBLISHED])
+@pytest.mark.parametrize(
+    "name", [name for name in models.available() if name not in pretrained.PUBLISHED]
+)
 def test_bundled_networks_are_complete(name):
-    """Class names, preprocessing, at most 4 MB, and at least 8 x 8 cells at the last layer for its own image size."""
-    from jaxcam.layers import layers
+    """Class names, preprocessing, at most 4 MB, 8 x 8 or more last cells at its own image size."""
+    from jaxcam._program.layers import layers
 
-    assert (Path(pretrained.__file__).parent / "weights" / f"{name}.safetensors").stat().st_size <= 4_000_000
+    assert (
+        Path(pretrained.__file__).parent / "weights" / f"{name}.safetensors"
+    ).stat().st_size <= 4_000_000
     about, (model, variables) = models.describe(name), models.load(name)
     assert {"architecture", "classes", "preprocess"} <= set(about.metadata)
     assert json.loads(about.metadata["classes"]) == list(about.classes)
     size = about.preprocess.size
-    found = layers(lambda x: model.apply(variables, x), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    found = layers(
+        lambda x: model.apply(variables, x), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    )
     assert min(found[found.default].shape[1:3]) >= 8

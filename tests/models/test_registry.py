@@ -27,7 +27,9 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_counted_as_in_torchvision(name):
     model = models.create(name)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), "float32"))
+    variables = jax.eval_shape(
+        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    )
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PARAMETERS[name]
 
 
@@ -37,7 +39,9 @@ def test_compact_network_fits_four_megabytes_in_float16():
 
 
 def test_unknown_name_names_the_nearest():
-    with pytest.raises(ValueError, match=r"name: got 'resnet51', which is no architecture; nearest: resnet50"):
+    with pytest.raises(
+        ValueError, match=r"name: got 'resnet51', which is no architecture; nearest: resnet50"
+    ):
         models.create("resnet51")
 
 
@@ -47,7 +51,9 @@ def test_a_name_like_no_other_names_them_all():
 
 
 def test_unknown_option_names_the_valid_ones():
-    with pytest.raises(ValueError, match=r"options: resnet18 got depth, expected any of stage_sizes, .*axis_name"):
+    with pytest.raises(
+        ValueError, match=r"options: resnet18 got depth, expected any of stage_sizes, .*axis_name"
+    ):
         models.create("resnet18", depth=3)
 
 
@@ -64,15 +70,21 @@ def test_dtype_must_be_floating(dtype):
 
 
 def test_values_of_options_are_checked():
-    with pytest.raises(ValueError, match="stem: got 'tiny', expected one of imagenet, small, small_stride2"):
+    with pytest.raises(
+        ValueError, match="stem: got 'tiny', expected one of imagenet, small, small_stride2"
+    ):
         models.create("resnet18", stem="tiny")
     with pytest.raises(ValueError, match="block: got 'wide', expected one of basic, bottleneck"):
         models.create("resnet18", block="wide")
-    with pytest.raises(ValueError, match=r"stage_sizes, widths and strides: expected one length for all, got .*1"):
+    with pytest.raises(
+        ValueError, match=r"stage_sizes, widths and strides: expected one length for all, got .*1"
+    ):
         models.create("resnet18", widths=(8,))
     with pytest.raises(ValueError, match="stage_sizes and widths: expected one length for both"):
         models.create("vgg11", widths=(8,))
 
 
 def test_lists_are_taken_as_tuples():
-    assert models.create("resnet18", widths=[8, 8, 8, 8]) == models.create("resnet18", widths=(8, 8, 8, 8))
+    assert models.create("resnet18", widths=[8, 8, 8, 8]) == models.create(
+        "resnet18", widths=(8, 8, 8, 8)
+    )

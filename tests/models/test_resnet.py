@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxcam import models
-from jaxcam.adapters import linen
-from jaxcam.layers import layers
+from jaxcam._program.adapters import linen
+from jaxcam._program.layers import layers
 from jaxcam.models.convert import expected_shapes
 
 SMALL = {"stage_sizes": (1, 1), "widths": (4, 8), "strides": (1, 2), "stem": "small"}
@@ -26,7 +26,9 @@ def zeros(model, size=32):
 def test_tagged_layers_of_resnet50_at_224_pixels():
     model = models.create("resnet50")
     state = zeros(model)
-    found = layers(lambda x: model.apply(state, x), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
+    found = layers(
+        lambda x: model.apply(state, x), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    )
     assert {name: aval.shape[1:] for name, aval in found.items()} == {
         "relu": (112, 112, 64),
         "maxpool": (56, 56, 64),
@@ -48,14 +50,23 @@ def test_submodules_are_named_as_torchvision_names_them(variables):
 
 @pytest.mark.parametrize(
     ("stem", "cells"),
-    [("imagenet", (8, 8, 4, 2, 1)), ("small", (32, 32, 16, 8, 4)), ("small_stride2", (16, 16, 8, 4, 2))],
+    [
+        ("imagenet", (8, 8, 4, 2, 1)),
+        ("small", (32, 32, 16, 8, 4)),
+        ("small_stride2", (16, 16, 8, 4, 2)),
+    ],
 )
 def test_stems(stem, cells):
     model = models.create("resnet18", widths=(2, 2, 2, 2), stem=stem)
     state = zeros(model)
-    found = layers(lambda x: model.apply(state, x), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    found = layers(
+        lambda x: model.apply(state, x), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    )
     first = "maxpool" if stem == "imagenet" else "relu"
-    assert tuple(found[name].shape[1] for name in (first, "layer1", "layer2", "layer3", "layer4")) == cells
+    assert (
+        tuple(found[name].shape[1] for name in (first, "layer1", "layer2", "layer3", "layer4"))
+        == cells
+    )
     assert ("maxpool" in found) == (stem == "imagenet")
 
 
@@ -70,7 +81,9 @@ def test_training_averages_batch_statistics_as_torch_does(variables, rng):
     """new = 0.9 old + 0.1 batch, literally and in float64 for the stem's norm."""
     images = rng.normal(size=(3, 8, 8, 3)).astype(np.float32)
     model = models.create("resnet18", 5, **SMALL)
-    _, updated = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, images)
+    _, updated = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, images
+    )
     padded = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     kernel = np.asarray(variables["params"]["conv1"]["kernel"], np.float64)
     z = np.zeros((3, 8, 8, 4))
@@ -99,12 +112,18 @@ def test_axis_name_shares_batch_statistics_across_devices(variables, rng):
 
 def test_bfloat16_computes_in_bfloat16_and_returns_float32(variables, rng):
     images = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
-    plain, half = (models.create("resnet18", 5, dtype=dtype, **SMALL) for dtype in (None, "bfloat16"))
+    plain, half = (
+        models.create("resnet18", 5, dtype=dtype, **SMALL) for dtype in (None, "bfloat16")
+    )
     logits = half.apply(variables, images)
     found = layers(linen(half, variables), images)
-    assert {found[name].dtype for name in ("conv1", "bn1", "layer1", "layer2")} == {jnp.dtype("bfloat16")}
+    assert {found[name].dtype for name in ("conv1", "bn1", "layer1", "layer2")} == {
+        jnp.dtype("bfloat16")
+    }
     assert logits.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(half.init(jax.random.key(0), images))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.init(jax.random.key(0), images))} == {
+        jnp.dtype("float32")
+    }
     expected = plain.apply(variables, images)
     assert 0 < np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
 
@@ -122,7 +141,10 @@ def test_zero_init_residual_starts_blocks_as_the_identity():
     model = models.create("resnet18", 5, zero_init_residual=True, **SMALL)
     params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     assert not params["layer1.0"]["bn2"]["scale"].any()
-    assert params["layer1.0"]["bn1"]["scale"].all() and params["layer2.0"]["downsample.1"]["scale"].all()
+    assert (
+        params["layer1.0"]["bn1"]["scale"].all()
+        and params["layer2.0"]["downsample.1"]["scale"].all()
+    )
 
 
 def test_it_is_a_plain_linen_module():

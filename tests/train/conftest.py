@@ -1,4 +1,4 @@
-"""Runs of the same config compile the same programs: they share what the first one compiled, child processes too."""
+"""Runs of the same config compile the same programs, and share them, child processes too."""
 
 import jax
 import pytest

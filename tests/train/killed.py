@@ -1,4 +1,4 @@
-"""Runs `train.classify` and kills the process, as `kill -9` does, in the middle of writing a checkpoint.
+"""Runs `train.classify` and kills the process, as `kill -9` does, while it writes a checkpoint.
 
 python -m tests.train.killed STEP MILLISECONDS ARGUMENTS
 """
@@ -14,13 +14,15 @@ from train import checkpoint, classify
 
 
 def main(step, milliseconds, arguments):
-    """Dies so long after the unfinished folder of the first checkpoint from `step` on has appeared."""
+    """Dies so long after the unfinished folder of the first checkpoint from `step` on appears."""
     save = checkpoint.save
 
     def save_and_die(checkpoints, state, at, metrics):
         if at >= step:
             checkpoints.wait_until_finished()  # with the one before, which is not to be lost
-            threading.Thread(target=_die, args=(Path(checkpoints.directory), milliseconds), daemon=True).start()
+            threading.Thread(
+                target=_die, args=(Path(checkpoints.directory), milliseconds), daemon=True
+            ).start()
         save(checkpoints, state, at, metrics)
         if at >= step:
             threading.Event().wait()  # the writing goes on behind

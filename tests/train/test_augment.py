@@ -7,7 +7,9 @@ import numpy as np
 from configs.smoke import config
 from train import augment
 
-PLAIN = dataclasses.replace(config, crop_area=(1.0, 1.0), crop_ratio=1.0, color_jitter=0.0, cutmix=0.0)
+PLAIN = dataclasses.replace(
+    config, crop_area=(1.0, 1.0), crop_ratio=1.0, color_jitter=0.0, cutmix=0.0
+)
 
 
 def _augment(config, size):
@@ -33,13 +35,14 @@ def test_without_augmentation_only_the_flip_is_left(rng):
 
 
 def test_a_crop_of_a_ramp_is_a_ramp_of_the_crops_size():
-    """Area 1/4 at ratio 1: a crop of 8 of 16 pixels, enlarged to 16, so neighbours differ by half a pixel's step."""
+    """Area 1/4 at ratio 1: 8 of 16 pixels, enlarged to 16; neighbours differ by half a step."""
     ramp = np.broadcast_to(np.arange(16.0)[None, :, None], (16, 16, 3))
     fixed = dataclasses.replace(PLAIN, crop_area=(0.25, 0.25))
     crop = jax.jit(lambda key: augment._random_crop(key, ramp, config=fixed, size=16))
     for seed in range(4):
         out = np.asarray(crop(jax.random.key(seed)))
-        slopes = np.diff(out[:, 2:-2], axis=1)  # at the photo's border there is nothing to interpolate with
+        # at the photo's border there is nothing to interpolate with
+        slopes = np.diff(out[:, 2:-2], axis=1)
         np.testing.assert_allclose(np.abs(slopes), 0.5, atol=1e-4)
         assert out.min() >= 0 and out.max() <= 15
 
@@ -51,7 +54,9 @@ def test_color_jitter_is_its_formula(rng):
     contrast = bright.mean() + c * (bright - bright.mean())
     grey = contrast.mean(-1, keepdims=True)
     expected = np.clip(grey + s * (contrast - grey), 0, 1)
-    jittered = jax.jit(lambda x: augment._color_jitter(key, x, strength=0.5))(image.astype(np.float32))
+    jittered = jax.jit(lambda x: augment._color_jitter(key, x, strength=0.5))(
+        image.astype(np.float32)
+    )
     np.testing.assert_allclose(jittered, expected, atol=1e-5)
 
 
@@ -84,7 +89,9 @@ def test_photos_that_the_host_cropped_are_not_cropped_again(rng):
     """Nor flipped: they come as they are, or resized to an epoch's smaller crops."""
     host = dataclasses.replace(PLAIN, crop_on="host", crop_area=(0.3, 0.3))
     images = rng.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    np.testing.assert_allclose(_augment(host, 16)(_batch(images))[0], (images / 255.0 - 0.5) / 0.25, atol=1e-5)
+    np.testing.assert_allclose(
+        _augment(host, 16)(_batch(images))[0], (images / 255.0 - 0.5) / 0.25, atol=1e-5
+    )
     ramp = np.broadcast_to(np.arange(16, dtype=np.uint8)[:, None, None], (2, 16, 16, 3))
     halved = np.asarray(_augment(host, 8)(_batch(ramp))[0]) * 0.25 + 0.5
     assert halved.shape == (2, 8, 8, 3)
@@ -92,7 +99,7 @@ def test_photos_that_the_host_cropped_are_not_cropped_again(rng):
 
 
 def test_a_crop_is_that_of_its_key():
-    """The place and flip that the bundled network was trained with, written out; a linear photo is resized exactly."""
+    """The bundled network's training place and flip, in full; linear photos resize exactly."""
     row, column = np.mgrid[:16, :16]
     photo = np.stack([row, column, row + column], -1).astype(np.float32)
     config = dataclasses.replace(PLAIN, crop_area=(0.3, 0.5), crop_ratio=4 / 3)
@@ -107,12 +114,15 @@ def test_a_crop_is_that_of_its_key():
         if jax.random.bernoulli(flip_key):
             columns = 15 - columns
         out = np.asarray(crop(jax.random.key(seed)))
-        np.testing.assert_allclose(out[2:-2, 8, 0], rows[2:-2], atol=1e-4)  # the border has nothing beyond it
+        # the border has nothing beyond it
+        np.testing.assert_allclose(out[2:-2, 8, 0], rows[2:-2], atol=1e-4)
         np.testing.assert_allclose(out[8, 2:-2, 1], columns[2:-2], atol=1e-4)
 
 
 def test_smoothed_targets_are_their_formulas():
-    np.testing.assert_allclose(augment.soft_targets(jnp.array([1]), 4, 0.2), [[0.05, 0.85, 0.05, 0.05]], atol=1e-7)
+    np.testing.assert_allclose(
+        augment.soft_targets(jnp.array([1]), 4, 0.2), [[0.05, 0.85, 0.05, 0.05]], atol=1e-7
+    )
     many = jnp.array([[0.0, 1.0, 1.0]])
     np.testing.assert_allclose(augment.soft_targets(many, 3, 0.2), [[0.1, 0.9, 0.9]], atol=1e-7)
     np.testing.assert_array_equal(augment.soft_targets(many, 3, 0.0), many)

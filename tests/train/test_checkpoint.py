@@ -16,7 +16,9 @@ def _state(value, devices=1, ema=True):
 def test_latest_and_best_are_kept_and_the_latest_is_restored_on_other_devices(tmp_path):
     with checkpoint.manager(str(tmp_path)) as checkpoints:
         for step, accuracy in ((1, 0.2), (2, 0.9), (3, None), (4, 0.6), (5, None)):
-            checkpoint.save(checkpoints, _state(step), step, accuracy and {"val_accuracy": accuracy})
+            checkpoint.save(
+                checkpoints, _state(step), step, accuracy and {"val_accuracy": accuracy}
+            )
     with checkpoint.manager(str(tmp_path)) as checkpoints:
         assert list(checkpoints.all_steps()) == [2, 5]
         assert checkpoints.best_step() == 2
@@ -52,5 +54,8 @@ def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_
 
 
 def test_nothing_to_restore_names_the_folder(tmp_path):
-    with checkpoint.manager(str(tmp_path)) as checkpoints, pytest.raises(FileNotFoundError, match=tmp_path.name):
+    with (
+        checkpoint.manager(str(tmp_path)) as checkpoints,
+        pytest.raises(FileNotFoundError, match=tmp_path.name),
+    ):
         checkpoint.restore(checkpoints, _state(0.0))

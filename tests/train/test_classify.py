@@ -18,7 +18,9 @@ ONE = jax.devices()[:1]
 
 def _config(tmp_path, **changes):
     folders = {"workdir": str(tmp_path / "run"), "export": str(tmp_path / "net.safetensors")}
-    return dataclasses.replace(smoke.config, **folders, **{"log_every": 3, "checkpoint_every": 5, **changes})
+    return dataclasses.replace(
+        smoke.config, **folders, **{"log_every": 3, "checkpoint_every": 5, **changes}
+    )
 
 
 def _rows(config, name="steps"):
@@ -44,7 +46,11 @@ def test_the_smoke_run_learns_and_logs(finished):
     assert epochs[-1]["loss"] < epochs[0]["loss"] and epochs[-1]["val_accuracy"] > 0.9
     report = json.loads(pathlib.Path(f"{config.workdir}/report.json").read_text())
     assert report["results"]["steps"] == 32
-    assert report["results"]["exported_accuracy"] == report["results"]["val_accuracy"] == epochs[-1]["val_accuracy"]
+    assert (
+        report["results"]["exported_accuracy"]
+        == report["results"]["val_accuracy"]
+        == epochs[-1]["val_accuracy"]
+    )
 
 
 def test_the_exported_file_gives_the_averaged_networks_logits(finished):
@@ -53,14 +59,18 @@ def test_the_exported_file_gives_the_averaged_networks_logits(finished):
     about = models.describe(config.export)
     assert about.classes == ("class 0", "class 1", "class 2", "class 3")
     assert about.preprocess == models.Preprocess(16, None, config.mean, config.std)
-    assert json.loads(about.metadata["steps"]) == 32 and "workdir" not in json.loads(about.metadata["config"])
+    assert json.loads(about.metadata["steps"]) == 32 and "workdir" not in json.loads(
+        about.metadata["config"]
+    )
     model, variables = models.load(config.export)
     expected = model.apply(state.ema, normalize(images / 255.0, config))
-    np.testing.assert_allclose(model.apply(variables, about.preprocess(images / 255.0)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        model.apply(variables, about.preprocess(images / 255.0)), expected, atol=1e-5
+    )
 
 
 def test_a_stopped_and_resumed_run_ends_bit_for_bit_the_same(finished, tmp_path, monkeypatch):
-    """Stopped after step 12, in the middle of epoch 2, two steps after a checkpoint and a window's end."""
+    """Stopped after step 12, amid epoch 2, two steps after a checkpoint and a window's end."""
     config, batches = _config(tmp_path), pipeline.batches
 
     def stop(*args, **kwargs):
@@ -88,9 +98,13 @@ def test_the_command_line_evaluates_what_it_exported(finished, capsys):
     paths = [f"workdir={config.workdir}", f"export={config.export}"]
     classify.main(["--config", smoke.__file__, "--set", *paths, "--evaluate"])
     assert "of 32 validation photos" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"workdir: .* holds checkpoints; --resume, or name another"):
+    with pytest.raises(
+        SystemExit, match=r"workdir: .* holds checkpoints; --resume, or name another"
+    ):
         classify.main(["--config", smoke.__file__, "--set", *paths])
-    with pytest.raises(SystemExit, match=r"epochs: got 2, 16 steps, but .* holds 32; name another workdir"):
+    with pytest.raises(
+        SystemExit, match=r"epochs: got 2, 16 steps, but .* holds 32; name another workdir"
+    ):
         classify.main(["--config", smoke.__file__, "--set", *paths, "epochs=2", "--resume"])
     with pytest.raises(SystemExit, match=r"train\.classify: data: got '/nowhere/x', expected"):
         classify.main(["--config", smoke.__file__, "--set", "data=/nowhere/x"])
@@ -98,10 +112,16 @@ def test_the_command_line_evaluates_what_it_exported(finished, capsys):
 
 def test_the_latest_checkpoint_is_exported_again(finished, tmp_path, capsys):
     config, _ = finished
-    changed = [f"workdir={config.workdir}", f"export={tmp_path}/again.safetensors", "export_dtype=float16"]
+    changed = [
+        f"workdir={config.workdir}",
+        f"export={tmp_path}/again.safetensors",
+        "export_dtype=float16",
+    ]
     classify.main(["--config", smoke.__file__, "--set", *changed, "--export-only"])
     assert "again.safetensors" in capsys.readouterr().out
-    half, whole = (models.load(path)[1] for path in (f"{tmp_path}/again.safetensors", config.export))
+    half, whole = (
+        models.load(path)[1] for path in (f"{tmp_path}/again.safetensors", config.export)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), half, whole)
 
 
@@ -111,15 +131,21 @@ def test_nothing_to_resume_is_one_line(tmp_path):
 
 
 def test_a_program_takes_only_its_own_configs():
-    with pytest.raises(SystemExit, match=r"train\.x: --config: .*smoke\.py is a Classification, expected a Fostering"):
+    with pytest.raises(
+        SystemExit,
+        match=r"train\.x: --config: .*smoke\.py is a Classification, expected a Fostering",
+    ):
         program.main("train.x", "", None, configs.Fostering, ["--config", smoke.__file__])
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
     config, step = _config(tmp_path, epochs=1, checkpoint_every=2), loop.Run._step
     monkeypatch.setattr(loop.Run, "_step", lambda run, epoch: _spoiling(step(run, epoch), after=4))
     with pytest.raises(
-        FloatingPointError, match=r"loss: got nan in step 5, .* last good checkpoint: step 4 in .*checkpoints"
+        FloatingPointError,
+        match=r"loss: got nan in step 5, .* last good checkpoint: step 4 in .*checkpoints",
     ):
         loop.fit(config, devices=ONE)
     assert [row["step"] for row in _rows(config)] == [2, 3, 4]
@@ -128,8 +154,13 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpo
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
     """The loss of the step that spoils them is finite."""
     config, step = _config(tmp_path, epochs=1, checkpoint_every=1), loop.Run._step
-    monkeypatch.setattr(loop.Run, "_step", lambda run, epoch: _spoiling(step(run, epoch), 2, what="parameters"))
-    expected = "parameters: got NaN or infinite ones after step 3, expected finite ones; last good checkpoint: step 2"
+    monkeypatch.setattr(
+        loop.Run, "_step", lambda run, epoch: _spoiling(step(run, epoch), 2, what="parameters")
+    )
+    expected = (
+        "parameters: got NaN or infinite ones after step 3, expected finite ones; last good "
+        "checkpoint: step 2"
+    )
     with pytest.raises(FloatingPointError, match=expected):
         loop.fit(config, devices=ONE)
     assert sorted(path.name for path in loop.checkpoint.folder(config.workdir).iterdir()) == ["2"]
@@ -158,8 +189,12 @@ def test_photos_of_several_classes_train_by_sigmoid(tmp_path):
 
 
 def test_the_bundled_network_reaches_what_its_config_states(shared):
-    config = dataclasses.replace(tiny20.config, data=str(shared / "data/tiny20.zip"), batch_size=100)
+    config = dataclasses.replace(
+        tiny20.config, data=str(shared / "data/tiny20.zip"), batch_size=100
+    )
     model, variables = models.load("tiny20")
-    found = loop.validator(config, model, ONE)(parallel.replicate(variables, ONE), loop.data(config, "val"))
+    found = loop.validator(config, model, ONE)(
+        parallel.replicate(variables, ONE), loop.data(config, "val")
+    )
     # The exact share depends on the platform's rounding: 5 photos of 1000 may change sides.
     assert abs(found["val_accuracy"] - 0.793) <= 0.005

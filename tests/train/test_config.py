@@ -7,7 +7,14 @@ from configs.smoke import config
 
 def test_overrides_take_literals_and_text():
     changed = configs.override(
-        config, ["epochs=7", "learning_rate=1", "data=/a b/photos.zip", "options.widths=(4,)", "crop_sizes=[(0, 8)]"]
+        config,
+        [
+            "epochs=7",
+            "learning_rate=1",
+            "data=/a b/photos.zip",
+            "options.widths=(4,)",
+            "crop_sizes=[(0, 8)]",
+        ],
     )
     assert (changed.epochs, changed.learning_rate, changed.data) == (7, 1.0, "/a b/photos.zip")
     assert changed.options == {**config.options, "widths": (4,)}
@@ -16,14 +23,19 @@ def test_overrides_take_literals_and_text():
 
 
 def test_fields_that_must_fit_each_other_change_together():
-    changed = configs.override(config, ["schedule=multistep", "milestones=(1.0,)", "options.a=1", "options.b=2"])
+    changed = configs.override(
+        config, ["schedule=multistep", "milestones=(1.0,)", "options.a=1", "options.b=2"]
+    )
     assert changed.milestones == (1.0,)
     assert changed.options == {**config.options, "a": 1, "b": 2}
 
 
 def test_another_workdir_has_an_export_of_its_own():
     assert configs.override(config, ["workdir=/tmp/x"]).export == "/tmp/x/smoke.safetensors"
-    assert configs.override(config, ["export=y.safetensors", "workdir=/tmp/x"]).export == "y.safetensors"
+    assert (
+        configs.override(config, ["export=y.safetensors", "workdir=/tmp/x"]).export
+        == "y.safetensors"
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,14 +54,20 @@ def test_another_workdir_has_an_export_of_its_own():
         ("export_dtype=int8", "export_dtype: got 'int8', expected one of 'float32', 'float16'"),
         ("compute_dtype=half", "compute_dtype: got 'half', expected one of 'float32', 'bfloat16'"),
         ("optimizer=lion", "optimizer: got 'lion', expected one of 'sgd', 'adam', 'adamw'"),
-        ("schedule=linear", "schedule: got 'linear', expected one of 'cosine', 'multistep', 'step', 'constant'"),
+        (
+            "schedule=linear",
+            "schedule: got 'linear', expected one of 'cosine', 'multistep', 'step', 'constant'",
+        ),
         ("schedule=multistep", "milestones: got (), expected epochs, for schedule='multistep'"),
         ("milestones=(3.0, 2.0)", "milestones: got (3.0, 2.0), expected ascending epochs above 0"),
         ("loss=hinge", "loss: got 'hinge', expected one of 'softmax', 'sigmoid'"),
         ("crop_on=disk", "crop_on: got 'disk', expected one of 'device', 'host'"),
         ("crop_sizes=((3, 8),)", "expected a first pair that begins at epoch 0"),
         ("crop_sizes=((0, 8), (2, 12), (1, 9))", "expected pairs in the order of their epochs"),
-        ("crop_area=(0.5, 0.2)", "crop_area: got (0.5, 0.2), expected 0 < smallest <= largest <= 1"),
+        (
+            "crop_area=(0.5, 0.2)",
+            "crop_area: got (0.5, 0.2), expected 0 < smallest <= largest <= 1",
+        ),
         ("crop_ratio=0.5", "crop_ratio: got 0.5, expected at least 1"),
         ("crop_fraction=0", "crop_fraction: got 0.0, expected more than 0 and at most 1"),
         ("learning_rate=0", "learning_rate: got 0.0, expected a positive number"),
@@ -74,7 +92,11 @@ def test_wrong_overrides_say_what_is_wrong(assignment, message):
             "epochs: got 2, expected more than warmup_epochs, 2, for the cosine",
         ),
         (configs.Fostering, {"beta": -1.0}, "beta: got -1.0, expected 0 or more"),
-        (configs.Fostering, {"beta": 1.0, "term": "size"}, "term: got 'size', expected one of 'entropy'"),
+        (
+            configs.Fostering,
+            {"beta": 1.0, "term": "size"},
+            "term: got 'size', expected one of 'entropy'",
+        ),
         (
             configs.Fostering,
             {"beta": 1.0, "explain": "all"},

@@ -11,7 +11,9 @@ import configs
 from train import initial, optimizer
 
 FOLDER = pathlib.Path(configs.__file__).parent
-EXPERIMENTS = sorted(set(FOLDER.glob("*.py")) - {FOLDER / f"{name}.py" for name in ("__init__", "schema", "common")})
+EXPERIMENTS = sorted(
+    set(FOLDER.glob("*.py")) - {FOLDER / f"{name}.py" for name in ("__init__", "schema", "common")}
+)
 KINDS = {"foster": configs.Fostering, "distill": configs.Distillation}
 
 
@@ -19,10 +21,14 @@ KINDS = {"foster": configs.Fostering, "distill": configs.Distillation}
 def test_an_experiment_says_what_it_is_and_builds_its_network(path):
     config = configs.load(str(path))
     about = path.read_text().split('"""')[1]
-    assert "Command:" in about and "Cost:" in about and ("Expected:" in about or "Reached:" in about)
+    assert (
+        "Command:" in about and "Cost:" in about and ("Expected:" in about or "Reached:" in about)
+    )
     assert f"--config configs/{path.name}" in about
     assert config.name == path.stem
-    assert type(config) is next((kind for word, kind in KINDS.items() if word in path.stem), configs.Classification)
+    assert type(config) is next(
+        (kind for word, kind in KINDS.items() if word in path.stem), configs.Classification
+    )
     model = initial.network(config, 7, "device")
     images = jax.ShapeDtypeStruct((2, config.image_size, config.image_size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -34,7 +40,11 @@ def test_an_experiment_says_what_it_is_and_builds_its_network(path):
 
 def test_no_experiment_writes_where_another_does():
     loaded = [configs.load(str(path)) for path in EXPERIMENTS]
-    assert len({config.workdir for config in loaded}) == len({config.export for config in loaded}) == len(loaded)
+    assert (
+        len({config.workdir for config in loaded})
+        == len({config.export for config in loaded})
+        == len(loaded)
+    )
 
 
 def test_the_papers_schedules():
@@ -50,4 +60,6 @@ def test_the_papers_schedules():
 
 
 def _assert_rates(rate, steps, expected):
-    np.testing.assert_allclose([rate(steps * epoch) for epoch in expected], list(expected.values()), rtol=1e-5)
+    np.testing.assert_allclose(
+        [rate(steps * epoch) for epoch in expected], list(expected.values()), rtol=1e-5
+    )

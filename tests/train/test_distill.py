@@ -1,4 +1,4 @@
-"""Distillation: the divergence by its formula, a teacher in the step, and a black box that is asked only once."""
+"""Distillation: the divergence's formula, a teacher in the step, a black box asked only once."""
 
 import dataclasses
 import json
@@ -44,7 +44,9 @@ def test_divergence_is_the_papers_and_zero_of_equals(rng):
 def taught(tmp_path_factory):
     """A trained smoke network: the teacher."""
     path = tmp_path_factory.mktemp("teacher")
-    config = dataclasses.replace(PLAIN, workdir=str(path / "run"), export=str(path / "net.safetensors"), epochs=4)
+    config = dataclasses.replace(
+        PLAIN, workdir=str(path / "run"), export=str(path / "net.safetensors"), epochs=4
+    )
     loop.fit(config, devices=jax.devices()[:1])
     return config.export
 
@@ -59,7 +61,9 @@ def _batch(config):
 
 
 def test_a_networks_answers_are_its_logits_on_the_students_images(taught, tmp_path, rng):
-    config = _config(tmp_path, teacher=taught, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), ce_weight=0.0)
+    config = _config(
+        tmp_path, teacher=taught, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), ce_weight=0.0
+    )
     objective = distill.distillation(config, ("a", "b", "c", "d"))
     images = jnp.asarray(rng.normal(size=(4, 16, 16, 3)), jnp.float32)
     network, variables = models.load(taught)
@@ -67,13 +71,17 @@ def test_a_networks_answers_are_its_logits_on_the_students_images(taught, tmp_pa
     theirs = network.apply(variables, models.describe(taught).preprocess(rgb))
     mine = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
     forward = lambda x: (mine, {})
-    value, (_, metrics) = objective.loss(forward, images, jnp.eye(4), {"constants": objective.constants})
+    value, (_, metrics) = objective.loss(
+        forward, images, jnp.eye(4), {"constants": objective.constants}
+    )
     np.testing.assert_allclose(value, distill.divergence(theirs, mine), rtol=1e-4)
     assert metrics["agreement"] == (theirs.argmax(1) == mine.argmax(1)).mean()
 
 
 def test_a_student_learns_from_a_network_alone(taught, tmp_path):
-    config = _config(tmp_path, teacher=taught, ce_weight=0.0, epochs=4, crop_sizes=((0, 16),), color_jitter=0.0)
+    config = _config(
+        tmp_path, teacher=taught, ce_weight=0.0, epochs=4, crop_sizes=((0, 16),), color_jitter=0.0
+    )
     loop.fit(config, distill.distillation, devices=jax.devices()[:1])
     assert loop.evaluate(config, loop.data(config, "val"), jax.devices()[:1]) > 0.8
 
@@ -96,17 +104,23 @@ def test_a_black_box_is_asked_once_about_each_view(black_box, tmp_path):
 
 def test_its_answers_are_to_the_images_that_the_student_sees(black_box):
     objective = distill.distillation(black_box, ("a", "b", "c", "d"))
-    batches = pipeline.batches(loop.data(black_box, "train"), black_box, first_step=8)  # the second epoch: view 1
+    # the second epoch: view 1
+    batches = pipeline.batches(loop.data(black_box, "train"), black_box, first_step=8)
     batch = objective.prepare(next(batches))
     assert set(batch["key"][:, 1]) == {1}
     images, _ = augment(batch, black_box, 4, 12)
     rgb = np.asarray(images) * 0.25 + 0.5
     levels = (np.arange(4) * 60 + 32) / 255
-    np.testing.assert_allclose(batch["teacher"], -50 * (rgb.mean((1, 2, 3))[:, None] - levels) ** 2, atol=1e-3)
+    np.testing.assert_allclose(
+        batch["teacher"], -50 * (rgb.mean((1, 2, 3))[:, None] - levels) ** 2, atol=1e-3
+    )
 
 
 def test_views_come_again_in_the_third_epoch(black_box):
-    each = [batch["key"] for batch, _ in zip(pipeline.batches(loop.data(black_box, "train"), black_box), range(24))]
+    each = [
+        batch["key"]
+        for batch, _ in zip(pipeline.batches(loop.data(black_box, "train"), black_box), range(24))
+    ]
     views = [sorted(set(key[:, 1])) for key in each]
     assert views == [[0]] * 8 + [[1]] * 8 + [[0]] * 8
 
@@ -114,23 +128,34 @@ def test_views_come_again_in_the_third_epoch(black_box):
 def test_a_stopped_run_asks_only_for_the_missing_views(black_box, tmp_path):
     photos = loop.data(black_box, "train")
     first = [np.array(a) for a in teacher.answers(black_box, photos)]
-    (tmp_path / "answers/1.npy").rename(tmp_path / "answers/1.tmp")  # as a kill in mid-write leaves it
+    # as a kill in mid-write leaves it
+    (tmp_path / "answers/1.npy").rename(tmp_path / "answers/1.tmp")
     second = teacher.answers(black_box, photos)
     assert (tmp_path / "box.log").read_text() == "64 64 64 "
     np.testing.assert_array_equal(first, second)
-    assert sorted(p.name for p in (tmp_path / "answers").iterdir()) == ["0.npy", "1.npy", "settings.json"]
+    assert sorted(p.name for p in (tmp_path / "answers").iterdir()) == [
+        "0.npy",
+        "1.npy",
+        "settings.json",
+    ]
 
 
 def test_probabilities_become_logits(black_box, tmp_path):
-    (tmp_path / "box.py").write_text("import numpy as np\ndef brightness(x):\n    return np.full((len(x), 4), 0.25)\n")
+    (tmp_path / "box.py").write_text(
+        "import numpy as np\ndef brightness(x):\n    return np.full((len(x), 4), 0.25)\n"
+    )
     config = dataclasses.replace(black_box, teacher_probabilities=True)
-    np.testing.assert_allclose(teacher.answers(config, loop.data(config, "train"))[0], np.log(0.25), rtol=1e-6)
+    np.testing.assert_allclose(
+        teacher.answers(config, loop.data(config, "train"))[0], np.log(0.25), rtol=1e-6
+    )
 
 
 def test_answers_to_other_questions_are_refused(black_box, tmp_path):
     photos = loop.data(black_box, "train")
     teacher.answers(black_box, photos)
-    with pytest.raises(ValueError, match=r"answers: .* holds answers to other questions: seed 0 there, 1 here"):
+    with pytest.raises(
+        ValueError, match=r"answers: .* holds answers to other questions: seed 0 there, 1 here"
+    ):
         teacher.answers(dataclasses.replace(black_box, seed=1), photos)
     assert json.loads((tmp_path / "answers/settings.json").read_text())["seed"] == 0
 
@@ -171,5 +196,7 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
 def test_a_config_of_another_kind_is_one_line():
     from configs import smoke as module
 
-    with pytest.raises(SystemExit, match=r"--config: .* is a Classification, expected a Distillation"):
+    with pytest.raises(
+        SystemExit, match=r"--config: .* is a Classification, expected a Distillation"
+    ):
         distill.main(["--config", module.__file__])

@@ -1,4 +1,4 @@
-"""Fostering in the training step: beta matters, devices do not, several classes, and a whole run."""
+"""Fostering in the training step: beta matters, devices do not, several classes, a whole run."""
 
 import csv
 import dataclasses
@@ -26,7 +26,9 @@ def stepped(config, count):
     start = state.create(config, initial.variables(config, model)[0], tx)
     objective = foster.fostering(config, photos.classes)
     fixed = {"config": config, "model": model, "tx": tx, "loss": objective.loss, "crop_size": 12}
-    step = parallel.pmap_step(lambda *args: state.train_step(*args, **fixed, axis_name=parallel.AXIS), DEVICES[:count])
+    step = parallel.pmap_step(
+        lambda *args: state.train_step(*args, **fixed, axis_name=parallel.AXIS), DEVICES[:count]
+    )
     batch = parallel.place(next(pipeline.batches(photos, config)), DEVICES[:count])
     after, metrics = step(parallel.replicate(start, DEVICES[:count]), batch, None)
     return jax.device_get(after.variables), jax.device_get(metrics)
@@ -40,7 +42,9 @@ def test_devices_do_not_matter():
     one, four = stepped(CONFIG, 1), stepped(CONFIG, 4)
     assert_same(one, four)
     assert 0 < one[1]["penalty"] <= np.log(36)
-    np.testing.assert_allclose(one[1]["loss"], one[1]["classification"] + 0.5 * one[1]["penalty"], rtol=1e-5)
+    np.testing.assert_allclose(
+        one[1]["loss"], one[1]["classification"] + 0.5 * one[1]["penalty"], rtol=1e-5
+    )
 
 
 def test_beta_changes_the_step_and_zero_is_plain_training():
@@ -59,14 +63,22 @@ def test_beta_changes_the_step_and_zero_is_plain_training():
     )
     assert_same(none, plain.variables)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
-    assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (fostered, none)), strict=True)) > 1e-4
+    assert (
+        max(
+            np.abs(a - b).max()
+            for a, b in zip(*map(jax.tree.leaves, (fostered, none)), strict=True)
+        )
+        > 1e-4
+    )
 
 
 def test_several_classes_a_photo():
     config = dataclasses.replace(CONFIG, loss="sigmoid", label_smoothing=0.0)
     _, metrics = stepped(config, 2)
     assert np.isfinite(metrics["loss"]) and metrics["penalty"] > 0
-    with pytest.raises(ValueError, match=r"label_smoothing: got 0.1, expected 0 with loss='sigmoid'"):
+    with pytest.raises(
+        ValueError, match=r"label_smoothing: got 0.1, expected 0 with loss='sigmoid'"
+    ):
         foster.fostering(dataclasses.replace(CONFIG, loss="sigmoid"), ())
 
 

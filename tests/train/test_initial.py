@@ -13,7 +13,9 @@ from train import initial
 def trained(tmp_path_factory):
     """A file of the smoke network for 4 classes, and its variables."""
     path = tmp_path_factory.mktemp("nets") / "four.safetensors"
-    variables, said = initial.variables(dataclasses.replace(smoke, seed=5), initial.network(smoke, 4))
+    variables, said = initial.variables(
+        dataclasses.replace(smoke, seed=5), initial.network(smoke, 4)
+    )
     assert said == "parameters drawn from seed 5"
     models.save(path, smoke.architecture, smoke.options, variables)
     return str(path), variables
@@ -25,7 +27,9 @@ def _start(path, num_classes, **options):
 
 
 def _same(a, b):
-    return jax.tree.leaves(jax.tree.map(lambda x, y: x.shape == y.shape and bool((x == y).all()), a, b))
+    return jax.tree.leaves(
+        jax.tree.map(lambda x, y: x.shape == y.shape and bool((x == y).all()), a, b)
+    )
 
 
 def test_parameters_start_from_a_file(trained):
@@ -40,11 +44,16 @@ def test_another_number_of_classes_gets_a_new_head(trained):
     head = found["params"].pop("fc")
     assert head["kernel"].shape == (8, 7) and float(np.abs(head["kernel"]).max()) > 0
     others = {key: value for key, value in trained[1]["params"].items() if key != "fc"}
-    assert all(_same(found["params"], others)) and all(_same(found["batch_stats"], trained[1]["batch_stats"]))
+    assert all(_same(found["params"], others)) and all(
+        _same(found["batch_stats"], trained[1]["batch_stats"])
+    )
 
 
 def test_what_the_network_has_no_place_for_is_named(trained):
-    with pytest.raises(ValueError, match=r"init_from: .* holds bn1\.bias, .*, for which resnet_compact has no place"):
+    with pytest.raises(
+        ValueError,
+        match=r"init_from: .* holds bn1\.bias, .*, for which resnet_compact has no place",
+    ):
         _start(trained[0], 4, stem_width=4)
     with pytest.raises(FileNotFoundError, match="there is no file nets/none"):
         _start("nets/none.safetensors", 4)
@@ -58,7 +67,9 @@ def test_what_the_file_lacks_is_drawn_and_named(trained):
 
 
 def test_the_bundled_network_fine_tunes_with_a_new_head():
-    config = dataclasses.replace(smoke, architecture="resnet_compact", init_from="tiny20", image_size=64)
+    config = dataclasses.replace(
+        smoke, architecture="resnet_compact", init_from="tiny20", image_size=64
+    )
     options = models.describe("tiny20").options
     config = dataclasses.replace(
         config, options={key: options[key] for key in ("stage_sizes", "widths", "strides", "stem")}

@@ -1,4 +1,4 @@
-"""SIGKILL while a checkpoint is being written: nothing that was saved is lost, and the end is the same, bit for bit."""
+"""SIGKILL during a checkpoint's writing: nothing saved is lost, the end is the same to the bit."""
 
 import dataclasses
 import os
@@ -19,12 +19,14 @@ ROOT = pathlib.Path(smoke.__file__).parents[1]
 
 @pytest.fixture
 def start(compiled):
-    """Starts a Python program with these arguments, on one device, and returns its exit status and output."""
+    """Runs a Python program with arguments, on one device; its exit status and output."""
     environment = {**os.environ, **compiled, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
 
     def start(*arguments):
         command = [sys.executable, *map(str, arguments)]
-        ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        ended = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
         return ended.returncode, ended.stdout + ended.stderr
 
     return start
@@ -40,15 +42,23 @@ def _config(folder):
 def _arguments(folder):
     config = _config(folder)
     fields = ("workdir", "export", "checkpoint_every", "epochs", "log_every", "crop_sizes")
-    return ["--config", smoke.__file__, "--set", *(f"{name}={getattr(config, name)}" for name in fields)]
+    return [
+        "--config",
+        smoke.__file__,
+        "--set",
+        *(f"{name}={getattr(config, name)}" for name in fields),
+    ]
 
 
 def test_killed_while_saving_and_resumed_it_ends_bit_for_bit_the_same(start, tmp_path):
     whole, torn, kept, resume = tmp_path / "whole", tmp_path / "torn", 0, []
     loop.fit(_config(whole), devices=jax.devices()[:1])
-    # Checkpoints come every 3 steps and at the epochs' ends, 8 and 16; `before` is the one before the torn one.
+    # Checkpoints come every 3 steps and at the epochs' ends, 8 and 16; `before` is the one before
+    # the torn one.
     for step, before, milliseconds in ((6, 3, 0), (9, 8, 5)):
-        status, output = start("-m", "tests.train.killed", step, milliseconds, *_arguments(torn), *resume)
+        status, output = start(
+            "-m", "tests.train.killed", step, milliseconds, *_arguments(torn), *resume
+        )
         assert status == -signal.SIGKILL, output
         left = [path.name for path in checkpoint.folder(f"{torn}/run").iterdir()]
         kept, resume = max(int(name) for name in left if name.isdigit()), ["--resume"]
@@ -63,4 +73,6 @@ def test_killed_while_saving_and_resumed_it_ends_bit_for_bit_the_same(start, tmp
 
 
 def _steps(folder):
-    return [int(line.split(",")[0]) for line in (folder / "run/steps.csv").read_text().splitlines()[1:]]
+    return [
+        int(line.split(",")[0]) for line in (folder / "run/steps.csv").read_text().splitlines()[1:]
+    ]

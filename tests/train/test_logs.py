@@ -43,9 +43,14 @@ def test_an_epoch_is_the_mean_over_its_steps(run):
     header, row = _rows(folder / "epochs.csv")
     found = dict(zip(header, map(float, row), strict=True))
     assert found == {
-        "step": 4, "epoch": 1, "val_accuracy": 0.75, "loss": 2.0, "seconds": 5.0, "images_per_s": 8.0,
+        "step": 4, "epoch": 1, "val_accuracy": 0.75, "loss": 2.0, "seconds": 5.0,
+        "images_per_s": 8.0,
     }  # fmt: skip
-    assert [row[-1] for row in _rows(folder / "steps.csv")] == ["images_per_s", "15.0", str(10 / 3.0)]
+    assert [row[-1] for row in _rows(folder / "steps.csv")] == [
+        "images_per_s",
+        "15.0",
+        str(10 / 3.0),
+    ]
 
 
 def test_each_window_and_epoch_is_one_line(run):
@@ -60,7 +65,9 @@ def test_the_report_says_how_it_was_made(run):
     report = json.loads((run[0] / "report.json").read_text())
     assert report["config"]["batch_size"] == 10 and report["results"] == {"exported_accuracy": 0.5}
     assert report["training_seconds"] == 5.0 and report["last_epoch"]["loss"] == 2.0
-    assert {"jax", "flax", "optax"} <= set(report["versions"]) and report["devices"][0].startswith("cpu")
+    assert {"jax", "flax", "optax"} <= set(report["versions"]) and report["devices"][0].startswith(
+        "cpu"
+    )
     assert not list(run[0].glob(".*.part"))
 
 

@@ -26,7 +26,9 @@ def test_sigmoid_cross_entropy_is_that_of_each_class():
     targets = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], np.float32)
     p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
     expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
-    np.testing.assert_allclose(objectives.cross_entropy(SIGMOID, LOGITS, targets), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        objectives.cross_entropy(SIGMOID, LOGITS, targets), expected, rtol=1e-6
+    )
 
 
 def test_a_hit_is_any_class_that_is_present():

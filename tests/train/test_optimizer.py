@@ -8,8 +8,13 @@ import pytest
 from configs.smoke import config as smoke
 from train import optimizer
 
-PLAIN = dataclasses.replace(smoke, weight_decay=0.0, momentum=0.0, warmup_epochs=0.0, learning_rate=0.5)
-PARAMS = {"conv": {"kernel": jnp.array([[3.0, 4.0]])}, "bn": {"scale": jnp.array([2.0]), "bias": jnp.array([1.0])}}
+PLAIN = dataclasses.replace(
+    smoke, weight_decay=0.0, momentum=0.0, warmup_epochs=0.0, learning_rate=0.5
+)
+PARAMS = {
+    "conv": {"kernel": jnp.array([[3.0, 4.0]])},
+    "bn": {"scale": jnp.array([2.0]), "bias": jnp.array([1.0])},
+}
 
 
 def _updates(config, gradients, params=PARAMS, steps_per_epoch=8):
@@ -40,7 +45,12 @@ def test_cosine_warms_up_and_ends_at_zero():
 def test_milestones_and_equal_steps_drop_the_rate_after_the_warm_up():
     warm = [0.5 * t / 4 for t in range(4)]
     expected = [*warm, *[0.5] * 4, *[0.1] * 16, *[0.02] * 8]
-    dropping = {"schedule": "multistep", "milestones": (1.0, 3.0), "decay_factor": 0.2, "warmup_epochs": 0.5}
+    dropping = {
+        "schedule": "multistep",
+        "milestones": (1.0, 3.0),
+        "decay_factor": 0.2,
+        "warmup_epochs": 0.5,
+    }
     np.testing.assert_allclose(_rates(32, **dropping), expected, rtol=1e-6)
     expected = [0.5 * 0.1 ** (t // 12) for t in range(32)]
     np.testing.assert_allclose(_rates(32, schedule="step", decay_every=1.5), expected, rtol=1e-6)
@@ -74,7 +84,9 @@ def test_the_gradient_is_clipped_as_one_vector():
     gradient = jax.tree.map(lambda leaf: 10 * leaf, PARAMS)
     long = 10 * np.sqrt(9 + 16 + 4 + 1)
     update = _updates(dataclasses.replace(PLAIN, clip_norm=1.5, schedule="constant"), [gradient])[0]
-    np.testing.assert_allclose(update["conv"]["kernel"], -0.5 * 1.5 / long * np.array([[30.0, 40.0]]), rtol=1e-5)
+    np.testing.assert_allclose(
+        update["conv"]["kernel"], -0.5 * 1.5 / long * np.array([[30.0, 40.0]]), rtol=1e-5
+    )
 
 
 def test_accumulation_applies_the_mean_of_the_clipped_whole():
@@ -82,7 +94,8 @@ def test_accumulation_applies_the_mean_of_the_clipped_whole():
     config = dataclasses.replace(PLAIN, accumulate=2, clip_norm=1.0, schedule="constant")
     updates = _updates(config, [_like(8.0), _like(-7.0), _like(1.0), _like(1.0)])
     assert all((leaf == 0).all() for index in (0, 2) for leaf in jax.tree.leaves(updates[index]))
-    np.testing.assert_allclose(updates[1]["bn"]["bias"], -0.5 * 0.5, rtol=1e-5)  # of norm 0.5 * 2: just not clipped
+    # of norm 0.5 * 2: just not clipped
+    np.testing.assert_allclose(updates[1]["bn"]["bias"], -0.5 * 0.5, rtol=1e-5)
     np.testing.assert_allclose(updates[3]["bn"]["bias"], -0.5 * 1 / 2, rtol=1e-5)
 
 
@@ -110,6 +123,7 @@ def test_frozen_parameters_get_no_update_not_even_decay():
 
 def test_a_prefix_of_nothing_is_named():
     with pytest.raises(
-        ValueError, match=r"frozen: got 'layer1', expected a prefix of a parameter's path such as 'bn\."
+        ValueError,
+        match=r"frozen: got 'layer1', expected a prefix of a parameter's path such as 'bn\.",
     ):
         optimizer.stop_frozen(PARAMS, ("layer1",))

@@ -18,15 +18,24 @@ from train import checkpoint, loop, parallel
 
 # Mixing, accumulation, clipping and averaging must not depend on the number of devices either.
 CONFIG = dataclasses.replace(
-    smoke.config, cutmix=1.0, accumulate=2, clip_norm=0.5, warmup_epochs=0.0, crop_sizes=((0, 12),), epochs=1
+    smoke.config,
+    cutmix=1.0,
+    accumulate=2,
+    clip_norm=0.5,
+    warmup_epochs=0.0,
+    crop_sizes=((0, 12),),
+    epochs=1,
 )
 needs_four = pytest.mark.skipif(
-    jax.device_count() < 4, reason="needs 4 devices (XLA_FLAGS=--xla_force_host_platform_device_count=4)"
+    jax.device_count() < 4,
+    reason="needs 4 devices (XLA_FLAGS=--xla_force_host_platform_device_count=4)",
 )
 
 
 def _config(folder, **changes):
-    return dataclasses.replace(CONFIG, workdir=f"{folder}/run", export=f"{folder}/net.safetensors", **changes)
+    return dataclasses.replace(
+        CONFIG, workdir=f"{folder}/run", export=f"{folder}/net.safetensors", **changes
+    )
 
 
 def _run(folder, count, monkeypatch=None, forgotten=None, steps=4):
@@ -42,13 +51,16 @@ def _run(folder, count, monkeypatch=None, forgotten=None, steps=4):
     for batch in itertools.islice(run._batches(0), steps):
         state, metrics = jax.block_until_ready(run._step(0)(state, batch, None))
     after = state.variables["params"]["fc"]["kernel"].sharding
-    assert after.is_equivalent_to(before, 2)  # or every step but the first would be compiled a second time
+    # or every step but the first would be compiled a second time
+    assert after.is_equivalent_to(before, 2)
     return jax.device_get((state, metrics))
 
 
 def _only_statistics(pmean):
     """`pmean` that forgets the pair of gradients and metrics, a tuple of dicts."""
-    return lambda x, axis, **kwargs: x if isinstance(x, tuple) and isinstance(x[1], dict) else pmean(x, axis, **kwargs)
+    return lambda x, axis, **kwargs: (
+        x if isinstance(x, tuple) and isinstance(x[1], dict) else pmean(x, axis, **kwargs)
+    )
 
 
 def _largest_difference(a, b):
@@ -63,7 +75,7 @@ def one_device(tmp_path_factory):
 @needs_four
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_devices_train_as_one(one_device, tmp_path, count):
-    """Parameters, batch statistics, optimiser, running averages and metrics, to float32 rounding."""
+    """Parameters, batch statistics, optimiser, averages and metrics, to float32 rounding."""
     assert _largest_difference(_run(tmp_path, count), one_device) < 2e-5
 
 
@@ -76,7 +88,7 @@ def test_a_forgotten_mean_over_the_devices_would_show(one_device, tmp_path, monk
 
 
 def test_two_processes_train_validate_and_save_as_one(tmp_path):
-    """Two processes of two devices each: the same state, logs and exported file as one device, and one can resume."""
+    """Two processes of two devices each: state, logs and export as on one, which can resume."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -89,7 +101,8 @@ def test_two_processes_train_validate_and_save_as_one(tmp_path):
     assert step == 8
     assert _largest_difference(jax.device_get(state), jax.device_get(expected)) < 1e-4
     rows = [
-        (pathlib.Path(config.workdir) / "epochs.csv").read_text().splitlines() for config in (_config(tmp_path), alone)
+        (pathlib.Path(config.workdir) / "epochs.csv").read_text().splitlines()
+        for config in (_config(tmp_path), alone)
     ]
     assert len(rows[0]) == len(rows[1]) == 2
     accuracy = rows[0][0].split(",").index("val_accuracy")
@@ -100,7 +113,11 @@ def _start_two(config, address):
     """The outputs of the two processes of a run."""
     flags = "--xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "PJRT_NPROC": "16", "JAX_PLATFORMS": "cpu"}
-    sets = [f"{f.name}={getattr(config, f.name)}" for f in dataclasses.fields(config) if _differs(config, f.name)]
+    sets = [
+        f"{f.name}={getattr(config, f.name)}"
+        for f in dataclasses.fields(config)
+        if _differs(config, f.name)
+    ]
     command = [sys.executable, "-m", "train.classify", "--config", smoke.__file__, "--set", *sets]
     processes = [
         subprocess.Popen(
@@ -134,11 +151,15 @@ def test_replicate_places_a_copy_on_each_device():
 
 def test_shares_must_be_equal_and_even():
     assert parallel.shard({"x": np.zeros((8, 3))}, 4)["x"].shape == (4, 2, 3)
-    with pytest.raises(ValueError, match="batch_size: got 12, expected a multiple of 2 x 4 devices"):
+    with pytest.raises(
+        ValueError, match="batch_size: got 12, expected a multiple of 2 x 4 devices"
+    ):
         parallel.shard({"x": np.zeros((12, 3))}, 4)
 
 
 @pytest.mark.parametrize("address", [["host:1"], ["host:1", "two", "0"]])
 def test_a_wrong_address_is_named(address):
-    with pytest.raises(ValueError, match=r"--distributed: got 'host:1.*expected nothing or HOST:PORT COUNT INDEX"):
+    with pytest.raises(
+        ValueError, match=r"--distributed: got 'host:1.*expected nothing or HOST:PORT COUNT INDEX"
+    ):
         parallel.initialize(address)

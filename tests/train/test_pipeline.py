@@ -10,12 +10,14 @@ from configs.smoke import config as smoke
 from jaxcam.datasets import NO_BOXES, UNKNOWN, Dataset, Record
 from train import pipeline
 
-CONFIG = dataclasses.replace(smoke, batch_size=8, epochs=3, seed=7, workers=2, crop_on="device", image_size=16)
+CONFIG = dataclasses.replace(
+    smoke, batch_size=8, epochs=3, seed=7, workers=2, crop_on="device", image_size=16
+)
 HOST = dataclasses.replace(CONFIG, crop_on="host", crop_area=(0.2, 1.0))
 
 
 def photos(count, size=lambda index: (16, 16), multilabel=False, format="PNG"):
-    """Photos of (width, height) pixels whose red is their row, green their column and blue their index, as files."""
+    """Photos (width, height) as files: red is the row, green the column, blue the photo's index."""
     records = []
     for index in range(count):
         width, height = size(index)
@@ -65,10 +67,17 @@ def test_any_number_of_processes_and_threads_makes_the_same_batches(config):
     whole = collect(dataset, config)
     equal(whole, collect(dataset, dataclasses.replace(config, workers=1)))
     for count in (2, 4):
-        shares = [collect(dataset, config, process_index=index, process_count=count) for index in range(count)]
+        shares = [
+            collect(dataset, config, process_index=index, process_count=count)
+            for index in range(count)
+        ]
         assert shares[0][0]["label"].shape == (8 // count,)
         equal(
-            whole, [jax.tree.map(lambda *parts: np.concatenate(parts), *parts) for parts in zip(*shares, strict=True)]
+            whole,
+            [
+                jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
+                for parts in zip(*shares, strict=True)
+            ],
         )
 
 
@@ -116,12 +125,14 @@ def test_a_config_may_repeat_its_views():
 
 
 def test_a_crop_shows_the_pixels_of_its_box_resized_and_sometimes_flipped():
-    """Red and green tell each pixel's place: linear over the crop, from its first to its last row and column."""
+    """Red and green tell a pixel's place: linear over the crop from first to last row, column."""
     record, flips = photos(1, lambda _: (120, 90))[0], 0
     for index in range(20):
         crop = pipeline.random_crop(record, HOST, (0, 0, index)).astype(float)
         random = np.random.default_rng((0, 0, index))
-        left, top, width, height = pipeline.crop_box(random, (120, 90), HOST.crop_area, HOST.crop_ratio)
+        left, top, width, height = pipeline.crop_box(
+            random, (120, 90), HOST.crop_area, HOST.crop_ratio
+        )
         centres = lambda start, length: start + (np.arange(16) + 0.5) * length / 16 - 0.5
         columns = centres(left, width)
         if crop[0, 0, 1] > crop[0, -1, 1]:
@@ -176,20 +187,28 @@ def test_a_jpeg_decoded_at_a_part_of_its_size_gives_the_same_crop():
 def test_validation_shows_each_photo_once_with_the_rest_masked():
     dataset = photos(21)
     for count in (1, 2, 4):
-        shares = [list(pipeline.validation_batches(dataset, CONFIG, 8, index, count)) for index in range(count)]
+        shares = [
+            list(pipeline.validation_batches(dataset, CONFIG, 8, index, count))
+            for index in range(count)
+        ]
         assert {len(share) for share in shares} == {3}
-        joined = [jax.tree.map(lambda *p: np.concatenate(p), *parts) for parts in zip(*shares, strict=True)]
+        joined = [
+            jax.tree.map(lambda *p: np.concatenate(p), *parts)
+            for parts in zip(*shares, strict=True)
+        ]
         mask = np.concatenate([batch["mask"] for batch in joined])
         np.testing.assert_array_equal(mask, np.arange(24) < 21)
         assert mask.dtype == bool
         images = np.concatenate([batch["image"] for batch in joined])
         np.testing.assert_array_equal(images[:21, 5, 6], [(5, 6, index) for index in range(21)])
         assert not images[21:].any()
-        np.testing.assert_array_equal(np.concatenate([batch["label"] for batch in joined])[:21], np.arange(21) % 5)
+        np.testing.assert_array_equal(
+            np.concatenate([batch["label"] for batch in joined])[:21], np.arange(21) % 5
+        )
 
 
 def test_validation_cuts_the_middle_of_the_resized_photo():
-    """40 x 80 pixels at a fraction of 1/2: the shorter side becomes 32, the middle 16 of 32 x 64 stay."""
+    """40 x 80 pixels at a fraction of 1/2: the shorter side becomes 32, the middle 16 stay."""
     config = dataclasses.replace(CONFIG, crop_fraction=0.5)
     for width, height in ((80, 40), (40, 80)):
         crop = pipeline.centre_crop(photos(1, lambda _: (width, height))[0], config).astype(float)
@@ -201,7 +220,9 @@ def test_validation_cuts_the_middle_of_the_resized_photo():
 
 def test_a_photo_of_the_validation_size_is_left_alone():
     record = photos(1)[0]
-    np.testing.assert_array_equal(pipeline.centre_crop(record, CONFIG)[..., 0], np.mgrid[:16, :16][0])
+    np.testing.assert_array_equal(
+        pipeline.centre_crop(record, CONFIG)[..., 0], np.mgrid[:16, :16][0]
+    )
 
 
 def test_what_does_not_fit_is_named():
@@ -213,16 +234,24 @@ def test_what_does_not_fit_is_named():
     fails("batch_size: got 8, expected a multiple of the 3 processes", photos(8), process_count=3)
     fails("process_index: got 2, expected 0 to 1", photos(8), process_index=2, process_count=2)
     wide = photos(8, lambda _: (20, 16))
-    fails(r"image_size: got a photo of \(20, 16\) pixels, expected \(16, 16\) with crop_on='device'", wide)
-    with pytest.raises(ValueError, match="batch_size: got 9, expected a multiple of the 2 processes"):
+    fails(
+        r"image_size: got a photo of \(20, 16\) pixels, expected \(16, 16\) with crop_on='device'",
+        wide,
+    )
+    with pytest.raises(
+        ValueError, match="batch_size: got 9, expected a multiple of the 2 processes"
+    ):
         pipeline.validation_batches(photos(8), CONFIG, 9, 0, 2)
     one_wide = photos(8, lambda index: (16 + (index == 3), 16))
-    with pytest.raises(ValueError, match=r"image_size: got a photo of \(17, 16\) pixels"):  # also from a thread
+    # also from a thread
+    with pytest.raises(ValueError, match=r"image_size: got a photo of \(17, 16\) pixels"):
         list(pipeline.batches(one_wide, CONFIG))
 
 
 def test_photos_of_unknown_class_are_no_training_photos():
-    unknown = Dataset([Record(record.image, UNKNOWN, NO_BOXES, "x") for record in photos(8).records], ())
+    unknown = Dataset(
+        [Record(record.image, UNKNOWN, NO_BOXES, "x") for record in photos(8).records], ()
+    )
     with pytest.raises(ValueError, match="label: x is of unknown class, expected one"):
         list(pipeline.batches(unknown, CONFIG))
 
@@ -246,7 +275,9 @@ def test_the_command_prints_a_rate_for_each_mode(tmp_path, capsys):
             path = tmp_path / "set" / split / f"{index % 2}" / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(record.image)
-    pipeline.main(["--config", "configs/smoke.py", "--set", f"data={tmp_path / 'set'}", "--seconds", "0.05"])
+    pipeline.main(
+        ["--config", "configs/smoke.py", "--set", f"data={tmp_path / 'set'}", "--seconds", "0.05"]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" (")[0] for line in lines] == ["smoke crop_on=device", "smoke crop_on=host"]
     assert all(int(line.split()[-2]) > 0 for line in lines)

@@ -18,7 +18,9 @@ def _step(config, **options):
     tx = optimizer.optimizer(config, 8)
     start = state.create(config, initial.variables(config, model)[0], tx)
     loss = objectives.classification(config, photos.classes).loss
-    step = lambda now, batch: state.train_step(now, batch, config=config, model=model, tx=tx, loss=loss, crop_size=12)
+    step = lambda now, batch: state.train_step(
+        now, batch, config=config, model=model, tx=tx, loss=loss, crop_size=12
+    )
     return jax.jit(step), start, next(pipeline.batches(photos, config))
 
 
@@ -37,7 +39,9 @@ def test_the_average_follows_the_variables_by_its_formula(two_steps):
         before, after = states[t], states[t + 1]
         decay = min(0.9, (1 + t) / (10 + t))
         jax.tree.map(
-            lambda old, new, average, d=decay: np.testing.assert_allclose(average, d * old + (1 - d) * new, atol=1e-6),
+            lambda old, new, average, d=decay: np.testing.assert_allclose(
+                average, d * old + (1 - d) * new, atol=1e-6
+            ),
             before.ema,
             after.variables,
             after.ema,
@@ -49,19 +53,26 @@ def test_the_average_follows_the_variables_by_its_formula(two_steps):
 
 def test_every_parameter_and_statistic_moves(two_steps):
     (start, after, _), _ = two_steps
-    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), start.variables, after.variables)
+    moved = jax.tree.map(
+        lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), start.variables, after.variables
+    )
     assert all(jax.tree.leaves(moved))
 
 
 def _toy(value, step, config):
     variables = {"params": {"w": jnp.full(2, value)}}
-    return state.State(jnp.int32(step), variables, (), {"params": {"w": jnp.zeros(2)}} if config.ema_decay else {})
+    return state.State(
+        jnp.int32(step), variables, (), {"params": {"w": jnp.zeros(2)}} if config.ema_decay else {}
+    )
 
 
 def test_the_average_waits_for_updates():
     """With two steps an update, update u = 3 happens in step 7 and not in step 6."""
     config = dataclasses.replace(CONFIG, accumulate=2)
-    averages = [state._average(config, _toy(1.0, step, config), _toy(1.0, step, config).variables) for step in (6, 7)]
+    averages = [
+        state._average(config, _toy(1.0, step, config), _toy(1.0, step, config).variables)
+        for step in (6, 7)
+    ]
     np.testing.assert_allclose(averages[0]["params"]["w"], 0.0)
     np.testing.assert_allclose(averages[1]["params"]["w"], 1 - (1 + 3) / (10 + 3), rtol=1e-6)
 
@@ -76,7 +87,9 @@ def test_bfloat16_computes_in_it_and_keeps_float32(two_steps):
     """Near the float32 step (8 bits of mantissa), and not the same."""
     step, start, batch = _step(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))
     after, metrics = step(start, batch)
-    assert {leaf.dtype.name for leaf in jax.tree.leaves((after.variables, after.ema))} == {"float32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((after.variables, after.ema))} == {
+        "float32"
+    }
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
     difference = abs(float(metrics["loss"]) - float(two_steps[1][0]["loss"]))
     assert 0 < difference < 0.05
@@ -89,7 +102,9 @@ def test_frozen_layers_keep_every_bit_and_cost_no_backward_pass(two_steps):
     stays = lambda path: optimizer.is_frozen(path, frozen)
     same = {}
     for (path, before), now in zip(
-        jax.tree_util.tree_leaves_with_path(start.variables), jax.tree.leaves(after.variables), strict=True
+        jax.tree_util.tree_leaves_with_path(start.variables),
+        jax.tree.leaves(after.variables),
+        strict=True,
     ):
         name = ".".join(key.key for key in path[1:])
         same.setdefault(stays(name), []).append(np.array_equal(before, now))
@@ -109,14 +124,20 @@ def test_frozen_norms_use_their_averages():
     variables = initial.variables(config, model)[0]
     images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     forward = jax.jit(
-        lambda x: state._forward(x, model=model, variables=variables, key=jax.random.key(0), frozen=config.frozen)[0]
+        lambda x: state._forward(
+            x, model=model, variables=variables, key=jax.random.key(0), frozen=config.frozen
+        )[0]
     )
-    np.testing.assert_allclose(forward(images)[:2], forward(images.at[2:].multiply(5.0))[:2], atol=1e-6)
+    np.testing.assert_allclose(
+        forward(images)[:2], forward(images.at[2:].multiply(5.0))[:2], atol=1e-6
+    )
     np.testing.assert_allclose(forward(images), jax.jit(model.apply)(variables, images), atol=1e-5)
 
 
 def test_dropout_is_drawn_anew_by_step_and_the_same_again():
-    keys = [jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(step), None)) for step in (0, 1, 0)]
+    keys = [
+        jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(step), None)) for step in (0, 1, 0)
+    ]
     assert not np.array_equal(keys[0], keys[1]) and np.array_equal(keys[0], keys[2])
 
 
@@ -126,11 +147,21 @@ def test_validation_counts_only_what_is_masked_in():
     class Bright:
         num_classes = 2
         apply = staticmethod(
-            lambda variables, images: jnp.stack([0 * images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1)
+            lambda variables, images: jnp.stack(
+                [0 * images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1
+            )
         )
 
     images = np.full((4, 2, 2, 3), 255, np.uint8)
-    batch = {"image": images, "label": np.array([1, 0, 1, 1]), "mask": np.array([True, True, True, False])}
-    sums = jax.jit(lambda batch: state.validation_step({}, batch, config=config, model=Bright()))(batch)
+    batch = {
+        "image": images,
+        "label": np.array([1, 0, 1, 1]),
+        "mask": np.array([True, True, True, False]),
+    }
+    sums = jax.jit(lambda batch: state.validation_step({}, batch, config=config, model=Bright()))(
+        batch
+    )
     losses = np.log1p(np.exp([-1.0, 1.0, -1.0]))
-    np.testing.assert_allclose([sums["count"], sums["correct"], sums["loss"]], [3, 2, losses.sum()], rtol=1e-5)
+    np.testing.assert_allclose(
+        [sums["count"], sums["correct"], sums["loss"]], [3, 2, losses.sum()], rtol=1e-5
+    )

@@ -1,7 +1,8 @@
-"""How much does a map mark, and how plainly? Entropy, area, dispersion, ADCC, and the selectivity of its weights.
+"""How much does a map mark, and how plainly?
 
-The first three are the measures of `jaxcam.fostering` with NaN where they have no answer: a map without a positive
-value is no distribution, and counting its 0 would reward methods that mark nothing.
+Entropy, area, dispersion, ADCC, and the selectivity of its weights. The first three are the
+measures of `jaxcam.fostering` with NaN where they have no answer: a map without a positive value is
+no distribution, and counting its 0 would reward methods that mark nothing.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import fostering, maps
-from jaxcam.layers import Forward, check_images
+from jaxcam._program.layers import Forward, check_images
+from jaxcam._program.trace import check_forward
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
-from jaxcam.metrics.faithfulness import confidences, drop, mask_images, one_target
+from jaxcam.metrics._faithfulness import confidences, drop, mask_images, one_target
 from jaxcam.targets import Activation, Targets
-from jaxcam.trace import check_forward
 
 
 class Adcc(NamedTuple):
@@ -28,10 +29,13 @@ class Adcc(NamedTuple):
 
 
 def entropy(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """`jaxcam.fostering.cam_entropy` of saliency `[B, h, w]` of any size: `[B]` in nats, 0 to ln(h w). Low is sharp.
+    """`jaxcam.fostering.cam_entropy` of saliency `[B, h, w]`: `[B]` in nats, 0 to ln(h w).
+
+    Of saliency of any size. Low is sharp.
 
     Args:
-        saliency: `[B, h, w]`; negative values count as 0. A map at the layer's resolution is what the paper measures.
+        saliency: `[B, h, w]`; negative values count as 0. A map at the layer's resolution is what
+            the paper measures.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -44,7 +48,9 @@ def entropy(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
 
 
 def area(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """`jaxcam.fostering.cam_area` of saliency `[B, h, w]`: `[B]` in cells squared. Low is concentrated.
+    """`jaxcam.fostering.cam_area` of saliency `[B, h, w]`: `[B]` in cells squared.
+
+    Low is concentrated.
 
     Args:
         saliency: as in `entropy`.
@@ -60,7 +66,9 @@ def area(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
 
 
 def dispersion(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """`jaxcam.fostering.cam_dispersion` of saliency `[B, h, w]`: `[B]`, 0 to h w - 1. High is decided.
+    """`jaxcam.fostering.cam_dispersion` of saliency `[B, h, w]`: `[B]`, 0 to h w - 1.
+
+    High is decided.
 
     Args:
         saliency: as in `entropy`.
@@ -83,7 +91,8 @@ def complexity(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [0, 1]; 0 for constant saliency. NaN where saliency is not finite, or `mask` is False.
+        `[B]` in [0, 1]; 0 for constant saliency. NaN where saliency is not finite, or `mask` is
+        False.
 
     Raises:
         ValueError: saliency or mask have the wrong shape.
@@ -96,7 +105,9 @@ def complexity(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
 
 
 def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """ADCC's coherency: (1 + Pearson's correlation) / 2 of a map and the map of the image masked by it. High is good.
+    """ADCC's coherency: (1 + Pearson's correlation) / 2 of the image's and the masked image's map.
+
+    High is good.
 
     Args:
         saliency: `[B, H, W]`, the map of the image.
@@ -104,7 +115,8 @@ def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None =
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [0, 1]; 0 where either map is constant. NaN where either is not finite, or `mask` is False.
+        `[B]` in [0, 1]; 0 where either map is constant. NaN where either is not finite, or `mask`
+        is False.
 
     Raises:
         ValueError: shapes are wrong or differ.
@@ -113,7 +125,9 @@ def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None =
         Poppi et al. 2021; constant maps as in github.com/aimagelab/ADCC.
     """
     saliency, again = checked_pair(saliency, again)
-    return only(jnp.nan_to_num((1 + pearson(saliency, again)) / 2), finite(saliency), finite(again), mask)
+    return only(
+        jnp.nan_to_num((1 + pearson(saliency, again)) / 2), finite(saliency), finite(again), mask
+    )
 
 
 def harmonic(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -> jax.Array:
@@ -144,27 +158,29 @@ def adcc(
     activation: Activation = None,
     mask: jax.Array | None = None,
 ) -> Adcc:
-    """Average DCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop. High is good.
+    """Average DCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop.
 
-    Maps are resized to the image and min-max scaled; the masked image is the image times its map. Costs two forward
-    passes and two explanations.
+    High is good. Maps are resized to the image and min-max scaled; the masked image is the image
+    times its map. Costs two forward passes and two explanations.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`, normalised as the model expects.
-        explain: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam` or a `functools.partial`.
-        targets: None (arg-max of the unmasked images, for both maps), an int, `[B]` ints, or a function as in
-            `confidence`.
+        explain: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam` or a
+            `functools.partial`.
+        targets: None (arg-max of the unmasked images, for both maps), an int, `[B]` ints, or a
+            function as in `confidence`.
         activation: as in `confidence`; `explain` brings its own.
         mask: `[B]`, False for padding.
 
     Returns:
-        `Adcc`. adcc is 0 where coherency is 0, complexity 1 or average drop 1. NaN where the map is not finite, or
-        `mask` is False.
+        `Adcc`. adcc is 0 where coherency is 0, complexity 1 or average drop 1. NaN where the map is
+        not finite, or `mask` is False.
 
     Raises:
         ValueError: bad images or targets; `explain` returns no `[B, h, w]`.
-        TypeError: `explain` is no function; maps alone do not do, as the masked images are explained too.
+        TypeError: `explain` is no function; maps alone do not do, as the masked images are
+            explained too.
 
     References:
         Poppi et al., Revisiting the evaluation of class activation mapping, CVPR Workshops 2021.
@@ -173,8 +189,8 @@ def adcc(
     check_images(images)
     if not callable(explain):
         raise TypeError(
-            f"explain: got a {type(explain).__name__}, expected a function (forward, images, targets) -> maps, such as "
-            "jaxcam.grad_cam"
+            f"explain: got a {type(explain).__name__}, expected a function (forward, images, "
+            "targets) -> maps, such as jaxcam.grad_cam"
         )
     chosen = one_target(forward(images), targets)
     first = _saliency(explain(forward, images, chosen), images)
@@ -198,7 +214,8 @@ def adcc_of_maps(
         forward: as in `adcc`.
         images: as in `adcc`.
         saliency: `[B, H, W]`, the maps of the images.
-        again: `[B, H, W]`, the maps of the images masked by them (`mask_images`), for the same classes.
+        again: `[B, H, W]`, the maps of the images masked by them (`mask_images`), for the same
+            classes.
         targets: as in `adcc`.
         activation: as in `adcc`.
         mask: as in `adcc`.
@@ -228,15 +245,15 @@ def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]`: 0 if all weigh the same, 1 - 1 / c if one channel weighs alone. NaN where all weights are 0 or one is not
-        finite, or `mask` is False.
+        `[B]`: 0 if all weigh the same, 1 - 1 / c if one channel weighs alone. NaN where all weights
+        are 0 or one is not finite, or `mask` is False.
 
     Raises:
         ValueError: weights or mask have the wrong shape.
 
     References:
-        Lee et al., Relevance-CAM, CVPR 2021, figure 4, shows what this measures; Hurley and Rickard, Comparing measures
-        of sparsity, 2009, on the choice.
+        Lee et al., Relevance-CAM, CVPR 2021, figure 4, shows what this measures; Hurley and
+        Rickard, Comparing measures of sparsity, 2009, on the choice.
     """
     size = _sizes(weights)
     channels = size.shape[1]
@@ -245,7 +262,9 @@ def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
 
 
 def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) -> jax.Array:
-    """The share of sum |alpha| that the k largest channel weights have; Relevance-CAM's figure 4 shows three.
+    """The share of sum |alpha| that the k largest channel weights have.
+
+    Relevance-CAM's figure 4 shows three.
 
     Args:
         weights: alpha `[B, c]`.
@@ -271,7 +290,9 @@ def _measured(measure: Callable, saliency: jax.Array, mask: jax.Array | None) ->
 
 def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
     if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
-        raise ValueError(f"explain: returned shape {jnp.shape(raw)}, expected maps [{images.shape[0]}, h, w]")
+        raise ValueError(
+            f"explain: returned shape {jnp.shape(raw)}, expected maps [{images.shape[0]}, h, w]"
+        )
     return maps.normalize(maps.resize(raw, images.shape[1:3]))
 
 

@@ -1,4 +1,7 @@
-"""Does the map depend on the model, and on the class? Randomised parameters, similarity of maps, class sensitivity."""
+"""Does the map depend on the model, and on the class?
+
+By randomised parameters, similarity of maps, class sensitivity.
+"""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +14,7 @@ from jax.scipy.stats import rankdata
 
 from jaxcam import maps
 from jaxcam.metrics._common import checked_pair, finite, only, pearson
-from jaxcam.metrics.localization import energy_in_box
+from jaxcam.metrics._localization import energy_in_box
 
 _SIGMA, _RADIUS = 1.5, 5  # SSIM's Gaussian window, 11 x 11
 _K1, _K2 = 0.01, 0.03
@@ -45,22 +48,27 @@ def cascade(
     *,
     independent: bool = False,
 ) -> Iterator[tuple[str, Any]]:
-    """Parameters in which one group after another, from the logits down, is replaced by untrained ones.
+    """Parameters in which one group after another, from the logits down, becomes untrained.
 
     Args:
-        params: any pytree of arrays: Linen's `variables["params"]`, the state of `nnx.split`, a dict of one's own. Give
-            the trainable parameters alone to keep batch statistics, as the original protocol does.
-        groups: in the order of replacement. Names: a group is every array whose dotted path is the name or begins with
-            it and a dot, `"layer4"` or `"layer4.2.conv3"`. Or a mapping from names to functions `path -> bool`.
-        fresh: a pytree like `params` to take the new values from: the model initialised with another key, which has
-            the model's own initialisers, or `shuffled(params, key)`. A group gets the same values in both modes.
-        independent: False: groups replaced before stay replaced (cascading). True: only this one is.
+        params: any pytree of arrays: Linen's `variables["params"]`, the state of `nnx.split`, a
+            dict of one's own. Give the trainable parameters alone to keep batch statistics, as the
+            original protocol does.
+        groups: in the order of replacement. Names: a group is every array whose dotted path is the
+            name or begins with it and a dot, `"layer4"` or `"layer4.2.conv3"`. Or a mapping from
+            names to functions `path -> bool`.
+        fresh: a pytree like `params` to take the new values from: the model initialised with
+            another key, which has the model's own initialisers, or `shuffled(params, key)`. A group
+            gets the same values in both modes.
+        independent: False: groups replaced before stay replaced (cascading). True: only this one
+            is.
 
     Yields:
         `(name of the group, parameters)`, of the structure of `params`.
 
     Raises:
-        ValueError: (at the first step) a group without any array, or `fresh` of another structure or other shapes.
+        ValueError: (at the first step) a group without any array, or `fresh` of another structure
+            or other shapes.
 
     References:
         Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
@@ -76,7 +84,9 @@ def cascade(
 
 
 def shuffled(params: Any, key: jax.Array) -> Any:
-    """Parameters with the entries of each array permuted: untrained yet as large, where no initialiser is known.
+    """Parameters with the entries of each array permuted.
+
+    Untrained yet as large, where no initialiser is known.
 
     Args:
         params: any pytree of arrays.
@@ -90,14 +100,19 @@ def shuffled(params: Any, key: jax.Array) -> Any:
     """
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    mixed = [jax.random.permutation(k, jnp.ravel(x)).reshape(x.shape) for k, x in zip(keys, leaves, strict=True)]
+    mixed = [
+        jax.random.permutation(k, jnp.ravel(x)).reshape(x.shape)
+        for k, x in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(tree, mixed)
 
 
 # Similarity of maps ---------------------------------------------------
 
 
-def similarity(first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None) -> Similarity:
+def similarity(
+    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+) -> Similarity:
     """Spearman of the maps and of their magnitudes, SSIM, and Spearman of their HOG descriptors.
 
     Args:
@@ -135,7 +150,8 @@ def spearman(
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [-1, 1]. NaN where either is constant (it has no order) or not finite, or `mask` is False.
+        `[B]` in [-1, 1]. NaN where either is constant (it has no order) or not finite, or `mask` is
+        False.
 
     Raises:
         ValueError: shapes are wrong or differ.
@@ -149,9 +165,9 @@ def spearman(
 def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Structural similarity of two maps, each min-max scaled to [0, 1].
 
-    SSIM = mean (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)),
-    C1 = 0.01^2, C2 = 0.03^2, over all 11 x 11 Gaussian windows (sigma 1.5) inside the map, with sample covariance:
-    scikit-image's `structural_similarity(gaussian_weights=True, data_range=1)`.
+    SSIM = mean (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 =
+    0.01^2, C2 = 0.03^2, over all 11 x 11 Gaussian windows (sigma 1.5) inside the map, with sample
+    covariance: scikit-image's `structural_similarity(gaussian_weights=True, data_range=1)`.
 
     Args:
         first: `[B, H, W]`, any real numbers.
@@ -159,13 +175,15 @@ def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) 
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]`, at most 1; a constant map counts as 0 everywhere. NaN where either is not finite, or `mask` is False.
+        `[B]`, at most 1; a constant map counts as 0 everywhere. NaN where either is not finite, or
+        `mask` is False.
 
     Raises:
         ValueError: shapes are wrong or differ, or a side is under 11 pixels.
 
     References:
-        Wang et al., Image quality assessment: from error visibility to structural similarity, 2004, eq. 13.
+        Wang et al., Image quality assessment: from error visibility to structural similarity, 2004,
+        eq. 13.
     """
     first, second = checked_pair(first, second)
     if min(first.shape[1:]) <= 2 * _RADIUS:
@@ -180,8 +198,10 @@ def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) 
     return only(values.mean((1, 2)), finite(first), finite(second), mask)
 
 
-def hog_similarity(first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None) -> jax.Array:
-    """Spearman's rank correlation of the HOG descriptors of two maps, each min-max scaled to [0, 1].
+def hog_similarity(
+    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+) -> jax.Array:
+    """Spearman's rank correlation of two maps' HOG descriptors, each min-max scaled to [0, 1].
 
     Args:
         first: `[B, H, W]`, any real numbers.
@@ -190,7 +210,8 @@ def hog_similarity(first: jax.Array, second: jax.Array, *, cell: int = 16, mask:
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [-1, 1]. NaN where either is constant (it has no gradients) or not finite, or `mask` is False.
+        `[B]` in [-1, 1]. NaN where either is constant (it has no gradients) or not finite, or
+        `mask` is False.
 
     Raises:
         ValueError: shapes are wrong or differ, or as `hog`.
@@ -204,7 +225,9 @@ def hog_similarity(first: jax.Array, second: jax.Array, *, cell: int = 16, mask:
 
 
 def hog(images: jax.Array, cell: int = 16) -> jax.Array:
-    """Histograms of oriented gradients: 9 orientations, blocks of 3 x 3 cells, L2-Hys; equals scikit-image's `hog`.
+    """Histograms of oriented gradients: 9 orientations, blocks of 3 x 3 cells, L2-Hys.
+
+    Equals scikit-image's `hog`.
 
     Args:
         images: `[B, H, W]`.
@@ -222,7 +245,8 @@ def hog(images: jax.Array, cell: int = 16) -> jax.Array:
     down, across = (side // cell for side in images.shape[1:])
     if min(down, across) < _BLOCK:
         raise ValueError(
-            f"cell: got {cell} for {images.shape[1:]} pixels, expected a third of the shorter side at most"
+            f"cell: got {cell} for {images.shape[1:]} pixels, expected a third of the shorter side "
+            "at most"
         )
     gradient_y, gradient_x = (_central_difference(images, axis) for axis in (1, 2))
     angle = jnp.mod(jnp.rad2deg(jnp.arctan2(gradient_y, gradient_x)), 180)
@@ -243,7 +267,7 @@ def class_sensitivity(
     second_boxes_mask: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> ClassSensitivity:
-    """Of the maps of two classes in one image: their correlation, and their energy in their own and the other's boxes.
+    """Of two classes' maps in an image: their correlation, their energy in own and other boxes.
 
     Args:
         first: `[B, H, W]`, the map of the first class, any real numbers.
@@ -255,8 +279,9 @@ def class_sensitivity(
         mask: `[B]`, False for padding.
 
     Returns:
-        `ClassSensitivity(correlation, own, other)`, `[B]` each. correlation is NaN where a map is constant, own and
-        other where a class has no box, all where a map is not finite or `mask` is False.
+        `ClassSensitivity(correlation, own, other)`, `[B]` each. correlation is NaN where a map is
+        constant, own and other where a class has no box, all where a map is not finite or `mask` is
+        False.
 
     Raises:
         ValueError: shapes are wrong or differ.
@@ -265,7 +290,13 @@ def class_sensitivity(
     boxes = ((first_boxes, first_boxes_mask), (second_boxes, second_boxes_mask))
 
     def energy(pairs: tuple) -> jax.Array:
-        return sum(energy_in_box(s, b, boxes_mask=m) for s, (b, m) in zip((first, second), pairs, strict=True)) / 2
+        return (
+            sum(
+                energy_in_box(s, b, boxes_mask=m)
+                for s, (b, m) in zip((first, second), pairs, strict=True)
+            )
+            / 2
+        )
 
     known = finite(first) & finite(second)
     values = (pearson(first, second), energy(boxes), energy(boxes[::-1]))
@@ -280,7 +311,9 @@ def _flatten(params: Any) -> tuple[list[str], list, Any]:
 
 def _rules(groups: Sequence[str] | Mapping) -> dict[str, Callable[[str], bool]]:
     if isinstance(groups, str) or not groups:
-        raise ValueError(f"groups: got {groups!r}, expected one or more names, or functions by name")
+        raise ValueError(
+            f"groups: got {groups!r}, expected one or more names, or functions by name"
+        )
     if isinstance(groups, Mapping):
         return dict(groups)
     return {name: lambda path, name=name: f"{path}.".startswith(f"{name}.") for name in groups}
@@ -290,7 +323,9 @@ def _members(name: str, rule: Callable[[str], bool], paths: Sequence[str]) -> li
     indices = [i for i, path in enumerate(paths) if rule(path)]
     if not indices:
         close = difflib.get_close_matches(name, paths, n=4, cutoff=0.1) or list(paths)[:4]
-        raise ValueError(f"groups: got {name!r}, which no parameter is in; there are {', '.join(close)}, ...")
+        raise ValueError(
+            f"groups: got {name!r}, which no parameter is in; there are {', '.join(close)}, ..."
+        )
     return indices
 
 
@@ -299,10 +334,15 @@ def _checked_fresh(paths: Sequence[str], leaves: Sequence, fresh: Any) -> list:
     fresh_paths, values, _ = _flatten(fresh)
     if fresh_paths != list(paths):
         odd = sorted(set(fresh_paths) ^ set(paths))
-        raise ValueError(f"fresh: got another structure than params, they differ in {', '.join(odd[:4])}")
+        raise ValueError(
+            f"fresh: got another structure than params, they differ in {', '.join(odd[:4])}"
+        )
     for path, old, new in zip(paths, leaves, values, strict=True):
         if jnp.shape(old) != jnp.shape(new):
-            raise ValueError(f"fresh: got shape {jnp.shape(new)} for {path}, expected {jnp.shape(old)}, as in params")
+            raise ValueError(
+                f"fresh: got shape {jnp.shape(new)} for {path}, expected {jnp.shape(old)}, as in "
+                "params"
+            )
     return values
 
 
@@ -320,11 +360,14 @@ def _central_difference(x: jax.Array, axis: int) -> jax.Array:
     """x[i + 1] - x[i - 1] along an axis, 0 at either end."""
     ends = [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)]
     n = x.shape[axis]
-    return jnp.pad(jax.lax.slice_in_dim(x, 2, n, axis=axis) - jax.lax.slice_in_dim(x, 0, n - 2, axis=axis), ends)
+    return jnp.pad(
+        jax.lax.slice_in_dim(x, 2, n, axis=axis) - jax.lax.slice_in_dim(x, 0, n - 2, axis=axis),
+        ends,
+    )
 
 
 def _blocks(cells: jax.Array) -> jax.Array:
-    """Every 3 x 3 block of cells, normalised, clipped and normalised again: `[B, rows, columns, 81]`."""
+    """Every 3 x 3 block of cells, normalised, clipped, renormalised: `[B, rows, columns, 81]`."""
     rows, columns = (n - _BLOCK + 1 for n in cells.shape[1:3])
     parts = [cells[:, i : i + rows, j : j + columns] for i in range(_BLOCK) for j in range(_BLOCK)]
     block = jnp.concatenate(parts, -1)

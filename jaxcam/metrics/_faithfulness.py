@@ -1,4 +1,4 @@
-"""Does the model keep its confidence on what the map shows? Average drop, average increase, win rate."""
+"""Does the model keep its confidence on what the map shows? Average drop, increase, win rate."""
 
 import math
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import Forward, cast_like, check_images
+from jaxcam._program.layers import Forward, cast_like, check_images
+from jaxcam._program.trace import check_forward
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.targets import Activation, Targets, resolve
 from jaxcam.targets import confidence as confidence_of
-from jaxcam.trace import check_forward
 
 
 class Confidences(NamedTuple):
@@ -25,19 +25,21 @@ class Confidences(NamedTuple):
 def confidence(
     forward: Forward, images: jax.Array, targets: Targets = None, *, activation: Activation = None
 ) -> jax.Array:
-    """Y_b = p_b[c_b], p = softmax(forward(images)), sigmoid of a single logit: `jaxcam.targets.confidence`.
+    """Y_b = p_b[c_b], p = softmax(forward(images)), or sigmoid of a single logit.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`.
-        targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken as it is.
+        targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken
+            as it is.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
 
     Returns:
         `[B]` float32.
 
     Raises:
-        ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per image.
+        ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per
+            image.
     """
     check_forward(forward)
     check_images(images)
@@ -69,7 +71,8 @@ def confidences(
         mask: `[B]`, False for examples to leave out (padding).
 
     Returns:
-        `Confidences(full, masked)`, `[B]` each, in [0, 1]. NaN where saliency is not finite, or `mask` is False.
+        `Confidences(full, masked)`, `[B]` each, in [0, 1]. NaN where saliency is not finite, or
+        `mask` is False.
 
     Raises:
         ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
@@ -81,20 +84,27 @@ def confidences(
     chosen = one_target(logits, targets)
     masked = forward(mask_images(images, saliency, top=top, strict=strict))
     known = finite(saliency)
-    return Confidences(*(only(confidence_of(z, chosen, activation), known, mask) for z in (logits, masked)))
+    return Confidences(
+        *(only(confidence_of(z, chosen, activation), known, mask) for z in (logits, masked))
+    )
 
 
-def mask_images(images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True) -> jax.Array:
-    """Images times a mask made of their saliency; what is masked goes to 0, the mean colour of normalised images.
+def mask_images(
+    images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True
+) -> jax.Array:
+    """Images times a mask made of their saliency.
+
+    What is masked goes to 0, the mean colour of normalised images.
 
     Args:
         images: `[B, H, W, C]`.
         saliency: `[B, H, W]`, any real numbers.
-        top: None: the soft mask, saliency min-max scaled to [0, 1] (0 for constant saliency). A fraction in (0, 1]: the
-            binary mask of that share of pixels, the most salient ones.
-        strict: of the binary mask: True keeps what lies above the value at the fraction's end, as the re-evaluation of
-            Relevance-CAM did, so that ties there are all muted and a map with many zeros keeps fewer pixels. False
-            keeps exactly the fraction; among ties the last in raster order come first, as in `deletion`.
+        top: None: the soft mask, saliency min-max scaled to [0, 1] (0 for constant saliency). A
+            fraction in (0, 1]: the binary mask of that share of pixels, the most salient ones.
+        strict: of the binary mask: True keeps what lies above the value at the fraction's end, as
+            the re-evaluation of Relevance-CAM did, so that ties there are all muted and a map with
+            many zeros keeps fewer pixels. False keeps exactly the fraction; among ties the last in
+            raster order come first, as in `deletion`.
 
     Returns:
         `[B, H, W, C]` in the images' dtype; NaN where saliency is not finite.
@@ -160,7 +170,8 @@ def average_drop(
         images: `[B, H, W, C]`.
         saliency: `[B, H, W]`.
         targets: None (arg-max), an int, `[B]` ints or a function.
-        top: None for the soft mask (Grad-CAM++, ADCC); 0.5 for the binary one (Score-CAM, Relevance-CAM).
+        top: None for the soft mask (Grad-CAM++, ADCC); 0.5 for the binary one (Score-CAM,
+            Relevance-CAM).
         strict: as in `mask_images`.
         activation: as in `confidence`.
         mask: `[B]`, False for padding.
@@ -172,7 +183,8 @@ def average_drop(
         ValueError: as `confidences`.
 
     References:
-        Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020, section 4.2.
+        Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020,
+        section 4.2.
     """
     options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
     return drop(*confidences(forward, images, saliency, targets, **options))
@@ -217,7 +229,7 @@ def average_increase(
 
 
 def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
-    """Win %, before the average: 100 where the drop is smaller than the rival's, 50 where they are equal.
+    """Win %, before the average: 100 where the drop is below the rival's, 50 where equal.
 
     So that the win rates of two methods add up to 100.
 
@@ -236,26 +248,31 @@ def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
     """
     drops, rival_drops = jnp.asarray(drops), jnp.asarray(rival_drops)
     if drops.shape != rival_drops.shape:
-        raise ValueError(f"rival_drops: got shape {rival_drops.shape}, expected {drops.shape}, as drops")
+        raise ValueError(
+            f"rival_drops: got shape {rival_drops.shape}, expected {drops.shape}, as drops"
+        )
     won = 100.0 * (drops < rival_drops) + 50.0 * (drops == rival_drops)
     return jnp.where(jnp.isnan(drops + rival_drops), jnp.nan, won)
 
 
 def ranks(saliency: jax.Array) -> jax.Array:
-    """Each pixel's place, 0 first, by descending saliency; among equals the last in raster order first."""
+    """Pixels' places, 0 first, by descending saliency; of equals the last in raster order first."""
     flat = saliency.reshape(saliency.shape[0], -1)
     places = jnp.arange(flat.shape[1])[::-1]
 
     def one(row: jax.Array) -> jax.Array:
         ascending = jnp.argsort(row, stable=True)
-        return jnp.zeros_like(ascending).at[ascending].set(places, unique_indices=True)  # a second sort costs as much
+        # a second sort costs as much
+        return jnp.zeros_like(ascending).at[ascending].set(places, unique_indices=True)
 
     return jax.vmap(one)(flat).reshape(saliency.shape)
 
 
 def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
     if not 0 < top <= 1:
-        raise ValueError(f"top: got {top}, expected a fraction in (0, 1], or None for the soft mask")
+        raise ValueError(
+            f"top: got {top}, expected a fraction in (0, 1], or None for the soft mask"
+        )
     count = max(round(top * math.prod(saliency.shape[1:])), 1)
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)
@@ -266,14 +283,15 @@ def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
 def kth_largest(values: jax.Array, k: int) -> jax.Array:
     """The k-th largest of each row, `[B, n]` -> `[B]`, exactly.
 
-    Found bit by bit, highest first: the largest number that at least k values reach. 32 counts, where a sort on the CPU
-    costs a tenth of a small network's forward pass.
+    Found bit by bit, highest first: the largest number that at least k values reach. 32 counts,
+    where a sort on the CPU costs a tenth of a small network's forward pass.
     """
     if values.dtype != jnp.float32:
         return jnp.sort(values, axis=1)[:, -k]
     sign = jnp.uint32(1 << 31)
     bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
-    keys = jnp.where(bits >= sign, ~bits, bits | sign)  # unsigned integers in the order of the floats
+    # unsigned integers in the order of the floats
+    keys = jnp.where(bits >= sign, ~bits, bits | sign)
 
     def refine(i: jax.Array, found: jax.Array) -> jax.Array:
         higher = found | (sign >> i.astype(jnp.uint32))
@@ -287,5 +305,7 @@ def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:
     """Classes `[B]`, or the target function; a ValueError for several classes per image."""
     chosen = resolve(logits, targets)
     if not callable(chosen) and chosen.ndim != 1:
-        raise ValueError(f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]")
+        raise ValueError(
+            f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]"
+        )
     return chosen

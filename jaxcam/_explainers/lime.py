@@ -1,4 +1,4 @@
-"""LIME and KernelSHAP on superpixels: a linear model of what a black box answers when parts of the image are hidden."""
+"""LIME and KernelSHAP on superpixels: a linear model of a black box on partly hidden images."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.explainers.rise import BlackBox, Progress, black_box, chunks, run
-from jaxcam.layers import check_images
+from jaxcam._explainers.rise import BlackBox, Progress, black_box, chunks, run
+from jaxcam._program.layers import check_images
 from jaxcam.targets import Activation, Targets, concrete
 
 Segments = jax.Array | np.ndarray | Callable[[np.ndarray], np.ndarray] | None
@@ -19,7 +19,7 @@ _dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class Surrogate(NamedTuple):
-    """The linear model that stands for the black box near an image; S segments, those that an image lacks weigh 0."""
+    """The linear model of the black box near an image; S segments, absent ones weigh 0."""
 
     coefficients: jax.Array  # [B, (K,) S]
     intercept: jax.Array  # [B, (K)]
@@ -37,24 +37,28 @@ class Surrogate(NamedTuple):
         return maps if several else maps[:, 0]
 
 
-def lime(forward: Callable, images: jax.Array, targets: Targets = None, **options: Any) -> jax.Array:
-    """LIME: each pixel gets the coefficient of its superpixel in a local linear model, `lime_surrogate`.
+def lime(
+    forward: Callable, images: jax.Array, targets: Targets = None, **options: Any
+) -> jax.Array:
+    """LIME: a pixel gets its superpixel's coefficient in a local linear model, `lime_surrogate`.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`, normalised as the model expects.
-        targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one), or a function of
-            what `forward` returns -> y `[B]`, taken as it is.
+        targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
+            or a function of what `forward` returns -> y `[B]`, taken as it is.
         **options: those of `lime_surrogate`.
 
     Returns:
-        `[B, H, W]` float32, `[B, K, H, W]` for K targets per image; signed: what is negative speaks against the class.
+        `[B, H, W]` float32, `[B, K, H, W]` for K targets per image; signed: what is negative speaks
+        against the class.
 
     Raises:
         ValueError: as `lime_surrogate`.
 
     References:
-        Ribeiro et al., "Why should I trust you?", KDD 2016; github.com/marcotcr/lime, lime_image.py.
+        Ribeiro et al., "Why should I trust you?", KDD 2016; github.com/marcotcr/lime,
+        lime_image.py.
     """
     return lime_surrogate(forward, images, targets, **options).saliency
 
@@ -77,28 +81,33 @@ def lime_surrogate(
     host: bool = False,
     progress: Progress | None = None,
 ) -> Surrogate:
-    """The linear model y = b_0 + sum_s b_s z_s of the class probability y when only segments with z_s = 1 are shown.
+    """The linear model y = b_0 + sum_s b_s z_s, of which segments (z_s = 1) are shown.
 
-    kernel   samples z                                       fit
-    cosine   z_s = 0 or 1 alike, the first all 1             min sum_i w_i (y_i - b_0 - b z_i)^2 + alpha |b|^2, where
-                                                             w = sqrt(exp(-d^2 / width^2)), d = 1 - cos(z, 1)
-    shap     all 1; all 0; then sums k drawn as              min sum_i (y_i - b_0 - b z_i)^2 + alpha |b|^2 such that
-             1 / (k (S - k)), each subset of k alike         the model is exact on the first two: Shapley values
+    y is the class probability when only the segments with z_s = 1 are shown.
 
-    An image's result depends neither on the others of its batch nor on `chunk`. Costs `num_samples` forward passes, and
-    one if `targets` is None.
+    kernel   samples z                    fit
+    cosine   z_s = 0 or 1 alike,          min sum_i w_i (y_i - b_0 - b z_i)^2 + alpha |b|^2, where
+             the first all 1              w = sqrt(exp(-d^2 / width^2)), d = 1 - cos(z, 1)
+    shap     all 1; all 0; then sums k    min sum_i (y_i - b_0 - b z_i)^2 + alpha |b|^2 such that
+             drawn as 1 / (k (S - k)),    the model is exact on the first two: Shapley values
+             each subset of k alike
+
+    An image's result depends neither on the others of its batch nor on `chunk`. Costs `num_samples`
+    forward passes, and one if `targets` is None.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`, normalised as the model expects.
         targets: as in `lime`.
-        segments: ints `[B, H, W]`; a function of one image `[H, W, C]` -> ints `[H, W]`, such as a partial of
-            `skimage.segmentation.slic`; or None for `quickshift(images)`. For the published segments, pass
-            `quickshift(photos)` of the photos before normalisation.
-        num_segments: S, to which all images are padded. Needed inside a transformation, where segments must be an
-            array of 0 to S - 1; else segments are renumbered, and None takes as many as the image with most has.
+        segments: ints `[B, H, W]`; a function of one image `[H, W, C]` -> ints `[H, W]`, such as a
+            partial of `skimage.segmentation.slic`; or None for `quickshift(images)`. For the
+            published segments, pass `quickshift(photos)` of the photos before normalisation.
+        num_segments: S, to which all images are padded. Needed inside a transformation, where
+            segments must be an array of 0 to S - 1; else segments are renumbered, and None takes as
+            many as the image with most has.
         num_samples: rows of z.
-        hide_color: what stands in for a hidden segment: None for its mean colour, or a number, `[C]` or whole images.
+        hide_color: what stands in for a hidden segment: None for its mean colour, or a number,
+            `[C]` or whole images.
         kernel: "cosine" (LIME) or "shap" (KernelSHAP).
         kernel_width: of the cosine kernel.
         alpha: strength of the ridge; None is 1 for "cosine" and 0 for "shap".
@@ -112,13 +121,15 @@ def lime_surrogate(
         `Surrogate`: coefficients, intercept, R^2, the segments they belong to, and `.saliency`.
 
     Raises:
-        ValueError: bad images, targets or segments; `forward` returns no `[B, N]`; an unknown `kernel`, a number out of
-            range; segments that must be computed, `host` or `progress` inside a transformation.
+        ValueError: bad images, targets or segments; `forward` returns no `[B, N]`; an unknown
+            `kernel`, a number out of range; segments that must be computed, `host` or `progress`
+            inside a transformation.
         TypeError: `forward` is a function of NumPy arrays, and `host` is False.
 
     References:
-        Ribeiro et al., KDD 2016, eq. 1; Lundberg and Lee, NeurIPS 2017, theorem 2; Covert and Lee, AISTATS 2021, for
-        the solution under constraints; sampling by size as in github.com/pytorch/captum.
+        Ribeiro et al., KDD 2016, eq. 1; Lundberg and Lee, NeurIPS 2017, theorem 2; Covert and Lee,
+        AISTATS 2021, for the solution under constraints; sampling by size as in
+        github.com/pytorch/captum.
     """
     _check_options(kernel, num_samples, kernel_width, alpha)
     check_images(jnp.asarray(images))
@@ -130,7 +141,9 @@ def lime_surrogate(
     hidden = hide(images, labels, count, hide_color)
     answers = _answers(box, (images, hidden, labels), samples, chunk, host, progress)
     kinds = answers if box.kinds else answers[..., None]
-    found = _fit(rules.fit, samples, kinds, present, kernel_width, rules.alpha if alpha is None else alpha)
+    found = _fit(
+        rules.fit, samples, kinds, present, kernel_width, rules.alpha if alpha is None else alpha
+    )
     return Surrogate(*(found if box.kinds else (x[:, 0] for x in found)), labels)
 
 
@@ -138,26 +151,34 @@ def lime_surrogate(
 
 
 def quickshift(
-    images: np.ndarray, *, kernel_size: float = 4, max_dist: float = 200, ratio: float = 0.2, seed: int = 42
+    images: np.ndarray,
+    *,
+    kernel_size: float = 4,
+    max_dist: float = 200,
+    ratio: float = 0.2,
+    seed: int = 42,
 ) -> np.ndarray:
-    """Superpixels by quickshift in colour and position, on the host, with the parameters that LIME uses.
+    """Superpixels by quickshift in colour and position, on the host, with LIME's parameters.
 
     Args:
-        images: `[B, H, W, C]`: 8-bit, or in [0, 1]. Others (normalised ones) are min-max scaled, image by image, which
-            shifts their colours and so their segments: pass photos where there are any.
+        images: `[B, H, W, C]`: 8-bit, or in [0, 1]. Others (normalised ones) are min-max scaled,
+            image by image, which shifts their colours and so their segments: pass photos where
+            there are any.
         kernel_size: width of the density's Gaussian, in pixels.
         max_dist: no link is longer.
         ratio: weight of colour against position.
         seed: breaks ties.
 
     Returns:
-        `[B, H, W]` int32, numbered from 0 in each image. RGB is taken to Lab; other numbers of channels are not.
+        `[B, H, W]` int32, numbered from 0 in each image. RGB is taken to Lab; other numbers of
+        channels are not.
 
     Raises:
         ValueError: images are not `[B, H, W, C]`.
 
     References:
-        Vedaldi and Soatto, Quick shift and kernel methods for mode seeking, ECCV 2008; skimage.segmentation.quickshift.
+        Vedaldi and Soatto, Quick shift and kernel methods for mode seeking, ECCV 2008;
+        skimage.segmentation.quickshift.
     """
     from skimage.segmentation import quickshift as one
 
@@ -167,11 +188,13 @@ def quickshift(
     options = {"kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio, "rng": seed}
     segment = partial(one, convert2lab=images.shape[-1] == 3, **options)
     with ThreadPoolExecutor() as pool:  # scikit-image works outside Python's lock
-        return np.stack(list(pool.map(lambda image: segment(_unit(image)), images))).astype(np.int32)
+        return np.stack(list(pool.map(lambda image: segment(_unit(image)), images))).astype(
+            np.int32
+        )
 
 
 def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[jax.Array, int]:
-    """Segments `[B, H, W]` int32 in any form that `lime_surrogate` takes, numbered from 0, and how many at most."""
+    """Segments `[B, H, W]` int32 as `lime_surrogate` takes them, from 0, and their number."""
     if segments is None or callable(segments):
         known = concrete(images)
         if known is None:
@@ -179,7 +202,11 @@ def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[j
                 "segments: got none inside a transformation such as jax.jit, "
                 "expected an integer array [B, H, W] made before it, by jaxcam.quickshift say"
             )
-        segments = quickshift(known) if segments is None else np.stack([segments(image) for image in known])
+        segments = (
+            quickshift(known)
+            if segments is None
+            else np.stack([segments(image) for image in known])
+        )
     segments = segments if isinstance(segments, jax.Array) else np.asarray(segments)
     if not jnp.issubdtype(segments.dtype, jnp.integer) or segments.shape != jnp.shape(images)[:3]:
         raise ValueError(
@@ -189,17 +216,23 @@ def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[j
     known = concrete(segments)
     if known is None:
         if num_segments is None:
-            raise ValueError("num_segments: got None inside a transformation such as jax.jit, expected a number")
+            raise ValueError(
+                "num_segments: got None inside a transformation such as jax.jit, expected a number"
+            )
         return segments.astype(jnp.int32), num_segments
-    labels = np.stack([np.unique(each, return_inverse=True)[1].reshape(each.shape) for each in known])
+    labels = np.stack(
+        [np.unique(each, return_inverse=True)[1].reshape(each.shape) for each in known]
+    )
     found = int(labels.max()) + 1
     if num_segments is not None and num_segments < found:
-        raise ValueError(f"num_segments: got {num_segments}, expected at least {found}, as an image has")
+        raise ValueError(
+            f"num_segments: got {num_segments}, expected at least {found}, as an image has"
+        )
     return jnp.asarray(labels, jnp.int32), num_segments or found
 
 
 def hide(images: jax.Array, segments: jax.Array, count: int, color: Any) -> jax.Array:
-    """The images with everything hidden, `[B, H, W, C]`: under their segments' mean colours, or under `color`."""
+    """Images `[B, H, W, C]` with everything hidden: under segments' mean colours, or `color`."""
     if color is None:
         return _means(images, segments, count)
     color = jnp.asarray(color, images.dtype)
@@ -241,19 +274,21 @@ def _unit(image: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="count")
 def halves(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
-    """LIME's z `[n, B, S]` bool: every segment shown with probability 1/2, in the first row all that are `present`."""
+    """LIME's z `[n, B, S]` bool: each shown with probability 1/2, first row all `present`."""
     shown = (_uniform(key, count, present.shape[1]) < 0.5).at[0].set(True)
     return shown[:, None] & present
 
 
 @partial(jax.jit, static_argnames="count")
 def coalitions(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
-    """KernelSHAP's z `[n, B, S]` bool: all, none, then subsets of k segments, k drawn as 1 / (k (S - k))."""
+    """KernelSHAP's z `[n, B, S]` bool: all, none, then k segments, k as 1 / (k (S - k))."""
     for_subsets, for_sizes = jax.random.split(key)
     total = present.sum(1, keepdims=True)
     k = jnp.arange(1, present.shape[1] + 1)
     shares = jnp.where(k < total, 1 / jnp.where(k < total, k * (total - k), 1), 0)
-    below = jnp.cumsum(shares, 1) / jnp.maximum(shares.sum(1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    below = jnp.cumsum(shares, 1) / jnp.maximum(
+        shares.sum(1, keepdims=True), jnp.finfo(jnp.float32).tiny
+    )
     sizes = 1 + (below <= jax.random.uniform(for_sizes, (count, 1, 1))).sum(2)
     sizes = jnp.minimum(sizes, total[:, 0] - 1).at[0].set(total[:, 0]).at[1].set(0)
     drawn = jnp.where(present, _uniform(for_subsets, count, present.shape[1])[:, None], 2.0)
@@ -261,21 +296,28 @@ def coalitions(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
 
 
 def _uniform(key: jax.Array, count: int, segments: int) -> jax.Array:
-    """`[n, S]`, each column from a key of its own: more segments, in another image, leave the first as they are."""
+    """`[n, S]`, a key for each column: more segments, in another image, leave the first alone."""
     column = lambda s: jax.random.uniform(jax.random.fold_in(key, s), (count,))
     return jax.vmap(column, out_axes=1)(jnp.arange(segments))
 
 
 @jax.jit
-def show(images: jax.Array, hidden: jax.Array, segments: jax.Array, samples: jax.Array) -> jax.Array:
-    """The images with only the segments of each sample shown: z `[n, B, S]` -> `[n, B, H, W, C]`."""
+def show(
+    images: jax.Array, hidden: jax.Array, segments: jax.Array, samples: jax.Array
+) -> jax.Array:
+    """The images with only the segments of a sample shown: z `[n, B, S]` -> `[n, B, H, W, C]`."""
     flat = segments.reshape(1, segments.shape[0], -1)
     shown = jnp.take_along_axis(samples, flat, axis=2, mode="clip")
     return jnp.where(shown.reshape(-1, *segments.shape, 1), images, hidden)
 
 
 def _answers(
-    box: BlackBox, scene: tuple, samples: jax.Array, chunk: int, host: bool, progress: Progress | None
+    box: BlackBox,
+    scene: tuple,
+    samples: jax.Array,
+    chunk: int,
+    host: bool,
+    progress: Progress | None,
 ) -> jax.Array:
     """The model's scores `[n, B, (K)]` for samples `[n, B, S]`."""
     count, batch, _ = samples.shape
@@ -284,7 +326,9 @@ def _answers(
 
     def step(answers: jax.Array, i: Any) -> jax.Array:
         part = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
-        return jax.lax.dynamic_update_slice_in_dim(answers, box.scores(show(*scene, part)), i * size, 0)
+        return jax.lax.dynamic_update_slice_in_dim(
+            answers, box.scores(show(*scene, part)), i * size, 0
+        )
 
     start = jnp.zeros((steps * size, batch, *box.kinds), jnp.float32)
     told = progress and (lambda i, _: progress(min(i * size, count), count))
@@ -295,7 +339,7 @@ def _answers(
 
 
 def cosine_weights(samples: jax.Array, present: jax.Array, width: float) -> jax.Array:
-    """The weights w = sqrt(exp(-d^2 / width^2)), d = 1 - sqrt(|z| / S) the cosine distance from z to all ones.
+    """Weights w = sqrt(exp(-d^2 / width^2)), d = 1 - sqrt(|z| / S) the cosine distance to all ones.
 
     Samples `[n, S]` and `[S]`, which segments there are, give `[n]`.
     """
@@ -303,8 +347,12 @@ def cosine_weights(samples: jax.Array, present: jax.Array, width: float) -> jax.
     return jnp.exp(-0.5 * (distance / width) ** 2)
 
 
-def weighted_ridge(samples: jax.Array, answers: jax.Array, weights: jax.Array, alpha: float) -> tuple:
-    """The line b = (X^T W X + alpha I)^-1 X^T W Y, X and Y less their weighted means: the intercept is not penalised.
+def weighted_ridge(
+    samples: jax.Array, answers: jax.Array, weights: jax.Array, alpha: float
+) -> tuple:
+    """The line b = (X^T W X + alpha I)^-1 X^T W Y, X and Y less their weighted means.
+
+    The intercept is not penalised.
 
     Args:
         samples: X `[n, S]`.
@@ -322,10 +370,13 @@ def weighted_ridge(samples: jax.Array, answers: jax.Array, weights: jax.Array, a
     return b.T, mean_y - _dot(mean_x, b), _r2(y, _dot(x, b), share)
 
 
-def constrained_ridge(samples: jax.Array, answers: jax.Array, present: jax.Array, alpha: float) -> tuple:
-    """The line b = A^-1 (X^T Y - 1 (1^T A^-1 X^T Y - y_all + y_none) / 1^T A^-1 1), A = X^T X + alpha I, Y less y_none.
+def constrained_ridge(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, alpha: float
+) -> tuple:
+    """The line b = A^-1 (X^T Y - 1 (1^T A^-1 X^T Y - y_all + y_none) / 1^T A^-1 1).
 
-    The least squares of all samples but the first two, exact on those two: y_all with all segments, y_none with none.
+    A = X^T X + alpha I, Y less y_none. The least squares of all samples but the first two, exact on
+    those two: y_all with all segments, y_none with none.
 
     Args:
         samples: `[n, S]`, in the first row all that are present, in the second none.
@@ -334,7 +385,8 @@ def constrained_ridge(samples: jax.Array, answers: jax.Array, present: jax.Array
         alpha: at least 0; with 0, n - 2 must be S or more.
 
     Returns:
-        Coefficients `[K, S]`, whose sum is y_all - y_none; intercepts y_none `[K]`; R^2 of the other samples `[K]`.
+        Coefficients `[K, S]`, whose sum is y_all - y_none; intercepts y_none `[K]`; R^2 of the
+        other samples `[K]`.
     """
     whole, none = answers[0], answers[1]
     x, y = samples[2:], answers[2:] - none
@@ -359,18 +411,30 @@ def _r2(y: jax.Array, predicted: jax.Array, share: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=0)
 def _fit(
-    fit: Callable, samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
+    fit: Callable,
+    samples: jax.Array,
+    answers: jax.Array,
+    present: jax.Array,
+    width: float,
+    alpha: float,
 ) -> tuple:
-    """Image by image: coefficients `[B, K, S]`, intercepts and R^2 `[B, K]` from z `[n, B, S]`, y `[n, B, K]`."""
+    """Image by image: coefficients `[B, K, S]`, intercepts and R^2 `[B, K]`.
+
+    From z `[n, B, S]` and y `[n, B, K]`.
+    """
     one = partial(fit, width=width, alpha=alpha)
     return jax.vmap(one, in_axes=(1, 1, 0))(samples.astype(jnp.float32), answers, present)
 
 
-def _fit_cosine(samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float) -> tuple:
+def _fit_cosine(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
+) -> tuple:
     return weighted_ridge(samples, answers, cosine_weights(samples, present, width), alpha)
 
 
-def _fit_shap(samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float) -> tuple:
+def _fit_shap(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
+) -> tuple:
     return constrained_ridge(samples, answers, present, alpha)
 
 
@@ -378,19 +442,26 @@ class Kernel(NamedTuple):
     """How samples are drawn and a line put through them."""
 
     sample: Callable  # (key, n, present [B, S]) -> z [n, B, S]
-    fit: Callable  # (z [n, S], y [n, K], present [S], width, alpha) -> coefficients, intercepts, R^2
+    fit: (
+        Callable  # (z [n, S], y [n, K], present [S], width, alpha) -> coefficients, intercepts, R^2
+    )
     alpha: float
     least: int  # samples that it needs
 
 
-KERNELS = {"cosine": Kernel(halves, _fit_cosine, 1.0, 1), "shap": Kernel(coalitions, _fit_shap, 0.0, 3)}
+KERNELS = {
+    "cosine": Kernel(halves, _fit_cosine, 1.0, 1),
+    "shap": Kernel(coalitions, _fit_shap, 0.0, 3),
+}
 
 
 def _check_options(kernel: str, num_samples: int, kernel_width: float, alpha: float | None) -> None:
     if kernel not in KERNELS:
         raise ValueError(f"kernel: got {kernel!r}, expected one of {', '.join(map(repr, KERNELS))}")
     if num_samples < KERNELS[kernel].least:
-        raise ValueError(f"num_samples: got {num_samples}, expected at least {KERNELS[kernel].least}")
+        raise ValueError(
+            f"num_samples: got {num_samples}, expected at least {KERNELS[kernel].least}"
+        )
     if not kernel_width > 0:
         raise ValueError(f"kernel_width: got {kernel_width}, expected a number above 0")
     if alpha is not None and not alpha >= 0:

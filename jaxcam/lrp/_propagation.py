@@ -1,4 +1,4 @@
-"""Relevance at the pixels or at layers: what enters at the logits, one pull through the program, what arrives."""
+"""Relevance at the pixels or at layers: what enters at the logits, one pull, what arrives."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,11 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import trace
-from jaxcam.layers import Forward, Layer, Site, check_images, check_logits, find, select, zeros_like
-from jaxcam.lrp import plan as planning
+from jaxcam._program import trace
+from jaxcam._program.layers import (
+    Forward,
+    Layer,
+    Site,
+    check_images,
+    check_logits,
+    find,
+    select,
+    zeros_like,
+)
+from jaxcam.lrp import _plan as planning
+from jaxcam.lrp._transform import run
 from jaxcam.lrp.composites import Composite, resolve
-from jaxcam.lrp.transform import run
 from jaxcam.targets import Targets, check, concrete
 from jaxcam.targets import resolve as resolve_targets
 
@@ -20,7 +29,7 @@ _PIXELS = "pixels"
 
 
 class Relevance(NamedTuple):
-    """What one pass gives: logits `[B, N]`, A and R by layer name, and what else `forward` returned."""
+    """What one pass gives: logits `[B, N]`, A and R by layer, and what else `forward` returned."""
 
     logits: jax.Array
     activations: dict[str, jax.Array]
@@ -29,10 +38,11 @@ class Relevance(NamedTuple):
 
 
 class Conservation(NamedTuple):
-    """Sums of relevance, `[B]` each: what entered at the logits, and what is found at each layer and at the pixels.
+    """Sums of relevance, `[B]` each: what entered, and what is at each layer and at the pixels.
 
-    A layer that all relevance passes (the end of a stage) shows the same sum as entered; one on a branch its share.
-    The former are `cuts`, `jaxcam.layers(forward, images).cuts`. Printed, it is a line per layer.
+    A layer that all relevance passes (the end of a stage) shows the same sum as entered; one on a
+    branch its share. The former are `cuts`, `jaxcam.layers(forward, images).cuts`. Printed, it is a
+    line per layer.
     """
 
     entered: jax.Array
@@ -41,10 +51,12 @@ class Conservation(NamedTuple):
     cuts: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
-        """A line per layer: its name, its sum for each image, and a star if it should be what entered."""
+        """A line per layer: name, sum for each image, and a star if it should be what entered."""
         rows = [("entered", self.entered), *self.layers.items(), (_PIXELS, self.pixels)]
         starred, width = self.cuts | {_PIXELS}, max(len(name) for name, _ in rows)
-        lines = [f"{name:{width}} {'*' if name in starred else ' '} {_rounded(x)}" for name, x in rows]
+        lines = [
+            f"{name:{width}} {'*' if name in starred else ' '} {_rounded(x)}" for name, x in rows
+        ]
         return "\n".join([*lines, "* all relevance passes here: the sum should be what entered"])
 
 
@@ -56,7 +68,9 @@ jax.tree_util.register_pytree_node(
 
 def _rounded(sums: jax.Array) -> str:
     values, brief = concrete(sums), {"float_kind": lambda value: f"{value:.4g}"}
-    return str(sums) if values is None else np.array2string(values, 130, threshold=16, formatter=brief)
+    return (
+        str(sums) if values is None else np.array2string(values, 130, threshold=16, formatter=brief)
+    )
 
 
 def relevance(
@@ -74,25 +88,30 @@ def relevance(
         forward: images `[B, H, W, C]` -> logits `[B, N]`, parameters closed over.
         images: `[B, H, W, C]`.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints; the class t of each image.
-        composite: a name of `jaxcam.lrp.COMPOSITES`, a mapping from keys to rules, one rule, or a `Composite`.
-        init: what enters at the logits z. "one_hot": R_t = z_t. "contrastive": R_t = |z_t|, R_n = -|z_t| / (N - 1).
-            "official": R_t = 1, R_n = -1 / N, as in Relevance-CAM's code. Or an array `[B, N]` (`targets` is not used).
+        composite: a name of `jaxcam.lrp.COMPOSITES`, a mapping from keys to rules, one rule, or a
+            `Composite`.
+        init: what enters at the logits z. "one_hot": R_t = z_t. "contrastive": R_t = |z_t|, R_n =
+            -|z_t| / (N - 1). "official": R_t = 1, R_n = -1 / N, as in Relevance-CAM's code. Or an
+            array `[B, N]` (`targets` is not used).
         layer: None for the pixels, a name, or several names.
 
     Returns:
-        R float32: `[B, H, W, C]` at the pixels, `[B, h, w, c]` at a layer, `[B, K, ...]` for K targets per image; a
-        dict by name for several layers. Element-wise functions, batch norm included, pass relevance whole.
+        R float32: `[B, H, W, C]` at the pixels, `[B, h, w, c]` at a layer, `[B, K, ...]` for K
+        targets per image; a dict by name for several layers. Element-wise functions, batch norm
+        included, pass relevance whole.
 
     Raises:
-        ValueError: bad input, as in `activations_and_gradients`; `targets` is a function; unknown `init` or
-            `composite`, or one that names a layer which the network has not; an equation without a rule (softmax,
-            attention, a loop), named with the layer it sits in.
+        ValueError: bad input, as in `activations_and_gradients`; `targets` is a function; unknown
+            `init` or `composite`, or one that names a layer which the network has not; an equation
+            without a rule (softmax, attention, a loop), named with the layer it sits in.
 
     References:
-        Bach et al., PLoS ONE 2015, eq. 56 to 60; Gu et al., Understanding individual decisions of CNNs via contrastive
-        backpropagation, 2018 (contrastive).
+        Bach et al., PLoS ONE 2015, eq. 56 to 60; Gu et al., Understanding individual decisions of
+        CNNs via contrastive backpropagation, 2018 (contrastive).
     """
-    result = propagate(forward, images, targets, composite=composite, init=init, layer=layer, pixels=layer is None)
+    result = propagate(
+        forward, images, targets, composite=composite, init=init, layer=layer, pixels=layer is None
+    )
     if layer is None:
         return result.relevance["pixels"]
     return result.relevance[layer] if isinstance(layer, str) else result.relevance
@@ -109,10 +128,10 @@ def propagate(
     pixels: bool = False,
     has_aux: bool = False,
 ) -> Relevance:
-    """As `relevance`, with the logits, the activations A, and R by name; `layer=None` is the default layer.
+    """As `relevance`, with the logits, A and R by name; `layer=None` is the default layer.
 
-    Args and Raises as `relevance`; `pixels` takes the pixels (named "pixels") in place of layers, `has_aux` lets
-    `forward` return `(logits, aux)`.
+    Args and Raises as `relevance`; `pixels` takes the pixels (named "pixels") in place of layers,
+    `has_aux` lets `forward` return `(logits, aux)`.
 
     Returns:
         A `Relevance`.
@@ -120,9 +139,16 @@ def propagate(
     program = _checked(forward, images, targets, init, has_aux)
     sources = [_pixel_site(images)] if pixels else select(program, layer)
     seeds = {s.path: _seed(s.aval.shape, s, images) for s in sources}
-    pull, (logits, found, aux) = _pullback(program, resolve(composite), images, seeds, has_aux, required=seeds)
+    pull, (logits, found, aux) = _pullback(
+        program, resolve(composite), images, seeds, has_aux, required=seeds
+    )
     rel = _pull(pull, initial(logits, targets, init))
-    return Relevance(logits, {s.name: found[s.path] for s in sources}, {s.name: rel[s.path] for s in sources}, aux)
+    return Relevance(
+        logits,
+        {s.name: found[s.path] for s in sources},
+        {s.name: rel[s.path] for s in sources},
+        aux,
+    )
 
 
 def conservation(
@@ -133,7 +159,7 @@ def conservation(
     composite: Any = "z_plus",
     init: str | jax.Array = "one_hot",
 ) -> Conservation:
-    """How much relevance arrives: its sum at every tagged layer and at the pixels, against the sum that entered.
+    """How much relevance arrives: its sums at layers and at the pixels, against what entered.
 
     Args:
         forward: as in `relevance`.
@@ -153,18 +179,25 @@ def conservation(
     # One seed per image, broadcast over the layer: its cotangent is the layer's sum.
     flat = lambda s: _seed((images.shape[0],) + (1,) * (len(s.aval.shape) - 1), s, images)
     seeds = {s.path: flat(s) for s in [_pixel_site(images), *sites]}
-    # A branch that ends nowhere, and what only sets gates, have a share of 0; the pixels must be reached.
+    # A branch that ends nowhere, and what only sets gates, have a share of 0; the pixels must be
+    # reached.
     required = {planning.PIXELS}
-    pull, (logits, _, _) = _pullback(program, resolve(composite), images, seeds, False, required=required)
+    pull, (logits, _, _) = _pullback(
+        program, resolve(composite), images, seeds, False, required=required
+    )
     start = initial(logits, targets, init)
     if start.ndim != 2:
         raise ValueError(f"targets: got shape {start.shape[:2]}, expected one class per image")
     sums = {path: value.reshape(-1) for path, value in pull(start)[0].items()}
     cuts = frozenset(s.name for s in sites if s.cut)
-    return Conservation(start.sum(-1), {s.name: sums[s.path] for s in sites}, sums[planning.PIXELS], cuts)
+    return Conservation(
+        start.sum(-1), {s.name: sums[s.path] for s in sites}, sums[planning.PIXELS], cuts
+    )
 
 
-def initial(logits: jax.Array, targets: Targets = None, init: str | jax.Array = "one_hot") -> jax.Array:
+def initial(
+    logits: jax.Array, targets: Targets = None, init: str | jax.Array = "one_hot"
+) -> jax.Array:
     """The relevance that enters at the logits.
 
     Args:
@@ -195,15 +228,24 @@ def initial(logits: jax.Array, targets: Targets = None, init: str | jax.Array = 
 def check_init(init: Any, targets: Targets, shape: Sequence[int]) -> None:
     """Raises a ValueError unless `init` is a known name or `[B, N]`, and `targets` are classes."""
     if callable(targets):
-        raise ValueError("targets: got a function; LRP starts from classes: pass ints, or init as an array [B, N]")
+        raise ValueError(
+            "targets: got a function; LRP starts from classes: pass ints, or init as an array [B, "
+            "N]"
+        )
     if isinstance(init, str):
         if init not in INITS:
-            raise ValueError(f"init: got {init!r}, expected one of {', '.join(INITS)} or an array {list(shape)}")
+            raise ValueError(
+                f"init: got {init!r}, expected one of {', '.join(INITS)} or an array {list(shape)}"
+            )
     elif jnp.shape(init) != tuple(shape):
-        raise ValueError(f"init: got shape {jnp.shape(init)}, expected {tuple(shape)}, as the logits")
+        raise ValueError(
+            f"init: got shape {jnp.shape(init)}, expected {tuple(shape)}, as the logits"
+        )
 
 
-def _checked(forward: Forward, images: jax.Array, targets: Targets, init: Any, has_aux: bool) -> trace.Program:
+def _checked(
+    forward: Forward, images: jax.Array, targets: Targets, init: Any, has_aux: bool
+) -> trace.Program:
     """The traced program, all arguments being found right."""
     check_images(images)
     program = trace.trace(forward, images)
@@ -223,7 +265,9 @@ def _seed(shape: tuple[int, ...], site: Site, images: jax.Array) -> jax.Array:
 
 
 def _wide(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+    return (
+        jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+    )
 
 
 def _pullback(
@@ -235,14 +279,17 @@ def _pullback(
     *,
     required: Iterable[trace.Path],
 ) -> tuple[Callable, tuple]:
-    """`(pull, (logits, activations by path, aux))`; `pull(relevance at the logits)` gives R by path."""
+    """`(pull, (logits, activations by path, aux))`; `pull(R at the logits)` gives R by path."""
     plan = planning.make(program, composite, seeds, required=required)
 
     def transformed(seeds: Mapping) -> tuple:
         boxes, found = run(program, plan, images, seeds)
-        values = jax.tree.unflatten(jax.tree.structure(program.shapes), [box.value for box in boxes])
+        values = jax.tree.unflatten(
+            jax.tree.structure(program.shapes), [box.value for box in boxes]
+        )
         logits, aux = values if has_aux else (values, None)
-        # What is pulled is relevance itself, through the logits' unit, not R / z through the logits.
+        # What is pulled is relevance itself, through the logits' unit, not R / z through the
+        # logits.
         return boxes[0].root.unit, (logits, found, aux)
 
     _, pull, results = jax.vjp(transformed, dict(seeds), has_aux=True)

@@ -1,7 +1,7 @@
-"""Adapters: an unmodified Flax model becomes a function images -> logits in which every submodule's output is a layer.
+"""Flax models, unmodified, as functions images -> logits with every submodule's output a layer.
 
-Both only plant tags while the function is traced; all else happens in the traced program. flax is imported here, when
-an adapter is used, and nowhere else outside of `jaxcam.models`.
+Both only plant tags while the function is traced; all else happens in the traced program. flax is
+imported here, when an adapter is used, and nowhere else outside of `jaxcam.models`.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam.layers import tag
+from jaxcam._program.layers import tag
 
 _PATH = "_jaxcam_path"
 
@@ -19,14 +19,15 @@ _PATH = "_jaxcam_path"
 def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
     """`images -> model.apply(variables, images, **apply_kwargs)`, every submodule's output a layer.
 
-    A layer's name is its module's path joined by dots, `"layer1.conv1"`; an output of several arrays gives
-    `"layer1.conv1[0]"`, `[1]`, ...; a module called twice gives `name` and `name@2`.
+    A layer's name is its module's path joined by dots, `"layer1.conv1"`; an output of several
+    arrays gives `"layer1.conv1[0]"`, `[1]`, ...; a module called twice gives `name` and `name@2`.
 
     Args:
         model: a `flax.linen.Module`.
-        variables: its variables. They may be traced, so that a loss can be differentiated with respect to them.
-        **apply_kwargs: passed on to `model.apply`, such as `train=False` or `mutable=["batch_stats"]` (the result then
-            is a pair: use `has_aux=True`).
+        variables: its variables. They may be traced, so that a loss can be differentiated with
+            respect to them.
+        **apply_kwargs: passed on to `model.apply`, such as `train=False` or
+            `mutable=["batch_stats"]` (the result then is a pair: use `has_aux=True`).
 
     Returns:
         The forward function.
@@ -38,7 +39,8 @@ def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
 
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"model: got {type(model).__name__}, expected a flax.linen.Module (jaxcam.nnx takes NNX modules)"
+            f"model: got {type(model).__name__}, expected a flax.linen.Module (jaxcam.nnx takes "
+            "NNX modules)"
         )
 
     def intercept(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
@@ -47,7 +49,8 @@ def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
         return _tag_tree(out, ".".join(path)) if path and context.method_name == "__call__" else out
 
     def forward(images: jax.Array) -> Any:
-        # Entered inside the traced function, else a jitted caller that was traced before would never see it.
+        # Entered inside the traced function, else a jitted caller that was traced before would
+        # never see it.
         with nn.intercept_methods(intercept):
             return model.apply(variables, images, **apply_kwargs)
 
@@ -55,10 +58,11 @@ def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
 
 
 def nnx(model: Any, **call_kwargs: Any) -> Callable:
-    """`images -> model(images, **call_kwargs)`, every submodule's output a layer; `model` itself is left as it is.
+    """`images -> model(images, **call_kwargs)`, every submodule's output a layer.
 
-    A layer's name is its module's path joined by dots, `"layers.0.conv1"`. Call `model.eval()` first if it has dropout
-    or batch norm: in NNX the mode is part of the object. What the call changes in the module's state is discarded.
+    `model` itself is left as it is. A layer's name is its module's path joined by dots,
+    `"layers.0.conv1"`. Call `model.eval()` first if it has dropout or batch norm: in NNX the mode
+    is part of the object. What the call changes in the module's state is discarded.
 
     Args:
         model: a `flax.nnx.Module`. Its state may be traced.
@@ -74,7 +78,8 @@ def nnx(model: Any, **call_kwargs: Any) -> Callable:
 
     if not isinstance(model, nnx_api.Module):
         raise TypeError(
-            f"model: got {type(model).__name__}, expected a flax.nnx.Module (jaxcam.linen takes Linen modules)"
+            f"model: got {type(model).__name__}, expected a flax.nnx.Module (jaxcam.linen takes "
+            "Linen modules)"
         )
     graph, state = nnx_api.split(model)
 
@@ -93,8 +98,9 @@ def nnx(model: Any, **call_kwargs: Any) -> Callable:
 def _tagging(kind: type) -> type:
     """A subclass whose call tags its result with the instance's path.
 
-    The path is a static attribute and the class is part of NNX's graph definition, so both come along where `nnx.remat`
-    or `nnx.jit` take a module apart and build it again; a patch of `kind.__call__` would also reach other instances.
+    The path is a static attribute and the class is part of NNX's graph definition, so both come
+    along where `nnx.remat` or `nnx.jit` take a module apart and build it again; a patch of
+    `kind.__call__` would also reach other instances.
     """
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -107,7 +113,9 @@ def _tag_tree(out: Any, name: str) -> Any:
     """Tags an array, or each array of a tree, unless it is of integers."""
     leaves, tree = jax.tree.flatten(out)
     names = [name] if len(leaves) == 1 else [f"{name}[{i}]" for i in range(len(leaves))]
-    tagged = [tag(leaf, n) if _is_inexact(leaf) else leaf for leaf, n in zip(leaves, names, strict=True)]
+    tagged = [
+        tag(leaf, n) if _is_inexact(leaf) else leaf for leaf, n in zip(leaves, names, strict=True)
+    ]
     return jax.tree.unflatten(tree, tagged)
 
 

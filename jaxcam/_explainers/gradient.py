@@ -1,8 +1,9 @@
 """Class-activation maps from activations A and gradients G = dY/dA of one layer.
 
-Every formula is a function of `(A, G)`, both `[B, h, w, c]`, that can be used alone. Every explainer is the same line:
-A and G from `jaxcam.activations_and_gradients`, then the formula; so each takes one or several layers, one or several
-targets per image, and `has_aux`. Formulas are computed in float32, whatever the model's dtype (float64 stays float64).
+Every formula is a function of `(A, G)`, both `[B, h, w, c]`, that can be used alone. Every
+explainer is the same line: A and G from `jaxcam.activations_and_gradients`, then the formula; so
+each takes one or several layers, one or several targets per image, and `has_aux`. Formulas are
+computed in float32, whatever the model's dtype (float64 stays float64).
 """
 
 from collections.abc import Callable, Iterable
@@ -12,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam.explainers.heads import check_pooled_linear
-from jaxcam.layers import Forward, Layer, activations_and_gradients, check_spatial
+from jaxcam._explainers.heads import check_pooled_linear
+from jaxcam._program.layers import Forward, Layer, activations_and_gradients, check_spatial
 from jaxcam.targets import Targets
 
 _OPTIONS = {
@@ -21,8 +22,9 @@ _OPTIONS = {
     "variant": ("paper", "official", "rcam", "jacobgil", "xplique"),
 }
 
-# Grad-CAM++ as published. Each entry: third(A, G), the term beside 2 G^2 in alpha's denominator; eps, which is added to
-# the denominator; whether alpha is normalised over the positions of positive gradient; whether w_k is a mean or a sum.
+# Grad-CAM++ as published. Each entry: third(A, G), the term beside 2 G^2 in alpha's denominator;
+# eps, which is added to the denominator; whether alpha is normalised over the positions of positive
+# gradient; whether w_k is a mean or a sum.
 _PLUS_PLUS = {
     "paper": (lambda a, g: _total(a) * g**3, 0.0, False, jnp.sum),
     "official": (lambda a, g: _total(a) * g**3, 0.0, True, jnp.sum),
@@ -41,29 +43,38 @@ def weighted_sum(activations: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def grad_cam_weights(activations: jax.Array, gradients: jax.Array) -> jax.Array:
-    """alpha_k = 1/(h w) sum_ij dY/dA_ijk (Selvaraju et al. 2017, eq. 1). `[B, h, w, c]` twice -> `[B, c]`."""
+    """alpha_k = 1/(h w) sum_ij dY/dA_ijk (Selvaraju, eq. 1). `[B, h, w, c]` twice -> `[B, c]`."""
     del activations
     return gradients.mean(axis=(1, 2))
 
 
-def grad_cam_map(activations: jax.Array, gradients: jax.Array, relu: str | None = "sum") -> jax.Array:
-    """L = ReLU(sum_k alpha_k A_k) (Selvaraju et al. 2017, eq. 2). `[B, h, w, c]` twice -> `[B, h, w]`."""
+def grad_cam_map(
+    activations: jax.Array, gradients: jax.Array, relu: str | None = "sum"
+) -> jax.Array:
+    """L = ReLU(sum_k alpha_k A_k) (Selvaraju 2017, eq. 2). `[B, h, w, c]` twice -> `[B, h, w]`."""
     weights = grad_cam_weights(activations, gradients)
     if relu == "channel":
         return jax.nn.relu(activations * weights[:, None, None, :]).sum(-1)
     return _rectify(weighted_sum(activations, weights), relu)
 
 
-def grad_cam_plus_plus_weights(activations: jax.Array, gradients: jax.Array, variant: str = "paper") -> jax.Array:
-    """w_k = sum_ij alpha_ijk ReLU(G_ijk), alpha = G^2 / (2 G^2 + (sum_ab A_abk) G^3), 0 where G is 0.
+def grad_cam_plus_plus_weights(
+    activations: jax.Array, gradients: jax.Array, variant: str = "paper"
+) -> jax.Array:
+    """w_k = sum_ij alpha_ijk ReLU(G_ijk), alpha = G^2 / (2 G^2 + (sum_ab A_abk) G^3), 0 for G = 0.
 
-    (Chattopadhay et al. 2018, eq. 5 and 19.) The factor exp(S), one positive number per image, is left out: it cancels
-    in every normalised map and overflows in float32. `[B, h, w, c]` twice -> `[B, c]`.
+    (Chattopadhay et al. 2018, eq. 5 and 19.) The factor exp(S), one positive number per image, is
+    left out: it cancels in every normalised map and overflows in float32. `[B, h, w, c]` twice ->
+    `[B, c]`.
     """
     third, eps, normalise, reduce = _PLUS_PLUS[variant]
     square, positive = gradients**2, jax.nn.relu(gradients)
     denominator = 2 * square + third(activations, gradients) + eps
-    alpha = jnp.where((gradients == 0) | (denominator == 0), 0, square / jnp.where(denominator == 0, 1, denominator))
+    alpha = jnp.where(
+        (gradients == 0) | (denominator == 0),
+        0,
+        square / jnp.where(denominator == 0, 1, denominator),
+    )
     if normalise:
         total = _total(jnp.where(positive > 0, alpha, 0))
         alpha = alpha / jnp.where(total == 0, 1, total)
@@ -73,38 +84,46 @@ def grad_cam_plus_plus_weights(activations: jax.Array, gradients: jax.Array, var
 def grad_cam_plus_plus_map(
     activations: jax.Array, gradients: jax.Array, variant: str = "paper", relu: str | None = "sum"
 ) -> jax.Array:
-    """L = ReLU(sum_k w_k A_k) (Chattopadhay et al. 2018, eq. 20). `[B, h, w, c]` twice -> `[B, h, w]`."""
+    """L = ReLU(sum_k w_k A_k) (Chattopadhay 2018, eq. 20). `[B, h, w, c]` twice -> `[B, h, w]`."""
     weights = grad_cam_plus_plus_weights(activations, gradients, variant)
     return _rectify(weighted_sum(activations, weights), relu)
 
 
-def hires_cam_map(activations: jax.Array, gradients: jax.Array, relu: str | None = None) -> jax.Array:
-    """L = sum_k G_k * A_k, elementwise (Draelos and Carin 2020, eq. 5). `[B, h, w, c]` twice -> `[B, h, w]`."""
+def hires_cam_map(
+    activations: jax.Array, gradients: jax.Array, relu: str | None = None
+) -> jax.Array:
+    """L = sum_k G_k * A_k (Draelos and Carin, eq. 5). `[B, h, w, c]` twice -> `[B, h, w]`."""
     return _rectify((activations * gradients).sum(-1), relu)
 
 
 def xgrad_cam_weights(activations: jax.Array, gradients: jax.Array) -> jax.Array:
-    """alpha_k = sum_ij A_ijk G_ijk / sum_ij A_ijk, 0 for a dead channel (Fu et al. 2020, eq. 9). -> `[B, c]`."""
+    """alpha_k = sum_ij A_ijk G_ijk / sum_ij A_ijk, 0 for dead channels (Fu, eq. 9). -> `[B, c]`."""
     total = activations.sum((1, 2))
-    return jnp.where(total == 0, 0, (activations * gradients).sum((1, 2)) / jnp.where(total == 0, 1, total))
+    return jnp.where(
+        total == 0, 0, (activations * gradients).sum((1, 2)) / jnp.where(total == 0, 1, total)
+    )
 
 
-def xgrad_cam_map(activations: jax.Array, gradients: jax.Array, relu: str | None = "sum") -> jax.Array:
-    """L = ReLU(sum_k alpha_k A_k) with XGrad-CAM's weights (Fu et al. 2020). `[B, h, w, c]` twice -> `[B, h, w]`."""
+def xgrad_cam_map(
+    activations: jax.Array, gradients: jax.Array, relu: str | None = "sum"
+) -> jax.Array:
+    """L = ReLU(sum_k alpha_k A_k) (Fu et al. 2020). `[B, h, w, c]` twice -> `[B, h, w]`."""
     return _rectify(weighted_sum(activations, xgrad_cam_weights(activations, gradients)), relu)
 
 
-def layer_cam_map(activations: jax.Array, gradients: jax.Array, relu: str | None = "sum") -> jax.Array:
-    """L = ReLU(sum_k ReLU(G_k) * A_k) (Jiang et al. 2021, eq. 7 and 8). `[B, h, w, c]` twice -> `[B, h, w]`."""
+def layer_cam_map(
+    activations: jax.Array, gradients: jax.Array, relu: str | None = "sum"
+) -> jax.Array:
+    """L = ReLU(sum_k ReLU(G_k) * A_k) (Jiang, eq. 7 and 8). `[B, h, w, c]` twice -> `[B, h, w]`."""
     return _rectify((activations * jax.nn.relu(gradients)).sum(-1), relu)
 
 
 def eigen_cam_map(activations: jax.Array, center: bool = False) -> jax.Array:
-    """L = A v, v the first right singular vector of A as a `[h w, c]` matrix (Muhammad and Yeasin 2020, eq. 4 and 5).
+    """L = A v, v the first right singular vector of A as a `[h w, c]` matrix.
 
-    A singular vector has no sign. Ours is the one for which sum_ij L_ij mean_k A_ijk >= 0: the map goes up where the
-    activations do. `center` subtracts each channel's mean over positions first, as pytorch-grad-cam does.
-    `[B, h, w, c]` -> `[B, h, w]`.
+    Muhammad and Yeasin 2020, eq. 4 and 5. A singular vector has no sign. Ours is the one for which
+    sum_ij L_ij mean_k A_ijk >= 0: the map goes up where the activations do. `center` subtracts each
+    channel's mean over positions first, as pytorch-grad-cam does. `[B, h, w, c]` -> `[B, h, w]`.
     """
     batch, height, width, channels = activations.shape
     matrix = activations.reshape(batch, height * width, channels)
@@ -129,23 +148,24 @@ def cam(
 ) -> Any:
     """Class activation mapping: L_ij = sum_k W_kc A_ijk, signed.
 
-    W is the weight matrix of the linear head above a global average pool; its bias does not enter. W is found from the
-    program: above such a layer dY/dA_ijk is W_kc / (h w) at every position.
+    W is the weight matrix of the linear head above a global average pool; its bias does not enter.
+    W is found from the program: above such a layer dY/dA_ijk is W_kc / (h w) at every position.
 
     Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`, in which nothing but a global average pool and linear maps
-            lies above the layer.
+        forward: images `[B, H, W, C]` -> logits `[B, N]`, in which nothing but a global average
+            pool and linear maps lies above the layer.
         images: `[B, H, W, C]`.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a linear function of the logits.
         layer: a name, several, or None for the last layer with spatial extent.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
-        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for several layers.
+        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for
+        several layers.
 
     Raises:
-        ValueError: something else than a pooled linear head lies above the layer (the message names the first such
-            operation); or bad input, as in `activations_and_gradients`.
+        ValueError: something else than a pooled linear head lies above the layer (the message names
+            the first such operation); or bad input, as in `activations_and_gradients`.
 
     References:
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, eq. 2.
@@ -173,14 +193,16 @@ def grad_cam(
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`, parameters closed over.
         images: `[B, H, W, C]`.
-        targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a function logits -> scores `[B]`.
+        targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a function logits -> scores
+            `[B]`.
         layer: a name, several, or None for the last layer with spatial extent.
-        relu: "sum" (the paper), "channel" (ReLU before the sum over channels, as Relevance-CAM's code did for its
-            Grad-CAM baseline), or None (signed).
+        relu: "sum" (the paper), "channel" (ReLU before the sum over channels, as Relevance-CAM's
+            code did for its Grad-CAM baseline), or None (signed).
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
-        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for several layers.
+        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for
+        several layers.
 
     Raises:
         ValueError: bad input, as in `activations_and_gradients`; an unknown `relu`.
@@ -209,9 +231,10 @@ def grad_cam_plus_plus(
         images: as in `grad_cam`.
         targets: as in `grad_cam`.
         layer: as in `grad_cam`.
-        variant: "paper" (eq. 19); "official" (the authors' code: alpha normalised over positive positions); "rcam" (the
-            Relevance-CAM code: sum_ab A G^3 in the denominator, which is not eq. 19 and can explode); "jacobgil"
-            (pytorch-grad-cam: 1e-6 in the denominator); "xplique" (mean of A, mean over positions).
+        variant: "paper" (eq. 19); "official" (the authors' code: alpha normalised over positive
+            positions); "rcam" (the Relevance-CAM code: sum_ab A G^3 in the denominator, which is
+            not eq. 19 and can explode); "jacobgil" (pytorch-grad-cam: 1e-6 in the denominator);
+            "xplique" (mean of A, mean over positions).
         relu: "sum" (the paper) or None (signed).
         has_aux: as in `grad_cam`.
 
@@ -227,7 +250,12 @@ def grad_cam_plus_plus(
     check_option("variant", variant)
     check_option("relu", relu, ("sum", None))
     return _explain(
-        partial(grad_cam_plus_plus_map, variant=variant, relu=relu), forward, images, targets, layer, has_aux
+        partial(grad_cam_plus_plus_map, variant=variant, relu=relu),
+        forward,
+        images,
+        targets,
+        layer,
+        has_aux,
     )
 
 
@@ -341,20 +369,31 @@ def eigen_grad_cam(
 
 
 def _explain(
-    formula: Callable, forward: Forward, images: jax.Array, targets: Targets, layer: Layer, has_aux: bool
+    formula: Callable,
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets,
+    layer: Layer,
+    has_aux: bool,
 ) -> Any:
-    """The one path of all gradient CAMs: A and G of one or many layers, then the formula for one or many targets."""
-    _, acts, grads, *aux = activations_and_gradients(forward, images, targets, layer=layer, has_aux=has_aux)
+    """The path of all gradient CAMs: A and G of each layer, then the formula for each target."""
+    _, acts, grads, *aux = activations_and_gradients(
+        forward, images, targets, layer=layer, has_aux=has_aux
+    )
 
     if isinstance(acts, dict):
-        maps = {name: each_target(formula, acts[name], grads[name], f"layer {name!r}") for name in acts}
+        maps = {
+            name: each_target(formula, acts[name], grads[name], f"layer {name!r}") for name in acts
+        }
     else:
         maps = each_target(formula, acts, grads, "layer" if layer is None else f"layer {layer!r}")
     return (maps, *aux) if has_aux else maps
 
 
-def each_target(formula: Callable, activations: jax.Array, gradients: jax.Array, name: str) -> jax.Array:
-    """`formula(A, G)` in float32 or wider, for G of one target an image or, `[B, K, h, w, c]`, of each of K."""
+def each_target(
+    formula: Callable, activations: jax.Array, gradients: jax.Array, name: str
+) -> jax.Array:
+    """`formula(A, G)` in float32 or wider; G of one target, or `[B, K, h, w, c]` of K."""
     a, g = at_least_float32(check_spatial(activations, name)), at_least_float32(gradients)
     return formula(a, g) if g.ndim == 4 else jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, g)
 
@@ -373,7 +412,7 @@ def _rectify(maps: jax.Array, relu: str | None) -> jax.Array:
 
 
 def check_option(name: str, value: Any, allowed: Iterable = ()) -> None:
-    """Raises a ValueError that names the argument unless `value` is allowed; by default of this module's options."""
+    """ValueError that names the argument unless `value` is allowed; by default this module's."""
     allowed = tuple(allowed) or _OPTIONS[name]
     if value not in allowed:
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")

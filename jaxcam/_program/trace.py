@@ -1,11 +1,13 @@
 """The interpreter: run a traced program again with some of its equations replaced.
 
-A model is traced once into a jaxpr. `evaluate` walks that program in execution order and hands every equation to
-`visit`, which returns what the equation's outputs shall be. What flows along the variables is up to the caller: arrays
-(a tap), arrays with facts about them (LRP), or facts alone (an analysis that runs nothing). One walk serves them all.
+A model is traced once into a jaxpr. `evaluate` walks that program in execution order and hands
+every equation to `visit`, which returns what the equation's outputs shall be. What flows along the
+variables is up to the caller: arrays (a tap), arrays with facts about them (LRP), or facts alone
+(an analysis that runs nothing). One walk serves them all.
 
-An equation's place is its `path`, the indices of the equations that lead to it through nested calls. A function that is
-jitted once and called twice is one sub-program at two places, so paths, not equations, identify what is executed.
+An equation's place is its `path`, the indices of the equations that lead to it through nested
+calls. A function that is jitted once and called twice is one sub-program at two places, so paths,
+not equations, identify what is executed.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +21,8 @@ Visit = Callable[[Path, JaxprEqn, list], Sequence]
 
 # Calls that mean no more than their body: safe to replace by the body's equations.
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
-# Calls whose body has another derivative than its equations taken one by one: jax.nn.relu's is 0 at 0, its body's 1/2.
-# They are opened only where a caller must reach inside.
+# Calls whose body has another derivative than its equations taken one by one: jax.nn.relu's is 0 at
+# 0, its body's 1/2. They are opened only where a caller must reach inside.
 CUSTOM_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call"})
 
 
@@ -35,39 +37,43 @@ def trace(function: Callable, *args: Any) -> Program:
     """Traces `function` into a program of equations without running it.
 
     Args:
-        function: any JAX-traceable function. It may close over arrays or over the tracers of an outer transformation.
+        function: any JAX-traceable function. It may close over arrays or over the tracers of an
+            outer transformation.
         *args: arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
         The program. Arrays that `function` closes over become its constants.
 
     Raises:
-        TypeError: `function` is a Flax Linen module without its variables. What `function` raises passes through.
+        TypeError: `function` is a Flax Linen module without its variables. What `function` raises
+            passes through.
     """
     check_forward(function)
-    # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has changed since.
+    # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has
+    # changed since.
     closed, shapes = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*args)
     return Program(closed, shapes)
 
 
 def check_forward(forward: Any) -> None:
-    """Raises a TypeError if `forward` is a Flax Linen module that has not been bound to its variables."""
-    linen = hasattr(forward, "init_with_output") and hasattr(forward, "apply")  # known without importing flax
+    """Raises a TypeError if `forward` is a Flax Linen module not bound to its variables."""
+    # known without importing flax
+    linen = hasattr(forward, "init_with_output") and hasattr(forward, "apply")
     if linen and getattr(forward, "scope", None) is None:
         raise TypeError(
-            f"forward: got the Flax Linen module {type(forward).__name__}, expected a function images -> logits, "
-            "such as jaxcam.linen(model, variables)"
+            f"forward: got the Flax Linen module {type(forward).__name__}, expected a function "
+            "images -> logits, such as jaxcam.linen(model, variables)"
         )
 
 
 def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
-    """Applies an equation's own primitive to `values`, whatever they are by now, with some parameters overridden."""
+    """Applies an equation's primitive to `values`, whatever they are now, parameters overridden."""
     out = eqn.primitive.bind(*values, **{**eqn.primitive.get_bind_params(eqn.params), **overrides})
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
 def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """The sub-program that an equation calls exactly once with its own operands, or None (also for loops)."""
+    """The sub-program an equation calls just once with its own operands, or None (also loops)."""
     if eqn.primitive.name not in CALLS | CUSTOM_DERIVATIVE:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -76,16 +82,20 @@ def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
 
 
 def describe(eqn: JaxprEqn) -> str:
-    """An equation's primitive for an error message, with the function that it calls: `custom_jvp_call (relu)`."""
+    """An equation's primitive for messages, with the function called: `custom_jvp_call (relu)`."""
     inner = body(eqn)
-    inside = [str(e.params.get("name", e.primitive.name)) for e in inner.jaxpr.eqns] if inner else []
+    inside = (
+        [str(e.params.get("name", e.primitive.name)) for e in inner.jaxpr.eqns] if inner else []
+    )
     called = eqn.params.get("name") or ", ".join(inside)
     return f"{eqn.primitive.name} ({called})" if called else eqn.primitive.name
 
 
 def contains(eqn: JaxprEqn, wanted: Callable[[JaxprEqn], bool]) -> bool:
     """Whether an equation, or any equation in its sub-programs (loop bodies too), is `wanted`."""
-    return wanted(eqn) or any(contains(e, wanted) for sub in jaxprs_in_params(eqn.params) for e in sub.eqns)
+    return wanted(eqn) or any(
+        contains(e, wanted) for sub in jaxprs_in_params(eqn.params) for e in sub.eqns
+    )
 
 
 def evaluate(
@@ -103,7 +113,8 @@ def evaluate(
         closed: the program.
         args: one value per input variable.
         visit: `(path, equation, values of its operands) -> values of its results`.
-        opens: `(path, equation) -> bool`: whether to walk into a call's body instead of visiting the call.
+        opens: `(path, equation) -> bool`: whether to walk into a call's body instead of visiting
+            the call.
         lift: makes a value of a constant array.
         path: where this program stands inside an outer one.
 

@@ -1,10 +1,11 @@
-"""The plan: what LRP does with each equation of a program, decided from facts about its values, without running it.
+"""The plan: what LRP does with a program's equations, by facts about values, without running it.
 
-For every value that depends on the images the plan knows its `root`: the nearest value below of which it is an
-element-wise function (with constants). An activation function, however it is written (x * sigmoid(x) is three
-equations), and a batch norm are element-wise functions of one activation, and these pass relevance whole to the root.
-What mixes activations is linear in them (a rule), homogeneous of degree 1 (autodiff conserves R = x * c: sums, pools,
-concatenation, moves), a product of two activations (a gate), or refused: there is no rule for it.
+For every value that depends on the images the plan knows its `root`: the nearest value below of
+which it is an element-wise function (with constants). An activation function, however it is written
+(x * sigmoid(x) is three equations), and a batch norm are element-wise functions of one activation,
+and these pass relevance whole to the root. What mixes activations is linear in them (a rule),
+homogeneous of degree 1 (autodiff conserves R = x * c: sums, pools, concatenation, moves), a product
+of two activations (a gate), or refused: there is no rule for it.
 """
 
 import bisect
@@ -14,43 +15,53 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam import trace
-from jaxcam.layers import Site, find
-from jaxcam.lrp import signs
+from jaxcam._program import trace
+from jaxcam._program.layers import Site, find
+from jaxcam.lrp import _signs as signs
+from jaxcam.lrp._signs import Bounds
 from jaxcam.lrp.composites import CONV, DENSE, Composite, Place
 from jaxcam.lrp.rules import Rule
-from jaxcam.lrp.signs import Bounds
 
 _names = lambda text: frozenset(text.split())
 
 _ADDITIONS = _names("add add_any sub")
-# Element-wise functions of several operands that are homogeneous of degree 1 in all of them together.
+# Element-wise functions of several operands that are homogeneous of degree 1 in all of them
+# together.
 _CHOICES = _names("max min select_n")
 _FUNCTIONS = _names("""
-    mul div rem pow integer_pow neg sign abs exp exp2 expm1 log log1p sqrt rsqrt cbrt square logistic tanh erf erfc
-    erf_inv sin cos tan sinh cosh asinh acosh atanh asin acos atan atan2 floor ceil round clamp nextafter
-    convert_element_type is_finite not and or xor eq ne lt le gt ge
+    mul div rem pow integer_pow neg sign abs exp exp2 expm1 log log1p sqrt rsqrt cbrt square
+    logistic tanh erf erfc erf_inv sin cos tan sinh cosh asinh acosh atanh asin acos atan atan2
+    floor ceil round clamp nextafter convert_element_type is_finite not and or xor eq ne lt le gt ge
 """)
 _ELEMENTWISE = _ADDITIONS | _CHOICES | _FUNCTIONS
 # The same values at other places: `unit`s can move along.
 MOVES = _names("reshape transpose squeeze expand_dims rev slice pad")
 # Linear with coefficients that are no parameters, or a choice of values: homogeneous of degree 1.
 _HOMOGENEOUS = MOVES | _names("""
-    broadcast_in_dim dynamic_slice dynamic_update_slice concatenate split gather sort top_k cumsum cummax cummin
-    reduce_sum reduce_max reduce_min reduce_window_sum reduce_window_max reduce_window_min
+    broadcast_in_dim dynamic_slice dynamic_update_slice concatenate split gather sort top_k cumsum
+    cummax cummin reduce_sum reduce_max reduce_min reduce_window_sum reduce_window_max
+    reduce_window_min
 """)
 _IDENTITIES = _names("name copy reduce_precision optimization_barrier sharding_constraint")
 PIXELS: trace.Path = ()  # where the images stand in for the path of an equation
 _GATE_WIDTH = 2.1  # of the widest range that makes an activation a gate: tanh's, and rounding
 
 _ADVICE = {
-    "div": "a softmax or a normalisation over activations? Return logits, not probabilities; LRP explains logits",
+    "div": (
+        "a softmax or a normalisation over activations? Return logits, not probabilities; LRP "
+        "explains logits"
+    ),
     "log": "a log-softmax? Return logits, not log-probabilities; LRP explains logits",
-    "mul": "neither factor is a gate of bounded range; a composite with product='half' shares relevance half and half",
+    "mul": (
+        "neither factor is a gate of bounded range; a composite with product='half' shares "
+        "relevance half and half"
+    ),
     DENSE: "both operands depend on the images, as in attention; LRP has no rule for it",
     CONV: "both operands depend on the images; LRP has no rule for it",
 }
-_LOOP_ADVICE = "unroll it (a Python loop, scan(unroll=True) does not help), or explain a layer above it"
+_LOOP_ADVICE = (
+    "unroll it (a Python loop, scan(unroll=True) does not help), or explain a layer above it"
+)
 
 
 class Step(NamedTuple):
@@ -66,18 +77,25 @@ class Fact(NamedTuple):
     """What is known of a value."""
 
     bounds: Bounds = signs.ANY
-    root: Any = None  # identifies the value it is an element-wise function of; None: does not depend on the images
+    # identifies the value it is an element-wise function of; None: does not depend on the images
+    root: Any = None
     depth: int = 0  # linear layers on the longest way from the pixels
     active: bool = False  # whether relevance may flow into it
-    reaches: frozenset[trace.Path] = frozenset()  # the sources at which relevance that flows into it arrives
-    literal: bool = False  # made of the program's own numbers only, no parameters: interpolation weights, say
-    exponential: str = ""  # "terms" for exp(activation), "sum" for a sum of these: a softmax's denominator
+    reaches: frozenset[trace.Path] = (
+        frozenset()
+    )  # the sources at which relevance that flows into it arrives
+    literal: bool = (
+        False  # made of the program's own numbers only, no parameters: interpolation weights, say
+    )
+    exponential: str = (
+        ""  # "terms" for exp(activation), "sum" for a sum of these: a softmax's denominator
+    )
     stopped: bool = False  # computed from nothing but stop_gradient's results
     refused: str = ""  # why relevance cannot reach what is below
 
 
 class Plan(NamedTuple):
-    """The steps by path (a missing one is "bind"), the facts of the outputs, and the linear layers met."""
+    """Steps by path (a missing one is "bind"), the outputs' facts, and the linear layers met."""
 
     steps: dict[trace.Path, Step]
     sources: frozenset[trace.Path]
@@ -92,7 +110,7 @@ def make(
     *,
     required: Iterable[trace.Path] | None = None,
 ) -> Plan:
-    """Decides what each equation does, for relevance that enters at the logits and shall reach `sources`.
+    """Decides what each equation does, for relevance from the logits that shall reach `sources`.
 
     Args:
         program: a traced model; its first output is the logits.
@@ -104,19 +122,24 @@ def make(
         The plan.
 
     Raises:
-        ValueError: on the way to any source there is an equation without a rule; no way leads to a required one; a key
-            of the composite names no layer.
+        ValueError: on the way to any source there is an equation without a rule; no way leads to a
+            required one; a key of the composite names no layer.
     """
     found = find(program)
     planner = _Planner(composite, frozenset(sources), [s for s in found if s.loop is None])
     entry = planner.sources & {PIXELS}
     images = Fact(root=PIXELS, active=bool(entry), reaches=entry)
-    outputs = trace.evaluate(program.closed, [images], planner.visit, opens=lambda path, eqn: True, lift=_constant)
+    outputs = trace.evaluate(
+        program.closed, [images], planner.visit, opens=lambda path, eqn: True, lift=_constant
+    )
     if outputs[0].refused:
         raise ValueError(outputs[0].refused)
-    _check_reached(planner, outputs[0], planner.sources if required is None else frozenset(required))
+    _check_reached(
+        planner, outputs[0], planner.sources if required is None else frozenset(required)
+    )
     places = planner.places()
-    hidden = [site.name for site in found if site.loop is not None]  # its linear layers cannot be seen
+    # its linear layers cannot be seen
+    hidden = [site.name for site in found if site.loop is not None]
     composite.check_names([*(place.layer for place in places.values() if place.layer), *hidden])
     steps = dict(planner.steps)
     for path, step in steps.items():
@@ -131,8 +154,9 @@ def _check_reached(planner: "_Planner", logits: Fact, required: frozenset[trace.
     if lost:
         names = {site.path: site.name for site in planner.sites} | {PIXELS: "pixels"}
         raise ValueError(
-            f"layer: no relevance can reach {names.get(lost[0])!r}: the logits do not depend on it, or only through "
-            "gates (a sigmoid in a product), which take no relevance, or through what stop_gradient returned"
+            f"layer: no relevance can reach {names.get(lost[0])!r}: the logits do not depend on "
+            "it, or only through gates (a sigmoid in a product), which take no relevance, or only "
+            "through what stop_gradient returned"
         )
 
 
@@ -141,8 +165,8 @@ def _rule(composite: Composite, place: Place) -> Rule:
     if rule is None:
         keys = ", ".join(map(repr, composite.rules))
         raise ValueError(
-            f"composite: no rule for {place.primitive} number {place.index} in layer {place.layer!r}; "
-            f"its keys are {keys}"
+            f"composite: no rule for {place.primitive} number {place.index} in layer "
+            f"{place.layer!r}; its keys are {keys}"
         )
     return rule
 
@@ -172,18 +196,22 @@ class _Planner:
         }
 
     def layer(self, path: trace.Path) -> str | None:
-        """The layer whose tag comes next: a module's output is tagged right after it has been computed."""
+        """The layer whose tag comes next: a module's output is tagged once computed."""
         index = bisect.bisect([site.path for site in self.sites], path)
         return self.sites[index].name if index < len(self.sites) else None
 
     def visit(self, path: trace.Path, eqn: Any, facts: list[Fact]) -> list[Fact]:
-        bounds = [signs.of_result(eqn, [f.bounds for f in facts], i) for i in range(len(eqn.outvars))]
+        bounds = [
+            signs.of_result(eqn, [f.bounds for f in facts], i) for i in range(len(eqn.outvars))
+        ]
         dependent = [i for i, f in enumerate(facts) if f.root is not None]
         if not dependent:
             literal = all(f.literal for f in facts)
             return [Fact(b, literal=literal) for b in bounds]
         step, refused = self.step(path, eqn, facts, dependent)
-        reaches = frozenset().union(*(facts[i].reaches for i in self.receiving(step, eqn, facts, dependent)))
+        reaches = frozenset().union(
+            *(facts[i].reaches for i in self.receiving(step, eqn, facts, dependent))
+        )
         active = path in self.sources or (any(f.active for f in facts) and step.kind != "stop")
         if active and step.kind != "bind":
             self.steps[path] = step
@@ -199,18 +227,27 @@ class _Planner:
             refused=refused if active else "",
         )
         many = len(eqn.outvars) > 1 and step.kind == "bind"
-        return [common._replace(bounds=b, root=(*path, -i - 1) if many else common.root) for i, b in enumerate(bounds)]
+        return [
+            common._replace(bounds=b, root=(*path, -i - 1) if many else common.root)
+            for i, b in enumerate(bounds)
+        ]
 
-    def step(self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
+    def step(
+        self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]
+    ) -> tuple[Step, str]:
         """The step, and why relevance cannot pass it ("" if it can)."""
-        step, reason = (Step("source"), "") if path in self.sources else self.choose(path, eqn, facts, dependent)
+        step, reason = (
+            (Step("source"), "")
+            if path in self.sources
+            else self.choose(path, eqn, facts, dependent)
+        )
         if reason:
             return step, self.message(path, eqn, reason)
         inherited = [facts[i].refused for i in self.receiving(step, eqn, facts, dependent)]
         return step, next(filter(None, inherited), "")
 
     def receiving(self, step: Step, eqn: Any, facts: list[Fact], dependent: list[int]) -> list[int]:
-        """The operands that relevance flows on to, and from which a refusal below is inherited: also by a source."""
+        """The operands that relevance flows on to; from them even a source inherits refusals."""
         if step.kind == "stop":
             return []
         operands = [step.operand] if step.kind in ("signal", "linear") else dependent
@@ -218,7 +255,9 @@ class _Planner:
         heard = lambda i: facts[i].active and (step.kind == "pass" or _is_float(eqn.invars[i]))
         return [i for i in operands if heard(i)]
 
-    def choose(self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
+    def choose(
+        self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]
+    ) -> tuple[Step, str]:
         name, first = eqn.primitive.name, dependent[0]
         if name == "stop_gradient":
             return Step("stop"), ""
@@ -228,19 +267,26 @@ class _Planner:
             return Step("same", first), ""
         if name in _ELEMENTWISE:
             return self.choose_elementwise(eqn, facts, dependent)
-        moved = name in _HOMOGENEOUS and (facts[0].root is not None or name in ("concatenate", "dynamic_update_slice"))
+        moved = name in _HOMOGENEOUS and (
+            facts[0].root is not None or name in ("concatenate", "dynamic_update_slice")
+        )
         return Step("bind"), "" if moved or name in _IDENTITIES else " "
 
-    def choose_linear(self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
+    def choose_linear(
+        self, path: trace.Path, eqn: Any, facts: list[Fact], dependent: list[int]
+    ) -> tuple[Step, str]:
         if len(dependent) > 1:
             return Step("bind"), _ADVICE[eqn.primitive.name]
         (operand,) = dependent
-        if facts[1 - operand].literal:  # interpolation or averaging, written as a product of matrices
+        # interpolation or averaging, written as a product of matrices
+        if facts[1 - operand].literal:
             return Step("bind"), ""
         self.linear.append((path, eqn.primitive.name, facts[operand].depth))
         return Step("linear", operand, nonnegative=facts[operand].bounds.low >= 0), ""
 
-    def choose_elementwise(self, eqn: Any, facts: list[Fact], dependent: list[int]) -> tuple[Step, str]:
+    def choose_elementwise(
+        self, eqn: Any, facts: list[Fact], dependent: list[int]
+    ) -> tuple[Step, str]:
         name, first = eqn.primitive.name, dependent[0]
         if name == "log" and any(facts[i].exponential == "sum" for i in dependent):
             return Step("bind"), _ADVICE["log"]
@@ -254,7 +300,9 @@ class _Planner:
             return Step("bind"), ""
         if name == "div" and facts[1].stopped:
             return Step("signal", 0), ""
-        return self.choose_product(facts) if name == "mul" else (Step("bind"), _ADVICE.get(name, " "))
+        return (
+            self.choose_product(facts) if name == "mul" else (Step("bind"), _ADVICE.get(name, " "))
+        )
 
     def choose_product(self, facts: list[Fact]) -> tuple[Step, str]:
         stopped = [f.stopped for f in facts]
@@ -281,5 +329,9 @@ def _exponential(name: str, operands: Sequence[Fact]) -> str:
     if name in ("reduce_sum", "dot_general") and any(f.exponential == "terms" for f in operands):
         return "sum"
     scaled = name in _ADDITIONS | {"mul", "div"} and len(operands) == 1
-    keeps = scaled or name in MOVES | _IDENTITIES or name in ("broadcast_in_dim", "convert_element_type")
+    keeps = (
+        scaled
+        or name in MOVES | _IDENTITIES
+        or name in ("broadcast_in_dim", "convert_element_type")
+    )
     return operands[0].exponential if keeps else ""

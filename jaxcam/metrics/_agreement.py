@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jaxcam.metrics._common import finite, only
 
 
-def sim(logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | None = None) -> jax.Array:
-    """Sim 1 ... Sim n, before the average: 1 where the first N classes of two models agree in class and order.
+def sim(
+    logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | None = None
+) -> jax.Array:
+    """Sim 1 ... Sim n, before the average: 1 where two models' first N classes agree in order.
 
     Args:
         logits: `[B, classes]` of one model (the teacher); any scores in the order of preference do.
@@ -16,8 +18,9 @@ def sim(logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | No
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B, n]`, 0 or 1; never rises along N, and its first column is the agreement of the top classes. Of equal logits
-        the class with the lower index comes first. NaN where a logit is not finite, or `mask` is False.
+        `[B, n]`, 0 or 1; never rises along N, and its first column is the agreement of the top
+        classes. Of equal logits the class with the lower index comes first. NaN where a logit is
+        not finite, or `mask` is False.
 
     Raises:
         ValueError: logits are not `[B, classes]` twice; n out of range.
@@ -27,7 +30,10 @@ def sim(logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | No
     """
     logits, other = jnp.asarray(logits), jnp.asarray(other)
     if logits.ndim != 2 or other.shape != logits.shape:
-        raise ValueError(f"other: got shape {other.shape} beside logits {logits.shape}, expected [B, classes] twice")
+        raise ValueError(
+            f"other: got shape {other.shape} beside logits {logits.shape}, expected [B, classes] "
+            "twice"
+        )
     if not 1 <= n <= logits.shape[1]:
         raise ValueError(f"n: got {n}, expected 1 to {logits.shape[1]}, the number of classes")
     same = jax.lax.top_k(logits, n)[1] == jax.lax.top_k(other, n)[1]

@@ -1,8 +1,8 @@
-"""Between which bounds a program's values lie: interval arithmetic over its equations, sound and cheap.
+"""Between which bounds a program's values lie: interval arithmetic, sound and cheap.
 
-Two facts are read off the bounds. An operand that is known to be >= 0 halves the cost of the z+ rule, and an activation
-of bounded range beside an unbounded one is a gate (a sigmoid, say), which says which factor of a product is the signal.
-Anything unknown is (-inf, inf); NaN is disregarded.
+Two facts are read off the bounds. An operand that is known to be >= 0 halves the cost of the z+
+rule, and an activation of bounded range beside an unbounded one is a gate (a sigmoid, say), which
+says which factor of a product is the signal. Anything unknown is (-inf, inf); NaN is disregarded.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,11 @@ def of_constant(value: Any) -> Bounds:
     if not hasattr(value, "dtype"):
         value = np.asarray(value)
     numeric = jnp.issubdtype(value.dtype, jnp.number) or jnp.issubdtype(value.dtype, jnp.bool_)
-    if not numeric or jnp.issubdtype(value.dtype, jnp.complexfloating) or not 0 < np.size(value) <= _LARGEST_READ:
+    if (
+        not numeric
+        or jnp.issubdtype(value.dtype, jnp.complexfloating)
+        or not 0 < np.size(value) <= _LARGEST_READ
+    ):
         return ANY
     values = concrete(value)
     if values is None:
@@ -135,22 +139,29 @@ def _odd(limit: float) -> Callable:
 
 
 _FIXED = dict.fromkeys(
-    ["exp", "exp2", "abs", "sqrt", "rsqrt", "square", "cosh", "iota", "argmax", "argmin"], NON_NEGATIVE
-) | {"logistic": Bounds(0.0, 1.0), "sin": Bounds(-1.0, 1.0), "cos": Bounds(-1.0, 1.0), "erfc": Bounds(0.0, 2.0)}
+    ["exp", "exp2", "abs", "sqrt", "rsqrt", "square", "cosh", "iota", "argmax", "argmin"],
+    NON_NEGATIVE,
+) | {
+    "logistic": Bounds(0.0, 1.0),
+    "sin": Bounds(-1.0, 1.0),
+    "cos": Bounds(-1.0, 1.0),
+    "erfc": Bounds(0.0, 2.0),
+}
 
 _PER_RESULT = frozenset(["sort", "optimization_barrier"])
 
 _KEEPING = """
-    reshape transpose squeeze expand_dims broadcast_in_dim rev slice dynamic_slice split copy name convert_element_type
-    reduce_precision stop_gradient sharding_constraint reduce_max reduce_min reduce_window_max reduce_window_min cummax
-    cummin
+    reshape transpose squeeze expand_dims broadcast_in_dim rev slice dynamic_slice split copy name
+    convert_element_type reduce_precision stop_gradient sharding_constraint reduce_max reduce_min
+    reduce_window_max reduce_window_min cummax cummin
 """
 
 _FUNCTIONS: dict[str, Callable[..., Bounds]] = {
     **dict.fromkeys(_KEEPING.split(), lambda eqn, a, *_: a),
     **dict.fromkeys(["reduce_sum", "reduce_window_sum", "cumsum"], lambda eqn, a: _sign(a)),
     **dict.fromkeys(
-        ["expm1", "log1p", "sinh", "asinh", "atan", "cbrt", "floor", "ceil", "round"], lambda eqn, a: _sign(a)
+        ["expm1", "log1p", "sinh", "asinh", "atan", "cbrt", "floor", "ceil", "round"],
+        lambda eqn, a: _sign(a),
     ),
     **dict.fromkeys(["tanh", "erf", "sign"], _odd(1.0)),
     **dict.fromkeys(["concatenate", "pad"], lambda eqn, *operands: _hull(*operands)),

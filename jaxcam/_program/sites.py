@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxcam import trace
+from jaxcam._program import trace
 
 
 class Site(NamedTuple):
@@ -23,10 +23,10 @@ class Site(NamedTuple):
 
 
 class Layers(dict):
-    """`{name: ShapeDtypeStruct}` in execution order; `default` is the one that `layer=None` picks (or None).
+    """`{name: ShapeDtypeStruct}` in execution order; `default` is what `layer=None` picks or None.
 
-    `cuts` are the names of the layers that no path from the images to the logits avoids: the stream of a residual
-    network, but neither its branches nor the heads of attention.
+    `cuts` are the names of the layers that no path from the images to the logits avoids: the stream
+    of a residual network, but neither its branches nor the heads of attention.
     """
 
     def __init__(self, shapes: Iterable = (), cuts: Iterable[str] = ()):
@@ -36,15 +36,20 @@ class Layers(dict):
 
     @property
     def default(self) -> str | None:
-        """The last activation with spatial extent that is a cut; if there is none, the last with spatial extent."""
+        """The last activation with spatial extent that is a cut; if none is, the last of them."""
         spatial = [name for name, aval in self.items() if _spatial(aval)]
-        return next((name for name in reversed(spatial) if name in self.cuts), spatial[-1] if spatial else None)
+        return next(
+            (name for name in reversed(spatial) if name in self.cuts),
+            spatial[-1] if spatial else None,
+        )
 
     def __str__(self) -> str:
         """A line per layer: its name, its shape, and whether it is the default."""
         width = max(map(len, self), default=0)
         mark = {self.default: "  (default)"}
-        return "\n".join(f"{name:{width}}  {list(aval.shape)}{mark.get(name, '')}" for name, aval in self.items())
+        return "\n".join(
+            f"{name:{width}}  {list(aval.shape)}{mark.get(name, '')}" for name, aval in self.items()
+        )
 
 
 class _Flow(NamedTuple):
@@ -58,9 +63,9 @@ class _Flow(NamedTuple):
 def find(program: trace.Program) -> list[Site]:
     """Every tag of a program in execution order, also those that a loop hides.
 
-    The walk carries, for each variable, the name of the tag that produced it, as a tag on an equal tag is skipped, and
-    which sites can be avoided and which are passed on the way to it. A call that holds no tag is taken to mix all that
-    enters it.
+    The walk carries, for each variable, the name of the tag that produced it, as a tag on an equal
+    tag is skipped, and which sites can be avoided and which are passed on the way to it. A call
+    that holds no tag is taken to mix all that enters it.
     """
     sites: list[Site] = []
     count: Counter = Counter()
@@ -86,7 +91,10 @@ def find(program: trace.Program) -> list[Site]:
     images = [_Flow(None, -1)] * len(program.closed.jaxpr.invars)  # -1 has all bits
     results = trace.evaluate(program.closed, images, visit, opens=opens, lift=lambda value: _Flow())
     _, avoided, passed = results[0] if results else _Flow()
-    return [s._replace(cut=not avoided >> i & 1, used=bool(passed >> i & 1)) for i, s in enumerate(sites)]
+    return [
+        s._replace(cut=not avoided >> i & 1, used=bool(passed >> i & 1))
+        for i, s in enumerate(sites)
+    ]
 
 
 def listed(sites: Sequence[Site]) -> Layers:
@@ -109,4 +117,6 @@ def _is_tag(eqn: Any) -> bool:
 
 def _tags(jaxpr: Any) -> list:
     own = [e for e in jaxpr.eqns if _is_tag(e)]
-    return own + [t for e in jaxpr.eqns for sub in trace.jaxprs_in_params(e.params) for t in _tags(sub)]
+    return own + [
+        t for e in jaxpr.eqns for sub in trace.jaxprs_in_params(e.params) for t in _tags(sub)
+    ]

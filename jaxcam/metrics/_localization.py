@@ -1,9 +1,11 @@
-"""Does the map lie on the object? Masks against boxes, the pointing game, energy in the box, boxes made of maps.
+"""Does the map lie on the object?
 
-Boxes are `[B, K, 4]`: up to K boxes per image as (xmin, ymin, xmax, ymax) in pixels, the last row and column included,
-as in PASCAL VOC and ImageNet annotations. Where an image has fewer, `boxes_mask` `[B, K]` is False; a box with xmax <
-xmin is empty too. Several boxes of an image count as their union. What is asked of an image without any box has no
-answer, and is NaN; a map that marks nothing has failed, and scores 0.
+Masks against boxes, the pointing game, energy in the box, boxes made of maps. Boxes are
+`[B, K, 4]`: up to K boxes per image as (xmin, ymin, xmax, ymax) in pixels, the last row and column
+included, as in PASCAL VOC and ImageNet annotations. Where an image has fewer, `boxes_mask` `[B, K]`
+is False; a box with xmax < xmin is empty too. Several boxes of an image count as their union. What
+is asked of an image without any box has no answer, and is NaN; a map that marks nothing has failed,
+and scores 0.
 """
 
 import jax
@@ -13,8 +15,10 @@ from jaxcam import maps
 from jaxcam.metrics._common import checked, finite, only
 
 
-def box_mask(boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | None = None) -> jax.Array:
-    """The union of an image's filled boxes: pixel (y, x) is in it if xmin <= x <= xmax and ymin <= y <= ymax.
+def box_mask(
+    boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | None = None
+) -> jax.Array:
+    """The union of filled boxes: pixel (y, x) is in if xmin <= x <= xmax and ymin <= y <= ymax.
 
     Args:
         boxes: `[B, K, 4]` or `[B, 4]`: xmin, ymin, xmax, ymax in pixels, inclusive.
@@ -35,8 +39,8 @@ def box_mask(boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | No
 def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
     """Boxes of an image after it is stretched from size `old` to size `new`, (H, W) each.
 
-    A box's edges xmin and xmax + 1 are scaled and rounded: it then covers the pixels whose centres lie in it, and never
-    fewer than one row and column.
+    A box's edges xmin and xmax + 1 are scaled and rounded: it then covers the pixels whose centres
+    lie in it, and never fewer than one row and column.
 
     Args:
         boxes: `[..., 4]`.
@@ -51,9 +55,12 @@ def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
-        raise ValueError(f"boxes: got shape {boxes.shape}, expected [..., 4] (xmin, ymin, xmax, ymax)")
+        raise ValueError(
+            f"boxes: got shape {boxes.shape}, expected [..., 4] (xmin, ymin, xmax, ymax)"
+        )
     scale = jnp.stack([jnp.asarray(new[i], jnp.float32) / jnp.asarray(old[i]) for i in (1, 0)], -1)
-    nearest = lambda edge: jnp.floor(edge + 0.5)  # a centre on an edge goes to the box before it, at either end
+    # a centre on an edge goes to the box before it, at either end
+    nearest = lambda edge: jnp.floor(edge + 0.5)
     low, high = nearest(boxes[..., :2] * scale), nearest((boxes[..., 2:] + 1) * scale) - 1
     return jnp.concatenate([low, jnp.maximum(high, low)], -1)
 
@@ -66,7 +73,7 @@ def mask_iou(
     boxes_mask: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Relevance-CAM's localisation score: IoU of the pixels with L > mean L + k std L and of the filled boxes.
+    """Relevance-CAM's localisation score: IoU of L > mean L + k std L and the filled boxes.
 
     Args:
         saliency: `[B, H, W]`, any real numbers.
@@ -76,8 +83,8 @@ def mask_iou(
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [0, 1]: 0 for constant saliency, whose mask is empty. NaN where saliency is not finite, there is no
-        box, or `mask` is False.
+        `[B]` in [0, 1]: 0 for constant saliency, whose mask is empty. NaN where saliency is not
+        finite, there is no box, or `mask` is False.
 
     Raises:
         ValueError: saliency, boxes or masks have the wrong shape.
@@ -96,7 +103,7 @@ def loc(
     boxes_mask: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Grad-CAM++'s Loc: internal pixels / (box area + external pixels), of the pixels with L > delta.
+    """Grad-CAM++'s Loc: internal pixels / (box area + external pixels), of pixels with L > delta.
 
     L is min-max scaled to [0, 1] per image. The denominator is the union, so Loc is an IoU.
 
@@ -131,13 +138,15 @@ def pointing_game(
 ) -> jax.Array:
     """The pointing game: 1 if the most salient pixel lies in a box, else 0.
 
-    Where several pixels share the maximum, the value is the share of them that hits: what choosing one at random is
-    expected to give. So a constant map scores the boxes' share of the image, which is chance.
+    Where several pixels share the maximum, the value is the share of them that hits: what choosing
+    one at random is expected to give. So a constant map scores the boxes' share of the image, which
+    is chance.
 
     Args:
         saliency: `[B, H, W]`, any real numbers.
         boxes: `[B, K, 4]` or `[B, 4]`, see the module.
-        tolerance: a pixel at most this far (in pixels) from a box hits too; 15 at about 224 px in the original game.
+        tolerance: a pixel at most this far (in pixels) from a box hits too; 15 at about 224 px in
+            the original game.
         boxes_mask: `[B, K]`, False for what is no box.
         mask: `[B]`, False for padding.
 
@@ -169,8 +178,8 @@ def energy_in_box(
 ) -> jax.Array:
     """The energy-based pointing game: sum of ReLU(L) inside the boxes / sum of ReLU(L).
 
-    Negative saliency carries no energy. A min-max scaled map gives another value than a raw one: Score-CAM's own
-    protocol takes maps that are rectified and then scaled to [0, 1].
+    Negative saliency carries no energy. A min-max scaled map gives another value than a raw one:
+    Score-CAM's own protocol takes maps that are rectified and then scaled to [0, 1].
 
     Args:
         saliency: `[B, H, W]`, any real numbers.
@@ -179,8 +188,9 @@ def energy_in_box(
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B]` in [0, 1]: the boxes' share of the image for a constant positive map, 0 for one without a positive value.
-        NaN where saliency is not finite, there is no box, or `mask` is False.
+        `[B]` in [0, 1]: the boxes' share of the image for a constant positive map, 0 for one
+        without a positive value. NaN where saliency is not finite, there is no box, or `mask` is
+        False.
 
     Raises:
         ValueError: saliency, boxes or masks have the wrong shape.
@@ -199,10 +209,13 @@ def energy_in_box(
     return only(share, finite(saliency), inside.any((1, 2)), mask)
 
 
-def box_from_map(saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array | None = None) -> jax.Array:
+def box_from_map(
+    saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array | None = None
+) -> jax.Array:
     """CAM's box: around the largest connected component of the pixels with L > fraction * max L.
 
-    Components are 8-connected; of equally large ones the one that comes last in raster order is taken.
+    Components are 8-connected; of equally large ones the one that comes last in raster order is
+    taken.
 
     Args:
         saliency: `[B, H, W]`, any real numbers.
@@ -210,8 +223,8 @@ def box_from_map(saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array 
         mask: `[B]`, False for padding.
 
     Returns:
-        `[B, 4]` float32: xmin, ymin, xmax, ymax in pixels, inclusive. NaN where saliency is not finite or has no
-        positive value, or `mask` is False.
+        `[B, 4]` float32: xmin, ymin, xmax, ymax in pixels, inclusive. NaN where saliency is not
+        finite or has no positive value, or `mask` is False.
 
     Raises:
         ValueError: saliency or mask have the wrong shape; `fraction` outside [0, 1).
@@ -240,7 +253,8 @@ def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = 
         boxes_mask: `[B, K]`, False for what is no box.
 
     Returns:
-        `[B]` in [0, 1]; 0 where `box` is NaN since the map marked nothing; NaN where there is no box.
+        `[B]` in [0, 1]; 0 where `box` is NaN since the map marked nothing; NaN where there is no
+        box.
 
     Raises:
         ValueError: the shapes are wrong.
@@ -261,10 +275,11 @@ def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = 
 
 
 def components(marked: jax.Array) -> jax.Array:
-    """Labels of the 8-connected components of `[B, H, W]` bool: int32, 0 outside, each component its own number.
+    """The 8-connected components of `[B, H, W]` bool: int32, 0 outside, each its own number.
 
-    A component's number is the raster index of its last pixel, plus 1. It spreads along whole rows and columns at once
-    and one step diagonally, until nothing changes: a few rounds for a blob, more only for a maze.
+    A component's number is the raster index of its last pixel, plus 1. It spreads along whole rows
+    and columns at once and one step diagonally, until nothing changes: a few rounds for a blob,
+    more only for a maze.
     """
     index = jnp.arange(1, marked[0].size + 1, dtype=jnp.int32).reshape(marked.shape[1:])
     labels = jnp.where(marked, index, 0)
@@ -280,7 +295,9 @@ def components(marked: jax.Array) -> jax.Array:
 
 
 def _largest_neighbour(labels: jax.Array) -> jax.Array:
-    return jax.lax.reduce_window(labels, jnp.iinfo(jnp.int32).min, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+    return jax.lax.reduce_window(
+        labels, jnp.iinfo(jnp.int32).min, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME"
+    )
 
 
 def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Array:
@@ -295,14 +312,22 @@ def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Arr
 def _largest(labels: jax.Array) -> jax.Array:
     """The pixels of each image's largest component, `[B, H, W]` bool."""
     flat = labels.reshape(labels.shape[0], -1)
-    count = jax.vmap(lambda one: jnp.zeros(flat.shape[1] + 1, jnp.int32).at[one].add(1))(flat).at[:, 0].set(0)
+    count = (
+        jax.vmap(lambda one: jnp.zeros(flat.shape[1] + 1, jnp.int32).at[one].add(1))(flat)
+        .at[:, 0]
+        .set(0)
+    )
     # The last of the equally large ones.
     best = count.shape[1] - 1 - jnp.argmax(count[:, ::-1], axis=1)
     return (labels == best[:, None, None]) & (labels > 0)
 
 
 def _overlap(
-    marked: jax.Array, saliency: jax.Array, boxes: jax.Array, boxes_mask: jax.Array | None, mask: jax.Array | None
+    marked: jax.Array,
+    saliency: jax.Array,
+    boxes: jax.Array,
+    boxes_mask: jax.Array | None,
+    mask: jax.Array | None,
 ) -> jax.Array:
     """IoU of a pixel mask and the filled boxes."""
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(marked))
@@ -315,11 +340,14 @@ def _overlap(
 def _checked_boxes(
     boxes: jax.Array, boxes_mask: jax.Array | None, batch: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes, that is, not masked, not empty and without a NaN."""
+    """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes: not masked, not empty, no NaN."""
     boxes = jnp.asarray(boxes, jnp.float32)
     boxes = boxes[:, None] if boxes.ndim == 2 else boxes
     if boxes.ndim != 3 or boxes.shape[-1] != 4 or (batch is not None and boxes.shape[0] != batch):
-        raise ValueError(f"boxes: got shape {boxes.shape}, expected [{batch or 'B'}, K, 4] (xmin, ymin, xmax, ymax)")
+        raise ValueError(
+            f"boxes: got shape {boxes.shape}, expected [{batch or 'B'}, K, 4] (xmin, ymin, xmax, "
+            "ymax)"
+        )
     valid = (boxes[..., 2:] >= boxes[..., :2]).all(-1)
     if boxes_mask is None:
         return boxes, valid

@@ -1,11 +1,13 @@
-"""Maps from the attention blocks of a CBAM network, alone and times Grad-CAMs of several stages (Kang et al. 2021).
+"""Maps of a CBAM network's attention, alone and times stages' Grad-CAMs (Kang et al. 2021).
 
-A block takes F_i to F_o = Ms(F') * F' with F' = Mc(F_i) * F_i; its layer-wise attention is ATT = F_o - F_i. The paper
-leaves open how ATT `[B, h, w, c]` becomes a map. Both gates lie in (0, 1): ATT has the sign of -F_i and is near 0 where
-attention is high, so its product with Grad-CAM as printed is largest where Grad-CAM is 0. The defaults here (mean over
-channels, sum over blocks, then min-max) make high attention a high value where F_i is positive; the rest are keywords.
+A block takes F_i to F_o = Ms(F') * F' with F' = Mc(F_i) * F_i; its layer-wise attention is ATT =
+F_o - F_i. The paper leaves open how ATT `[B, h, w, c]` becomes a map. Both gates lie in (0, 1): ATT
+has the sign of -F_i and is near 0 where attention is high, so its product with Grad-CAM as printed
+is largest where Grad-CAM is 0. The defaults here (mean over channels, sum over blocks, then
+min-max) make high attention a high value where F_i is positive; the rest are keywords.
 
-All maps have the size of the images, `[B, H, W]`, as they are sums over layers of different resolution.
+All maps have the size of the images, `[B, H, W]`, as they are sums over layers of different
+resolution.
 """
 
 import re
@@ -15,9 +17,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam import trace
-from jaxcam.explainers.gradient import at_least_float32, check_option, each_target, grad_cam, grad_cam_map
-from jaxcam.layers import (
+from jaxcam._explainers.gradient import (
+    at_least_float32,
+    check_option,
+    each_target,
+    grad_cam,
+    grad_cam_map,
+)
+from jaxcam._program import trace
+from jaxcam._program.layers import (
     Forward,
     activations_and_gradients,
     check_images,
@@ -54,29 +62,34 @@ def cbam_attention(
     normalize: str | None = "sum",
     has_aux: bool = False,
 ) -> Any:
-    """MATT: the attention of all CBAM blocks, min-max(sum_b resize(mean_k ATT_b)), ATT_b = F_o - F_i.
+    """MATT: the attention of CBAM blocks, min-max(sum_b resize(mean_k ATT_b)), ATT_b = F_o - F_i.
 
     Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`, in which each block's ATT is a layer `"<block>.att"`: that
-            of `jaxcam.models.create("cbam_resnet50")` and the like, or one of your own with
-            `jaxcam.tag(f_o - f_i, "block3.att")` in it.
+        forward: images `[B, H, W, C]` -> logits `[B, N]`, in which each block's ATT is a layer
+            `"<block>.att"`: that of `jaxcam.models.create("cbam_resnet50")` and the like, or one of
+            your own with `jaxcam.tag(f_o - f_i, "block3.att")` in it.
         images: `[B, H, W, C]`.
         targets: checked as in `grad_cam`; the map does not depend on them.
-        blocks: names of blocks, `"layer3.1"`; None takes all, that is every layer named `"att"` or `"....att"`.
+        blocks: names of blocks, `"layer3.1"`; None takes all, that is every layer named `"att"` or
+            `"....att"`.
         source: "att", or "spatial_gate" for Ms itself, in the layers `"<block>.spatial_gate"`.
-        reduction: over channels: "mean", "sum", "abs_mean" or "abs_sum" (of |ATT|: low where attention is high).
-        normalize: where min-max takes a map to [0, 1]: "sum" (after the sum over blocks), "each" (every block's map,
-            which lets all blocks count alike, and the sum), or None (nowhere: the paper's formula, sign and all).
+        reduction: over channels: "mean", "sum", "abs_mean" or "abs_sum" (of |ATT|: low where
+            attention is high).
+        normalize: where min-max takes a map to [0, 1]: "sum" (after the sum over blocks), "each"
+            (every block's map, which lets all blocks count alike, and the sum), or None (nowhere:
+            the paper's formula, sign and all).
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
         Maps `[B, H, W]` float32 at the size of the images, `[B, K, H, W]` for K targets per image.
 
     Raises:
-        ValueError: `forward` has no CBAM block, or not those named; an unknown option; bad input, as in `grad_cam`.
+        ValueError: `forward` has no CBAM block, or not those named; an unknown option; bad input,
+            as in `grad_cam`.
 
     References:
-        Kang et al., 2021, eq. 7 (ATT) and its sum over blocks; Woo et al., CBAM, ECCV 2018, eq. 1 to 3.
+        Kang et al., 2021, eq. 7 (ATT) and its sum over blocks; Woo et al., CBAM, ECCV 2018, eq. 1
+        to 3.
     """
     _check_options(source, reduction, normalize)
     check_images(images)
@@ -104,9 +117,10 @@ def layerwise_grad_cam(
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`; any network.
         images: `[B, H, W, C]`.
-        targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a function logits -> scores `[B]`.
-        layers: names of layers; None takes the last three of `layer1`, `layer2`, ..., which hold the output of each
-            stage's last block. The paper's are `layer2`, `layer3`, `layer4`.
+        targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a function logits -> scores
+            `[B]`.
+        layers: names of layers; None takes the last three of `layer1`, `layer2`, ..., which hold
+            the output of each stage's last block. The paper's are `layer2`, `layer3`, `layer4`.
         normalize: as in `cbam_attention`, over layers instead of blocks.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
@@ -141,11 +155,11 @@ def attention_grad_cam(
     softmax: bool = False,
     has_aux: bool = False,
 ) -> Any:
-    """MAL: attention times Grad-CAM, L = MATT * ML, or softmax_ij(L); one forward and one backward pass.
+    """MAL: attention times Grad-CAM, L = MATT * ML, or softmax_ij(L); one pass each way.
 
-    The paper's map is the softmax over all pixels. It keeps their order, and so every score that ranks them, unless it
-    underflows: unnormalised products span hundreds, and exp of them is 0 for most pixels in float32. Hence the product
-    itself is the default, and min-max before it.
+    The paper's map is the softmax over all pixels. It keeps their order, and so every score that
+    ranks them, unless it underflows: unnormalised products span hundreds, and exp of them is 0 for
+    most pixels in float32. Hence the product itself is the default, and min-max before it.
 
     Args:
         forward: as in `cbam_attention`.
@@ -160,8 +174,8 @@ def attention_grad_cam(
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
-        Maps `[B, H, W]` float32 at the size of the images, `[B, K, H, W]` for K targets per image. Zero where the
-        class has no positive evidence at all; in [0, 1] unless `normalize` is None.
+        Maps `[B, H, W]` float32 at the size of the images, `[B, K, H, W]` for K targets per image.
+        Zero where the class has no positive evidence at all; in [0, 1] unless `normalize` is None.
 
     Raises:
         ValueError: as `cbam_attention` and `layerwise_grad_cam`.
@@ -180,9 +194,13 @@ def attention_grad_cam(
         outputs, found = tap(forward, gates)(x)
         return (outputs[0], (outputs[1:], found)) if has_aux else (outputs, ((), found))
 
-    _, acts, grads, (aux, found) = activations_and_gradients(attending, images, targets, layer=stages, has_aux=True)
+    _, acts, grads, (aux, found) = activations_and_gradients(
+        attending, images, targets, layer=stages, has_aux=True
+    )
     attention = _attention_sum(found, images.shape[1:3], reduction, normalize)
-    cams = [each_target(grad_cam_map, acts[name], grads[name], f"layer {name!r}") for name in stages]
+    cams = [
+        each_target(grad_cam_map, acts[name], grads[name], f"layer {name!r}") for name in stages
+    ]
     evidence = _sum(cams, images.shape[1:3], normalize)
     maps = (attention if evidence.ndim == 3 else attention[:, None]) * evidence
     if softmax:
@@ -190,8 +208,12 @@ def attention_grad_cam(
     return (maps, *aux) if has_aux else maps
 
 
-def _attention_sum(found: Mapping, size: tuple[int, int], reduction: str, normalize: str | None) -> jax.Array:
-    spatial = [at_least_float32(check_spatial(acts, f"layer {name!r}")) for name, acts in found.items()]
+def _attention_sum(
+    found: Mapping, size: tuple[int, int], reduction: str, normalize: str | None
+) -> jax.Array:
+    spatial = [
+        at_least_float32(check_spatial(acts, f"layer {name!r}")) for name, acts in found.items()
+    ]
     return _sum([_REDUCTIONS[reduction](acts) for acts in spatial], size, normalize)
 
 
@@ -202,16 +224,19 @@ def _sum(maps: Sequence[jax.Array], size: tuple[int, int], normalize: str | None
     return total if normalize is None else rescale(total)
 
 
-def _attention_layers(program: trace.Program, blocks: str | Sequence[str] | None, source: str) -> list[str]:
+def _attention_layers(
+    program: trace.Program, blocks: str | Sequence[str] | None, source: str
+) -> list[str]:
     if blocks is not None:
         return [f"{block}.{source}" for block in _names("blocks", blocks)]
     known = [site.name for site in find(program)]
     found = [name for name in known if name.partition("@")[0].rpartition(".")[2] == source]
     if not found:
         raise ValueError(
-            f"forward: got a network without CBAM blocks among its {len(known)} layers, expected some named "
-            f"'<block>.{source}'; take jaxcam.models.create('cbam_resnet50') or its like, or name what a block of your "
-            f"own computes with jaxcam.tag({_SOURCES[source]}, 'block1.{source}')"
+            f"forward: got a network without CBAM blocks among its {len(known)} layers, expected "
+            f"some named '<block>.{source}'; take jaxcam.models.create('cbam_resnet50') or its "
+            f"like, or name what a block of your own computes with jaxcam.tag({_SOURCES[source]}, "
+            f"'block1.{source}')"
         )
     return found
 
@@ -223,7 +248,8 @@ def _stage_layers(program: trace.Program, layers: str | Sequence[str] | None) ->
     found = [name for name in known if re.fullmatch(r"layer\d+", name)]
     if not found:
         raise ValueError(
-            f"layers: got None where no layer is named layer1, layer2, ..., expected names, such as {known[-4:]}"
+            "layers: got None where no layer is named layer1, layer2, ..., expected names, such as "
+            f"{known[-4:]}"
         )
     return found[-_STAGES:]
 

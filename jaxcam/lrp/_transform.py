@@ -1,12 +1,13 @@
-"""LRP as a program transformation: a function with the same values whose reverse-mode derivative is relevance.
+"""LRP by transforming programs: the same values, and a reverse-mode derivative that is relevance.
 
-Relevance is written R = x * c, c being the cotangent of x. `jaxcam.lrp.plan` says which equations need a rule; they are
-replaced, and autodiff does the rest. Relevance at a layer is read off a `seed`: the layer's value x becomes x * (1 + e)
-with e = 0, and the cotangent of e is R itself. Nothing below the lowest seed is differentiated.
+Relevance is written R = x * c, c being the cotangent of x. `_plan` says which equations
+need a rule; they are replaced, and autodiff does the rest. Relevance at a layer is read off a
+`seed`: the layer's value x becomes x * (1 + e) with e = 0, and the cotangent of e is R itself.
+Nothing below the lowest seed is differentiated.
 
-From the first value on into which relevance flows the program runs in float32 (float64 stays), linear layers at the
-highest precision, whatever the model's own dtype: bfloat16 ruins relevance at shallow layers. The logits of a bfloat16
-model are therefore those of its parameters in float32.
+From the first value on into which relevance flows the program runs in float32 (float64 stays),
+linear layers at the highest precision, whatever the model's own dtype: bfloat16 ruins relevance at
+shallow layers. The logits of a bfloat16 model are therefore those of its parameters in float32.
 """
 
 import functools
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam import trace
-from jaxcam.layers import Forward, check_images
-from jaxcam.lrp import plan as planning
+from jaxcam._program import trace
+from jaxcam._program.layers import Forward, check_images
+from jaxcam.lrp import _plan as planning
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
 
@@ -28,18 +29,21 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
     """A function with the values of `forward` whose VJP propagates relevance.
 
-    With c the cotangent of the logits z, the relevance z * c enters, and images * (the cotangent of the images) leaves.
-    `relevance` does this bookkeeping, and is also right where a pixel is exactly 0.
+    With c the cotangent of the logits z, the relevance z * c enters, and images * (the cotangent of
+    the images) leaves. `relevance` does this bookkeeping, and is also right where a pixel is
+    exactly 0.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`, or a pair that begins with them.
-        composite: the name of a ready-made composite, a mapping from keys to rules, one rule, or a `Composite`.
+        composite: the name of a ready-made composite, a mapping from keys to rules, one rule, or a
+            `Composite`.
 
     Returns:
         The function. It computes in float32 at least.
 
     Raises:
-        ValueError: unknown composite; when called: an equation without a rule, named with the layer it sits in.
+        ValueError: unknown composite; when called: an equation without a rule, named with the layer
+            it sits in.
     """
     composite = resolve(composite)
 
@@ -48,13 +52,15 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
         program = trace.trace(forward, images)
         plan = planning.make(program, composite, {planning.PIXELS})
         outputs, _ = run(program, plan, images, {})
-        return jax.tree.unflatten(jax.tree.structure(program.shapes), [box.value for box in outputs])
+        return jax.tree.unflatten(
+            jax.tree.structure(program.shapes), [box.value for box in outputs]
+        )
 
     return transformed
 
 
 class Root:
-    """A value that others are element-wise functions of; their relevance goes to its `unit`, a plane of ones."""
+    """A value whose element-wise functions give their relevance to its `unit`, a plane of ones."""
 
     def __init__(self, make_unit: Callable[[], jax.Array]) -> None:
         self._make = make_unit
@@ -75,7 +81,9 @@ class Box(NamedTuple):
 # Running a planned program ------------------------------------------------------------
 
 
-def run(program: trace.Program, plan: planning.Plan, images: jax.Array, seeds: Mapping) -> tuple[list[Box], dict]:
+def run(
+    program: trace.Program, plan: planning.Plan, images: jax.Array, seeds: Mapping
+) -> tuple[list[Box], dict]:
     """Evaluates a program by its plan, with `seeds` (by path) at the sources.
 
     Returns:
@@ -109,7 +117,9 @@ def _bind_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
         return [Box(value) for value in results]
     if eqn.primitive.name in planning.MOVES:
         (value,) = results
-        return [Box(value, Root(lambda: _bind(eqn, [boxes[0].root.unit, *_ones(boxes[1:])], True)[0]))]
+        return [
+            Box(value, Root(lambda: _bind(eqn, [boxes[0].root.unit, *_ones(boxes[1:])], True)[0]))
+        ]
     return [_rooted(value) for value in results]
 
 
@@ -132,7 +142,7 @@ def _linear_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
 
 
 def _signal_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
-    """All relevance to the signal: the gate is a constant. R = 0 if the signal is not on the way to a source."""
+    """All relevance to the signal: the gate is constant. R = 0 if the signal leads to no source."""
     gate = 1 - step.operand
     values = [jax.lax.stop_gradient(b.value) if i == gate else b.value for i, b in enumerate(boxes)]
     return [_rooted(value) for value in _bind(eqn, values, True)]
@@ -142,7 +152,8 @@ def _half_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     del step
     (value,) = _bind(eqn, [b.value for b in boxes], True)
     half = [0.5 * b.root.unit for b in boxes if b.root]
-    constant = [0.5 * jnp.ones_like(value)] * (2 - len(half))  # a factor that is no way to a source keeps its half
+    # a factor that is no way to a source keeps its half
+    constant = [0.5 * jnp.ones_like(value)] * (2 - len(half))
     return [_rooted(carry(value, sum(half + constant)))]
 
 
@@ -175,11 +186,13 @@ def _ones(boxes: Sequence[Box]) -> list:
 
 def _widen(value: jax.Array) -> jax.Array:
     """Float32 at least."""
-    return value.astype(jnp.promote_types(value.dtype, jnp.float32) if _floating(value) else jnp.float32)
+    return value.astype(
+        jnp.promote_types(value.dtype, jnp.float32) if _floating(value) else jnp.float32
+    )
 
 
 def _bind(eqn: Any, values: Sequence, active: bool) -> list:
-    """Binds an equation to operands that may be wider than the program says; the highest precision if `active`."""
+    """Binds an equation to operands perhaps wider than traced; at highest precision if `active`."""
     dtypes = [_dtype(v, a) for v, a in zip(values, eqn.invars, strict=True)]
     own = [a.aval.dtype for a in eqn.invars]
     if not active and dtypes == own:
@@ -190,12 +203,19 @@ def _bind(eqn: Any, values: Sequence, active: bool) -> list:
     if not floats:
         return trace.bind(eqn, values)
     wide = functools.reduce(jnp.promote_types, floats)
-    values = [_cast(v, wide) if jnp.issubdtype(d, jnp.inexact) else v for v, d in zip(values, dtypes, strict=True)]
+    values = [
+        _cast(v, wide) if jnp.issubdtype(d, jnp.inexact) else v
+        for v, d in zip(values, dtypes, strict=True)
+    ]
     return trace.bind(eqn, values, **(_overrides(eqn, wide) if active else {}))
 
 
 def _cast(value: Any, dtype: Any) -> Any:
-    return value if getattr(value, "dtype", None) == dtype else jax.lax.convert_element_type(value, dtype)
+    return (
+        value
+        if getattr(value, "dtype", None) == dtype
+        else jax.lax.convert_element_type(value, dtype)
+    )
 
 
 def _overrides(eqn: Any, wide: Any) -> dict:

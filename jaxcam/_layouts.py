@@ -1,7 +1,8 @@
-"""Where everything stands in the picture of an explanation: the photo, the probabilities, a panel for each map, labels.
+"""Where things stand in an explanation's picture: photo, probabilities, panels, labels.
 
-All lengths are inches, measured from the left and the top of the page. Panels of a page are equal, so that they can be
-compared; how they are arranged depends on how many methods and layers there are, and on the photo's shape.
+All lengths are inches, measured from the left and the top of the page. Panels of a page are equal,
+so that they can be compared; how they are arranged depends on how many methods and layers there
+are, and on the photo's shape.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ class Rect(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A line of text at a point, its baseline there, elided to a length; `style` is matplotlib's."""
+    """A line of text, its baseline at a point, elided to a length; `style` is matplotlib's."""
 
     left: float
     top: float
@@ -50,19 +51,21 @@ class Page(NamedTuple):
 def arrange(keys: Sequence[Key], aspect: float) -> Page:
     """Plans a page.
 
-    ======  ===================================  ==================================================================
+    ======  ===================================  ==================================================
     layout  when                                 how
-    ======  ===================================  ==================================================================
+    ======  ===================================  ==================================================
     row     one method or one layer, up to 5     photo, maps and probabilities side by side
             maps
-    block   up to 6 methods by several layers    the photo over the probabilities, a grid beside them; the longer
-                                                 of methods and layers runs across
-    sheet   more, or maps of the whole network   photo and probabilities above; methods run down, layers across;
-            beside those of several layers       then maps without a layer, or all if there is but one layer
-    ======  ===================================  ==================================================================
+    block   up to 6 methods by several layers    the photo over the probabilities, a grid beside
+                                                 them; the longer of methods and layers runs across
+    sheet   more, or maps of the whole network   photo and probabilities above; methods run down,
+            beside those of several layers       layers across; then maps without a layer, or all
+                                                 if there is but one layer
+    ======  ===================================  ==================================================
 
     Args:
-        keys: (method, layer) of each map, in order; a label may have two lines. The layer "" is the whole network.
+        keys: (method, layer) of each map, in order; a label may have two lines. The layer "" is the
+            whole network.
         aspect: width over height of the panels.
 
     Returns:
@@ -81,12 +84,16 @@ def _row(keys: Sequence[Key], aspect: float) -> Page:
     count = len(keys) + 1
     width = min(3.6, 3.0 * aspect, (_MAX_WIDTH - 2 * MARGIN - _BARS_WIDTH - 0.3) / count - GAP)
     top = MARGIN + HEADER + _LABEL
-    photo, *places = (Rect(MARGIN + i * (width + GAP), top, width, width / aspect) for i in range(count))
+    photo, *places = (
+        Rect(MARGIN + i * (width + GAP), top, width, width / aspect) for i in range(count)
+    )
     left = photo.left + count * (width + GAP) - GAP + 0.3
     bars = Rect(left, top, _BARS_WIDTH, max(photo.height, _BARS_HEIGHT))
     size = (left + _BARS_WIDTH + MARGIN, top + bars.height + MARGIN)
     panels = dict(zip(keys, places, strict=True))
-    return Page(size, photo, bars, panels, [_above(place, _full_name(key)) for key, place in panels.items()])
+    return Page(
+        size, photo, bars, panels, [_above(place, _full_name(key)) for key, place in panels.items()]
+    )
 
 
 def _block(keys: Sequence[Key], methods: list[str], layers: list[str], aspect: float) -> Page:
@@ -99,12 +106,17 @@ def _block(keys: Sequence[Key], methods: list[str], layers: list[str], aspect: f
     under = top + photo.height + 0.3
     bars = Rect(MARGIN, under, photo_width, max(_BARS_HEIGHT, min(2.6, top + tall - under)))
     left = MARGIN + photo_width + 0.5
-    place = lambda row, column: Rect(left + column * (width + GAP), top + row * (height + GAP), width, height)
+    place = lambda row, column: Rect(
+        left + column * (width + GAP), top + row * (height + GAP), width, height
+    )
     turn = 1 if down is methods else -1
     panels = {key: place(down.index(key[::turn][0]), across.index(key[::turn][1])) for key in keys}
     labels = [_above(place(0, column), _flat(text)) for column, text in enumerate(across)]
     labels += [label for row, text in enumerate(down) for label in _beside(place(row, 0), text)]
-    size = (left + len(across) * (width + GAP) - GAP + MARGIN, max(top + tall, bars.top + bars.height) + MARGIN)
+    size = (
+        left + len(across) * (width + GAP) - GAP + MARGIN,
+        max(top + tall, bars.top + bars.height) + MARGIN,
+    )
     return Page(size, photo, bars, panels, labels)
 
 
@@ -121,16 +133,29 @@ def _sheet(keys: Sequence[Key], layers: list[str], aspect: float) -> Page:
     photo_width = min(1.9 * aspect, page_width - 2 * MARGIN - 0.4 - _BARS_WIDTH)
     photo = Rect(MARGIN, band, photo_width, photo_width / aspect)
     bars_left = photo.left + photo_width + 0.4
-    bars = Rect(bars_left, band - 0.04, min(4.0, page_width - MARGIN - bars_left), max(photo.height, _BARS_HEIGHT))
+    bars = Rect(
+        bars_left,
+        band - 0.04,
+        min(4.0, page_width - MARGIN - bars_left),
+        max(photo.height, _BARS_HEIGHT),
+    )
     top = band + max(photo.height, bars.height) + _SECTION + _LABEL
-    place = lambda row, column: Rect(left + column * (width + GAP), top + row * (height + GAP), width, height)
-    panels = {(m, layer): place(rows.index(m), layers.index(layer)) for m, layer in keys if layer in layers}
+    place = lambda row, column: Rect(
+        left + column * (width + GAP), top + row * (height + GAP), width, height
+    )
+    panels = {
+        (m, layer): place(rows.index(m), layers.index(layer))
+        for m, layer in keys
+        if layer in layers
+    }
     labels = [_above(place(0, column), _flat(layer)) for column, layer in enumerate(layers)]
     labels += [_before(place(row, 0), method) for row, method in enumerate(rows)]
     top += len(rows) * (height + GAP) + (_SECTION + _LABEL if rows and loose else 0)
     for index, key in enumerate(loose):
         row, column = divmod(index, columns)
-        panels[key] = Rect(left + column * (width + GAP), top + row * (height + GAP + _LABEL), width, height)
+        panels[key] = Rect(
+            left + column * (width + GAP), top + row * (height + GAP + _LABEL), width, height
+        )
         labels.append(_above(panels[key], _full_name(key)))
     bottom = max(panel.top + panel.height for panel in panels.values())
     return Page((page_width, bottom + MARGIN), photo, bars, panels, labels)

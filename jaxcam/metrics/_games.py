@@ -1,7 +1,7 @@
-"""The insertion and deletion games: does the confidence follow the pixels in the order that the map gives them?
+"""The insertion and deletion games: does confidence follow the pixels in the map's order?
 
-They are written for `jax.jit`: `jax.jit(functools.partial(deletion, forward))(images, saliency, targets)`. Called
-without it, the loop over steps is compiled anew in every call.
+They are written for `jax.jit`: `jax.jit(functools.partial(deletion, forward))(images, saliency,
+targets)`. Called without it, the loop over steps is compiled anew in every call.
 """
 
 import math
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam import loops
-from jaxcam.layers import Forward, cast_like, check_images
+from jaxcam._program.layers import Forward, cast_like, check_images
+from jaxcam._program.trace import check_forward
 from jaxcam.metrics._common import checked, finite, only
-from jaxcam.metrics.faithfulness import one_target, ranks
+from jaxcam.metrics._faithfulness import one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
-from jaxcam.trace import check_forward
 
 RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
 _BLUR_SIDE, _BLUR_SIGMA = 11, 5.0
@@ -44,33 +44,37 @@ def deletion(
     chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """The deletion game: the confidence as the most salient pixels are taken away, step by step. Low is good.
+    """The deletion game: the confidence as the most salient pixels are taken away, step by step.
 
-    Costs n + 1 forward passes. Pixels are ordered by descending saliency, among equals the last in raster order first
-    (NumPy's argsort, reversed, as in RISE).
+    Low is good. Costs n + 1 forward passes. Pixels are ordered by descending saliency, among equals
+    the last in raster order first (NumPy's argsort, reversed, as in RISE).
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
         images: `[B, H, W, C]`, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers; only their order matters.
-        targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits -> confidence `[B]`.
-        step: pixels a step (an int), or their share of the image (a float, rounded up to whole pixels). RISE's batch
-            evaluation is 1 / 28, its single image 1 / 224; Score-CAM's is 0.01.
-        baseline: what a deleted pixel becomes: a number or an array that fits the images (0 is the mean colour of
-            normalised images), or "blur" for `blur(images)`.
+        targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits ->
+            confidence `[B]`.
+        step: pixels a step (an int), or their share of the image (a float, rounded up to whole
+            pixels). RISE's batch evaluation is 1 / 28, its single image 1 / 224; Score-CAM's is
+            0.01.
+        baseline: what a deleted pixel becomes: a number or an array that fits the images (0 is the
+            mean colour of normalised images), or "blur" for `blur(images)`.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
         chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
         mask: `[B]`, False for padding.
 
     Returns:
-        The curve `[B, n + 1]` from the unchanged to the wholly deleted image, n = ceil(H W / step). NaN where saliency
-        is not finite, or `mask` is False.
+        The curve `[B, n + 1]` from the unchanged to the wholly deleted image, n = ceil(H W / step).
+        NaN where saliency is not finite, or `mask` is False.
 
     Raises:
-        ValueError: bad images or targets; saliency, mask or baseline that do not fit; `step` or `chunk` out of range.
+        ValueError: bad images or targets; saliency, mask or baseline that do not fit; `step` or
+            `chunk` out of range.
 
     References:
-        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
+        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE,
+        evaluation.py.
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
@@ -89,7 +93,9 @@ def insertion(
     chunk: int = 4,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """The insertion game: the confidence as the most salient pixels come to a blurred image. High is good.
+    """The insertion game: the confidence as the most salient pixels come to a blurred image.
+
+    High is good.
 
     Args:
         forward: as in `deletion`, and so are all others.
@@ -97,7 +103,8 @@ def insertion(
         saliency: `[B, H, W]`.
         targets: None (arg-max of the unchanged images), an int, `[B]` ints or a function.
         step: as in `deletion`.
-        baseline: the image to begin with: "blur" for `blur(images)`, a number or an array that fits the images.
+        baseline: the image to begin with: "blur" for `blur(images)`, a number or an array that fits
+            the images.
         activation: as in `deletion`.
         chunk: as in `deletion`.
         mask: `[B]`, False for padding.
@@ -109,7 +116,8 @@ def insertion(
         ValueError: as `deletion`.
 
     References:
-        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE, evaluation.py.
+        Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE,
+        evaluation.py.
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
@@ -130,15 +138,18 @@ def auc(curve: jax.Array) -> jax.Array:
     """
     curve = jnp.asarray(curve)
     if curve.ndim == 0 or curve.shape[-1] < 2:
-        raise ValueError(f"curve: got shape {curve.shape}, expected [..., n + 1] with n of at least 1")
+        raise ValueError(
+            f"curve: got shape {curve.shape}, expected [..., n + 1] with n of at least 1"
+        )
     return (curve.sum(-1) - (curve[..., 0] + curve[..., -1]) / 2) / (curve.shape[-1] - 1)
 
 
 def blur(images: jax.Array) -> jax.Array:
     """RISE's blur: an 11 x 11 kernel over the images with zeros around them.
 
-    The kernel is a Gaussian of sigma 5 whose tails are folded back at the edges of the 11 x 11 window (SciPy's reflect
-    boundary, in the authors' code), which makes it nearly a box: centre 0.008833, corner 0.007737.
+    The kernel is a Gaussian of sigma 5 whose tails are folded back at the edges of the 11 x 11
+    window (SciPy's reflect boundary, in the authors' code), which makes it nearly a box: centre
+    0.008833, corner 0.007737.
 
     Args:
         images: `[B, H, W, C]`.
@@ -160,7 +171,7 @@ def blur(images: jax.Array) -> jax.Array:
 
 
 def blur_taps() -> np.ndarray:
-    """The blur's kernel along one axis, `[11]` float64; the kernel is its outer product with itself."""
+    """The blur's kernel along an axis, `[11]` float64; in all, its outer product with itself."""
     middle, reach = _BLUR_SIDE // 2, int(4 * _BLUR_SIGMA)
     offsets = np.arange(-reach, reach + 1)
     gauss = np.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)
@@ -170,7 +181,7 @@ def blur_taps() -> np.ndarray:
 
 
 def _filter(x: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:
-    """Correlates one axis with symmetric `taps`, zeros outside: a sum of shifts, which XLA makes one pass over x."""
+    """Correlates an axis with symmetric `taps`, zeros outside: a sum of shifts, one XLA pass."""
     size, reach = x.shape[axis], len(taps) // 2
     padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(x.ndim)])
     shifted = (jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(len(taps)))
@@ -186,7 +197,7 @@ def _play(
     rules: _Rules,
     mask: jax.Array | None,
 ) -> jax.Array:
-    """The curve from `images` to `other`, or back; the end that is `images` also finds the class."""
+    """The curve from `images` to `other`, or back; the end with `images` also finds the class."""
     check_forward(forward)
     if rules.chunk < 1:
         raise ValueError(f"chunk: got {rules.chunk}, expected at least 1")
@@ -210,10 +221,11 @@ def _play(
 
 
 def _in_chunks(evaluate: Callable, numbers: jax.Array, chunk: int) -> jax.Array:
-    """`evaluate(numbers [k]) -> [k, B]` over all numbers, in one loop of equal chunks, none larger than `chunk`."""
+    """`evaluate(numbers [k]) -> [k, B]` over all, a loop of equal chunks of at most `chunk`."""
     count = len(numbers)
     largest = min(chunk, count)
-    # The size down to half of `chunk` that leaves least over: 28 steps by at most 8 are 4 times 7, 100 are 20 times 5.
+    # The size down to half of `chunk` that leaves least over: 28 steps by at most 8 are 4 times 7,
+    # 100 are 20 times 5.
     each = min(range(largest, largest // 2, -1), key=lambda size: -(-count // size) * size)
     rounds = -(-count // each)
     padded = jnp.pad(numbers, (0, rounds * each - count), mode="edge")
@@ -227,7 +239,9 @@ def _step_pixels(step: int | float, pixels: int) -> int:
         return math.ceil(round(step * pixels, 6))  # 0.07 * 100 is 7.000000000000001
     if isinstance(step, int | np.integer) and 1 <= step <= pixels:
         return int(step)
-    raise ValueError(f"step: got {step!r}, expected pixels, 1 to {pixels}, or their share as a float in (0, 1]")
+    raise ValueError(
+        f"step: got {step!r}, expected pixels, 1 to {pixels}, or their share as a float in (0, 1]"
+    )
 
 
 def _baseline(images: jax.Array, baseline: float | str | jax.Array) -> jax.Array:
@@ -239,4 +253,6 @@ def _baseline(images: jax.Array, baseline: float | str | jax.Array) -> jax.Array
     try:
         return jnp.broadcast_to(values, images.shape)
     except ValueError:
-        raise ValueError(f"baseline: got shape {values.shape}, expected to fit images {images.shape}") from None
+        raise ValueError(
+            f"baseline: got shape {values.shape}, expected to fit images {images.shape}"
+        ) from None
