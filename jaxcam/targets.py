@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, listing
+
 # None | one class for all | [B] | [B, K] classes | a function logits [B, N] -> scores [B]
 Targets = None | int | jax.Array | np.ndarray | list | Callable[[jax.Array], jax.Array]
 
@@ -50,26 +53,24 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
         return targets
     array = targets if isinstance(targets, jax.Array) else _as_array(targets)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise ValueError(
-            f"targets: got {array.dtype} values, expected integer class indices or a function of "
-            "the logits"
-        )
+        expected = "integer class indices or a function of the logits"
+        raise ArgumentError("targets", f"{array.dtype} values", expected)
     if (
         array.ndim not in (0, 1, 2)
         or (array.ndim and array.shape[0] != batch)
         or array.shape[1:] == (0,)
     ):
-        raise ValueError(
-            f"targets: got shape {tuple(array.shape)} for {batch} images, expected an int, "
-            f"[{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
+        expected = (
+            f"an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at "
+            "least 1)"
         )
+        got = f"shape {tuple(array.shape)} for {batch} images"
+        raise ArgumentError("targets", got, expected)
     values = concrete(array)
     if values is not None and values.size and not (values.min() >= 0 and values.max() < classes):
         wrong = values[(values < 0) | (values >= classes)].ravel()[0]
-        raise ValueError(
-            f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} "
-            "logits)"
-        )
+        expected = f"0 to {classes - 1} (the model has {classes} logits)"
+        raise ArgumentError("targets", f"class {wrong}", expected)
     return jnp.broadcast_to(jnp.asarray(array, jnp.int32), array.shape if array.ndim else (batch,))
 
 
@@ -77,9 +78,7 @@ def _as_array(targets: Any) -> np.ndarray:
     try:
         return np.asarray(targets)
     except ValueError:  # rows of several lengths
-        raise ValueError(
-            f"targets: got {targets!r}, expected as many classes for each image"
-        ) from None
+        raise ArgumentError("targets", repr(targets), "as many classes for each image") from None
 
 
 def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:
@@ -147,24 +146,20 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
         >>> float(probabilities(jnp.zeros((1, 1)))[0, 0])
         0.5
     """
-    outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    outputs = at_least_float32(outputs)
     single = outputs.shape[-1] == 1
     if single and activation == "softmax":
-        raise ValueError(
-            "activation: got 'softmax' for one output, of which it is always 1, expected 'sigmoid'"
-        )
+        got = "'softmax' for one output, of which it is always 1"
+        raise ArgumentError("activation", got, "'sigmoid'")
     if activation is None:
         activation = "sigmoid" if single else "softmax"
     if not callable(activation) and activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(
-            f"activation: got {activation!r}, expected None, one of {known} or a function"
-        )
+        expected = f"None, one of {listing(ACTIVATIONS)} or a function"
+        raise ArgumentError("activation", repr(activation), expected)
     found = (activation if callable(activation) else ACTIVATIONS[activation])(outputs)
     if jnp.shape(found) != outputs.shape:
-        raise ValueError(
-            f"activation: the function returned shape {jnp.shape(found)}, expected {outputs.shape}"
-        )
+        got = f"a function that returned shape {jnp.shape(found)}"
+        raise ArgumentError("activation", got, str(outputs.shape))
     return found
 
 
@@ -190,9 +185,7 @@ def confidence(
         0.25
     """
     if callable(targets):
-        return _custom_scores(
-            outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), targets
-        )
+        return _custom_scores(at_least_float32(outputs), targets)
     chosen = resolve(outputs, targets)
     return scores(probabilities(outputs, activation), chosen)
 
@@ -200,8 +193,6 @@ def confidence(
 def _custom_scores(logits: jax.Array, function: Callable) -> jax.Array:
     values = function(logits)
     if jnp.shape(values) != logits.shape[:1]:
-        raise ValueError(
-            f"targets: the function returned shape {jnp.shape(values)} for logits {logits.shape}, "
-            f"expected one score per image, {logits.shape[:1]}"
-        )
+        got = f"a function that returned shape {jnp.shape(values)} for logits {logits.shape}"
+        raise ArgumentError("targets", got, f"one score per image, {logits.shape[:1]}")
     return values

@@ -131,7 +131,7 @@ def test_literal_values():
         (
             jnp.ones((2, 3)),
             lambda z: z[:, 0],
-            r"activation: the function returned shape \(2,\), expected \(2, 3\)",
+            r"activation: got a function that returned shape \(2,\), expected \(2, 3\)",
         ),
     ],
 )

@@ -234,7 +234,7 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES, lambda z: z),
-            r"targets: the function returned shape \(4, 3\)",
+            r"targets: got a function that returned shape \(4, 3\)",
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES.at[0, 0, 0, 0].set(jnp.nan)),

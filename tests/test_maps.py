@@ -76,16 +76,16 @@ def test_resize_of_half_precision_is_float32():
         (lambda: maps.resize(np.ones((3, 3)), (4.5, 4)), r"size: got \(4\.5, 4\)"),
         (
             lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"),
-            r"method: got 'cubic', expected one of bilinear, bicubic",
+            r"method: got 'cubic', expected one of 'bilinear', 'bicubic'",
         ),
         (
             lambda: maps.normalize(np.ones((3, 3)), "minmax"),
-            r"method: got 'minmax', expected one of min_max, positive",
+            r"method: got 'minmax', expected one of 'min_max', 'positive'",
         ),
         (lambda: maps.normalize(np.ones(3)), r"maps: got shape \(3,\)"),
         (
             lambda: maps.normalize(np.ones((3, 3)), "max", 0),
-            r"percentile: got 0, expected above 0 and at most 100",
+            r"percentile: got 0, expected a number in \(0, 100\]",
         ),
         (lambda: maps.threshold(np.ones(3)), r"maps: got"),
         (
@@ -249,7 +249,7 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
     [
         (
             lambda: maps.overlay(ONES, np.zeros((1, 3, 2))),
-            r"images, heatmaps: got shapes \(1, 2, 2, 3\) and \(1, 3, 2\)",
+            r"heatmaps: got shape \(1, 3, 2\) for images \(1, 2, 2, 3\), expected images \[B",
         ),
         (
             lambda: maps.overlay(255 * ONES, ZEROS),

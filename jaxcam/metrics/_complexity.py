@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import fostering, maps
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_whole
 from jaxcam._program.layers import Forward, check_images
 from jaxcam._program.trace import check_forward
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
@@ -188,10 +190,8 @@ def adcc(
     check_forward(forward)
     check_images(images)
     if not callable(explain):
-        raise TypeError(
-            f"explain: got a {type(explain).__name__}, expected a function (forward, images, "
-            "targets) -> maps, such as jaxcam.grad_cam"
-        )
+        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
+        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
     chosen = one_target(forward(images), targets)
     first = _saliency(explain(forward, images, chosen), images)
     again = _saliency(explain(forward, mask_images(images, first), chosen), images)
@@ -257,8 +257,8 @@ def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
     """
     size = _sizes(weights)
     channels = size.shape[1]
-    factors = 2 * jnp.arange(1, channels + 1) - channels - 1
-    return only((factors * jnp.sort(size, 1)).sum(1) / channels, finite(size), mask)
+    factors = jnp.arange(1 - channels, channels, 2, dtype=size.dtype)
+    return only((factors[None] * jnp.sort(size, 1)).sum(1) / channels, finite(size), mask)
 
 
 def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) -> jax.Array:
@@ -278,8 +278,7 @@ def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) 
         ValueError: weights or mask have the wrong shape; k out of range.
     """
     size = _sizes(weights)
-    if not 1 <= k <= size.shape[1]:
-        raise ValueError(f"k: got {k}, expected 1 to {size.shape[1]}, the number of channels")
+    check_whole("k", k, 1, size.shape[1], what="the number of channels")
     return only(jnp.sort(size, 1)[:, -k:].sum(1), finite(size), mask)
 
 
@@ -290,9 +289,8 @@ def _measured(measure: Callable, saliency: jax.Array, mask: jax.Array | None) ->
 
 def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
     if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
-        raise ValueError(
-            f"explain: returned shape {jnp.shape(raw)}, expected maps [{images.shape[0]}, h, w]"
-        )
+        expected = f"maps [{images.shape[0]}, h, w]"
+        raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
     return maps.normalize(maps.resize(raw, images.shape[1:3]))
 
 
@@ -300,6 +298,6 @@ def _sizes(weights: jax.Array) -> jax.Array:
     """|alpha| / sum |alpha|; NaN where all are 0."""
     weights = jnp.asarray(weights)
     if weights.ndim != 2 or not weights.shape[1]:
-        raise ValueError(f"weights: got shape {weights.shape}, expected [B, c]")
-    size = jnp.abs(weights.astype(jnp.promote_types(weights.dtype, jnp.float32)))
+        raise ArgumentError("weights", f"shape {weights.shape}", "[B, c]")
+    size = jnp.abs(at_least_float32(weights))
     return size / size.sum(1, keepdims=True)

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam._program.layers import Forward, cast_like, check_images
+from jaxcam._ground import order
+from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.layers import Forward, check_images
 from jaxcam._program.trace import check_forward
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only
@@ -84,9 +87,9 @@ def confidences(
     chosen = one_target(logits, targets)
     masked = forward(mask_images(images, saliency, top=top, strict=strict))
     known = finite(saliency)
-    return Confidences(
-        *(only(confidence_of(z, chosen, activation), known, mask) for z in (logits, masked))
-    )
+    full = confidence_of(logits, chosen, activation)
+    left = confidence_of(masked, chosen, activation)
+    return Confidences(only(full, known, mask), only(left, known, mask))
 
 
 def mask_images(
@@ -113,8 +116,10 @@ def mask_images(
         ValueError: saliency is not of the images' size; `top` outside (0, 1].
     """
     saliency = checked(saliency, images)
+    pixels = at_least_float32(images)
     weights = normalize(saliency) if top is None else _top_mask(saliency, top, strict)
-    return cast_like(images * only(weights, finite(saliency))[..., None], images)
+    weights = only(weights, finite(saliency))[..., None].astype(pixels.dtype)
+    return cast_like(pixels * weights, images)
 
 
 def drop(full: jax.Array, masked: jax.Array) -> jax.Array:
@@ -149,7 +154,7 @@ def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.A
         TypeError: the shapes do not fit each other.
     """
     won = full <= masked if ties else full < masked
-    return jnp.where(jnp.isnan(full + masked), jnp.nan, 100.0 * won)
+    return jnp.where(jnp.isnan(full + masked), jnp.nan, jnp.where(won, 100.0, 0.0))
 
 
 def average_drop(
@@ -246,12 +251,13 @@ def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
     """
-    drops, rival_drops = jnp.asarray(drops), jnp.asarray(rival_drops)
+    drops = jnp.asarray(drops)
+    rival_drops = jnp.asarray(rival_drops)
     if drops.shape != rival_drops.shape:
-        raise ValueError(
-            f"rival_drops: got shape {rival_drops.shape}, expected {drops.shape}, as drops"
-        )
-    won = 100.0 * (drops < rival_drops) + 50.0 * (drops == rival_drops)
+        expected = f"{drops.shape}, as drops"
+        raise ArgumentError("rival_drops", f"shape {rival_drops.shape}", expected)
+    won = jnp.where(drops < rival_drops, 100.0, 0.0)
+    won = jnp.where(drops == rival_drops, 50.0, won)
     return jnp.where(jnp.isnan(drops + rival_drops), jnp.nan, won)
 
 
@@ -270,42 +276,18 @@ def ranks(saliency: jax.Array) -> jax.Array:
 
 def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
     if not 0 < top <= 1:
-        raise ValueError(
-            f"top: got {top}, expected a fraction in (0, 1], or None for the soft mask"
-        )
+        raise ArgumentError("top", top, "a fraction in (0, 1], or None for the soft mask")
     count = max(round(top * math.prod(saliency.shape[1:])), 1)
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)
-    threshold = kth_largest(saliency.reshape(saliency.shape[0], -1), count)
+    threshold = order.kth_largest(saliency.reshape(saliency.shape[0], -1), count)
     return (saliency > threshold[:, None, None]).astype(saliency.dtype)
-
-
-def kth_largest(values: jax.Array, k: int) -> jax.Array:
-    """The k-th largest of each row, `[B, n]` -> `[B]`, exactly.
-
-    Found bit by bit, highest first: the largest number that at least k values reach. 32 counts,
-    where a sort on the CPU costs a tenth of a small network's forward pass.
-    """
-    if values.dtype != jnp.float32:
-        return jnp.sort(values, axis=1)[:, -k]
-    sign = jnp.uint32(1 << 31)
-    bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
-    # unsigned integers in the order of the floats
-    keys = jnp.where(bits >= sign, ~bits, bits | sign)
-
-    def refine(i: jax.Array, found: jax.Array) -> jax.Array:
-        higher = found | (sign >> i.astype(jnp.uint32))
-        return jnp.where((keys >= higher[:, None]).sum(1) >= k, higher, found)
-
-    found = jax.lax.fori_loop(0, 32, refine, jnp.zeros(len(values), jnp.uint32))
-    return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
 def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:
     """Classes `[B]`, or the target function; a ValueError for several classes per image."""
     chosen = resolve(logits, targets)
     if not callable(chosen) and chosen.ndim != 1:
-        raise ValueError(
-            f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]"
-        )
+        expected = f"one class per image, [{chosen.shape[0]}]"
+        raise ArgumentError("targets", f"shape {chosen.shape}", expected)
     return chosen

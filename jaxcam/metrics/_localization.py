@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import maps
+from jaxcam._ground.errors import ArgumentError, check_at_least, check_within
 from jaxcam.metrics._common import checked, finite, only
 
 
@@ -55,13 +56,14 @@ def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
-        raise ValueError(
-            f"boxes: got shape {boxes.shape}, expected [..., 4] (xmin, ymin, xmax, ymax)"
-        )
-    scale = jnp.stack([jnp.asarray(new[i], jnp.float32) / jnp.asarray(old[i]) for i in (1, 0)], -1)
+        raise ArgumentError("boxes", f"shape {boxes.shape}", "[..., 4] (xmin, ymin, xmax, ymax)")
+    across = jnp.asarray(new[1], jnp.float32) / jnp.asarray(old[1], jnp.float32)
+    down = jnp.asarray(new[0], jnp.float32) / jnp.asarray(old[0], jnp.float32)
+    scale = jnp.stack([across, down], -1)
+    scale = jnp.broadcast_to(scale, (*boxes.shape[:-1], 2))
     # a centre on an edge goes to the box before it, at either end
-    nearest = lambda edge: jnp.floor(edge + 0.5)
-    low, high = nearest(boxes[..., :2] * scale), nearest((boxes[..., 2:] + 1) * scale) - 1
+    low = jnp.floor(boxes[..., :2] * scale + 0.5)
+    high = jnp.floor((boxes[..., 2:] + 1) * scale + 0.5) - 1
     return jnp.concatenate([low, jnp.maximum(high, low)], -1)
 
 
@@ -123,8 +125,7 @@ def loc(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 26.
     """
-    if not 0 <= delta < 1:
-        raise ValueError(f"delta: got {delta}, expected a threshold in [0, 1)")
+    check_within("delta", delta, 0, 1, ends="[)")
     return _overlap(maps.normalize(checked(saliency)) > delta, saliency, boxes, boxes_mask, mask)
 
 
@@ -159,13 +160,12 @@ def pointing_game(
     References:
         Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018.
     """
-    if tolerance < 0:
-        raise ValueError(f"tolerance: got {tolerance}, expected pixels, 0 or more")
+    check_at_least("tolerance", tolerance, 0)
     saliency = checked(saliency)
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(saliency))
     near = (_distances(boxes, saliency.shape[1:]) <= tolerance**2) & valid[:, :, None, None]
     top = saliency == saliency.max((1, 2), keepdims=True)
-    hits = (top & near.any(1)).sum((1, 2)) / jnp.maximum(top.sum((1, 2)), 1)
+    hits = _share(top & near.any(1), top, saliency.dtype)
     return only(hits, finite(saliency), valid.any(1), mask)
 
 
@@ -235,11 +235,8 @@ def box_from_map(
     saliency = checked(saliency)
     marked = maps.threshold_of_max(saliency, fraction)
     largest = _largest(components(marked))
-    edges = []
-    for axis in (1, 2):  # columns first: x
-        line = largest.any(axis)
-        edges.append((jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)))
-    (left, right), (top, bottom) = edges
+    left, right = _ends(largest.any(1))
+    top, bottom = _ends(largest.any(2))
     box = jnp.stack([left, top, right, bottom], 1).astype(jnp.float32)
     return only(box, finite(saliency), marked.any((1, 2)), mask)
 
@@ -265,7 +262,7 @@ def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = 
     boxes, valid = _checked_boxes(boxes, boxes_mask)
     box = jnp.asarray(box, jnp.float32)
     if box.shape != (boxes.shape[0], 4):
-        raise ValueError(f"box: got shape {box.shape}, expected [{boxes.shape[0]}, 4]")
+        raise ArgumentError("box", f"shape {box.shape}", f"[{boxes.shape[0]}, 4]")
     low = jnp.maximum(box[:, None, :2], boxes[..., :2])
     high = jnp.minimum(box[:, None, 2:], boxes[..., 2:])
     common = jnp.maximum(high - low + 1, 0).prod(-1)
@@ -282,7 +279,7 @@ def components(marked: jax.Array) -> jax.Array:
     more only for a maze.
     """
     index = jnp.arange(1, marked[0].size + 1, dtype=jnp.int32).reshape(marked.shape[1:])
-    labels = jnp.where(marked, index, 0)
+    labels = jnp.where(marked, index[None], 0)
 
     def spread(state: tuple) -> tuple:
         old, _ = state
@@ -312,14 +309,16 @@ def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Arr
 def _largest(labels: jax.Array) -> jax.Array:
     """The pixels of each image's largest component, `[B, H, W]` bool."""
     flat = labels.reshape(labels.shape[0], -1)
-    count = (
-        jax.vmap(lambda one: jnp.zeros(flat.shape[1] + 1, jnp.int32).at[one].add(1))(flat)
-        .at[:, 0]
-        .set(0)
-    )
-    # The last of the equally large ones.
-    best = count.shape[1] - 1 - jnp.argmax(count[:, ::-1], axis=1)
+    none = jnp.zeros(flat.shape[1] + 1, jnp.int32)
+    count = jax.vmap(lambda one: none.at[one].add(1))(flat)
+    count = count.at[:, 0].set(0)  # of no component
+    _, best = _ends(count == count.max(1, keepdims=True))  # the last of the equally large ones
     return (labels == best[:, None, None]) & (labels > 0)
+
+
+def _ends(line: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first and the last True of each row, `[B, n]` bool -> `[B]` twice."""
+    return jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)
 
 
 def _overlap(
@@ -332,9 +331,14 @@ def _overlap(
     """IoU of a pixel mask and the filled boxes."""
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(marked))
     inside = box_mask(boxes, marked.shape[1:], valid)
-    union = (marked | inside).sum((1, 2))
-    iou = (marked & inside).sum((1, 2)) / jnp.maximum(union, 1)
+    iou = _share(marked & inside, marked | inside, jnp.float32)
     return only(iou, finite(saliency), inside.any((1, 2)), mask)
+
+
+def _share(part: jax.Array, whole: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """How many of the pixels are in the part, `[B, H, W]` bool twice -> `[B]`; 0 of none."""
+    count = jnp.maximum(whole.sum((1, 2)), 1)
+    return part.sum((1, 2)).astype(dtype) / count.astype(dtype)
 
 
 def _checked_boxes(
@@ -342,25 +346,26 @@ def _checked_boxes(
 ) -> tuple[jax.Array, jax.Array]:
     """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes: not masked, not empty, no NaN."""
     boxes = jnp.asarray(boxes, jnp.float32)
-    boxes = boxes[:, None] if boxes.ndim == 2 else boxes
-    if boxes.ndim != 3 or boxes.shape[-1] != 4 or (batch is not None and boxes.shape[0] != batch):
-        raise ValueError(
-            f"boxes: got shape {boxes.shape}, expected [{batch or 'B'}, K, 4] (xmin, ymin, xmax, "
-            "ymax)"
-        )
+    if boxes.ndim == 2:
+        boxes = boxes[:, None]
+    fits = boxes.ndim == 3 and boxes.shape[-1] == 4
+    if not fits or (batch is not None and boxes.shape[0] != batch):
+        expected = f"[{batch or 'B'}, K, 4] (xmin, ymin, xmax, ymax)"
+        raise ArgumentError("boxes", f"shape {boxes.shape}", expected)
     valid = (boxes[..., 2:] >= boxes[..., :2]).all(-1)
     if boxes_mask is None:
         return boxes, valid
     boxes_mask = jnp.asarray(boxes_mask, bool)
     if boxes_mask.shape != boxes.shape[:2]:
-        raise ValueError(f"boxes_mask: got shape {boxes_mask.shape}, expected {boxes.shape[:2]}")
+        raise ArgumentError("boxes_mask", f"shape {boxes_mask.shape}", str(boxes.shape[:2]))
     return boxes, valid & boxes_mask
 
 
 def _distances(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Squared distance of every pixel to every box, 0 inside: `[B, K, H, W]`."""
-    y, x = jnp.arange(size[0])[:, None], jnp.arange(size[1])
-    left, top, right, bottom = (boxes[..., i, None, None] for i in range(4))
+    y = jnp.arange(size[0], dtype=boxes.dtype).reshape(1, 1, -1, 1)
+    x = jnp.arange(size[1], dtype=boxes.dtype).reshape(1, 1, 1, -1)
+    left, top, right, bottom = jnp.moveaxis(boxes[..., None, None], 2, 0)
     across = jnp.maximum(jnp.maximum(left - x, x - right), 0)
     along = jnp.maximum(jnp.maximum(top - y, y - bottom), 0)
     return across**2 + along**2

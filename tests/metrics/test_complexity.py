@@ -131,7 +131,7 @@ def test_bad_input_is_named():
         metrics.coherency(np.ones((1, 3, 3)), np.ones((1, 3, 4)))
     images, forward = jnp.ones((2, 4, 4, 1)), lambda x: x.mean((1, 2))
     with pytest.raises(
-        ValueError, match=r"explain: returned shape \(1, 4, 4\), expected maps \[2, h, w\]"
+        ValueError, match=r"explain: got a result of shape \(1, 4, 4\), expected maps \[2, h, w\]"
     ):
         metrics.adcc(forward, images, lambda f, x, t: jnp.ones((1, 4, 4)))
     with pytest.raises(

@@ -4,7 +4,6 @@ import inspect
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -64,7 +63,7 @@ METRICS = {
         saliency[:, 0], images[:, 0, :, 0], mask=mask
     ),
     "class_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.class_sensitivity(
-        saliency, images[..., 0], boxes, boxes + jnp.array([1, 1, 2, 2]), mask=mask
+        saliency, images[..., 0], boxes, boxes + np.array([[1, 1, 2, 2]], np.float32), mask=mask
     ),
     "hog_similarity": of_pairs(metrics.hog_similarity, cell=5),
     "similarity": of_pairs(metrics.similarity, cell=5),
