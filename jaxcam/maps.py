@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import (
@@ -23,6 +24,16 @@ from jaxcam._ground.errors import (
     check_within,
     one_of,
 )
+
+__all__ = [
+    "figure",
+    "normalize",
+    "overlay",
+    "resize",
+    "segmentation_mask",
+    "threshold",
+    "threshold_of_max",
+]
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -39,7 +50,7 @@ _RESIZE = {
 }
 
 
-def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> jax.Array:
+def resize(maps: ArrayLike, size: Sequence[int], method: str = "bilinear") -> jax.Array:
     """Resize maps, sampling at pixel centres and without antialiasing.
 
     out[y, x] = the map, interpolated at ((y + 1/2) h / H - 1/2, (x + 1/2) w / W - 1/2)
@@ -66,7 +77,7 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
     return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)
 
 
-def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100) -> jax.Array:
+def normalize(maps: ArrayLike, method: str = "min_max", *, percentile: float = 100) -> jax.Array:
     """Scale each map to a fixed range.
 
     =========  =================================  =======  =========================================
@@ -101,7 +112,7 @@ def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100)
     return _NORMALIZE[method](maps)
 
 
-def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
+def threshold(maps: ArrayLike, *, k: float = 1.0) -> jax.Array:
     """Mask of the cells more than k standard deviations above the map's mean.
 
     mask = L > mean L + k std L, with the population's standard deviation.
@@ -128,7 +139,29 @@ def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
     return above > mean + k * above.std(axis=(-2, -1), keepdims=True)
 
 
-def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
+def segmentation_mask(raw: ArrayLike, size: Sequence[int], *, k: float = 1.0) -> jax.Array:
+    """Relevance-CAM's mask of the object: the map at the image's size, thresholded.
+
+    mask = L > mean L + k std L, L the raw map resized bilinearly.
+
+    Args:
+        raw: raw maps `[..., h, w]`.
+        size: (H, W) of the images, in pixels.
+        k: How many standard deviations.
+
+    Returns:
+        `[..., H, W]` bool.
+
+    Raises:
+        ValueError: As `resize` and `threshold`.
+
+    References:
+        Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+    """
+    return threshold(resize(raw, size), k=k)
+
+
+def threshold_of_max(maps: ArrayLike, *, fraction: float = 0.2) -> jax.Array:
     """Mask of the cells above a fraction of the map's maximum.
 
     mask = L > fraction * max L, which is empty unless max L > 0
@@ -154,9 +187,9 @@ def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
 def overlay(
     images: np.ndarray,
     heatmaps: np.ndarray,
+    *,
     colormap: str | None = None,
     alpha: float | np.ndarray = 0.5,
-    *,
     signed: bool = False,
 ) -> np.ndarray:
     """Blend heatmaps over images.
@@ -234,7 +267,7 @@ def figure(
     _check_scale(columns, signed)
     pictures: dict[str | None, np.ndarray] = {None: images}
     for name, maps in columns.items():
-        large = np.asarray(resize(jnp.asarray(maps), images.shape[1:3]))
+        large = np.asarray(resize(maps, images.shape[1:3]))
         pictures[name] = overlay(images, large, colormap=colormap, alpha=alpha, signed=signed)
     rows = len(images)
     height = panel * images.shape[1] / images.shape[2]
@@ -284,7 +317,7 @@ def _signed(maps: jax.Array) -> jax.Array:
 _NORMALIZE = {"min_max": _min_max, "positive": _positive, "max": _max, "signed": _signed}
 
 
-def _as_maps(maps: jax.Array) -> jax.Array:
+def _as_maps(maps: ArrayLike) -> jax.Array:
     maps = jnp.asarray(maps)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
         raise ArgumentError("maps", f"shape {maps.shape}", "[..., h, w] with h, w > 0")

@@ -10,6 +10,18 @@ import numpy as np
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, listing
 
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Targets",
+    "check",
+    "concrete",
+    "confidence",
+    "probabilities",
+    "resolve",
+    "scores",
+]
+
 # None | one class for all | [B] | [B, K] classes | a function logits [B, N] -> scores [B]
 Targets = None | int | jax.Array | np.ndarray | list | Callable[[jax.Array], jax.Array]
 
@@ -24,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def concrete(array: jax.Array) -> np.ndarray | None:
+def concrete(array: jax.Array | np.ndarray) -> np.ndarray | None:
     """The values of an array, or None inside a transformation, where there are none yet."""
     try:
         return np.asarray(array)

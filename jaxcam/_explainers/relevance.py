@@ -160,7 +160,7 @@ def segmentation_mask(raw: jax.Array, size: tuple[int, int], k: float = 1.0) -> 
     References:
         Lee et al. 2021, section 4.3.
     """
-    return maps.threshold(maps.resize(raw, size), k)
+    return maps.segmentation_mask(raw, size, k=k)
 
 
 def lrp(

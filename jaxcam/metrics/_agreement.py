@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam.metrics._common import finite, only
 
 
 def sim(
-    logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | None = None
+    logits: ArrayLike, other: ArrayLike, *, n: int = 5, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Sim 1 ... Sim n, before the average: 1 where two models' first N classes agree in order.
 

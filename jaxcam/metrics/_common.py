@@ -1,4 +1,4 @@
-"""What all metrics agree on: the checks of saliency, unknown examples, and correlation.
+"""What all metrics agree on: the model, the checks of saliency, unknown examples, and correlation.
 
 A metric answers with a number only where there is one. An example whose saliency holds a NaN or an
 infinity, and one that `mask` leaves out, is NaN; so a mean over them shows it, and `nanmean` leaves
@@ -7,13 +7,33 @@ them out on purpose.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.layers import Forward
+from jaxcam._program.trace import check_forward
+
+
+def logits_of(forward: Forward, has_aux: bool) -> Forward:
+    """The model as metrics ask it: without what it returns beside the logits."""
+    check_forward(forward)
+
+    def logits(images: jax.Array) -> jax.Array:
+        found = forward(images)
+        if isinstance(found, tuple) != has_aux:
+            got = f"a function that returned a {type(found).__name__}"
+            expected = "(logits, aux), as has_aux=True says"
+            if not has_aux:
+                expected = "logits, or has_aux=True for (logits, aux)"
+            raise ArgumentError("forward", got, expected)
+        return found[0] if has_aux else found
+
+    return logits
 
 
 def checked(
-    saliency: jax.Array, images: jax.Array | None = None, name: str = "saliency"
+    saliency: ArrayLike, images: jax.Array | None = None, name: str = "saliency"
 ) -> jax.Array:
     """Saliency as float32 (float64 stays), once it is `[B, H, W]` and of the images' size."""
     saliency = jnp.asarray(saliency)
@@ -27,7 +47,7 @@ def checked(
     return at_least_float32(saliency)
 
 
-def checked_pair(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+def checked_pair(first: ArrayLike, second: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Two saliencies of one shape."""
     first = checked(first, name="first")
     second = checked(second, name="second")
@@ -41,7 +61,7 @@ def finite(saliency: jax.Array) -> jax.Array:
     return jnp.isfinite(saliency).all(tuple(range(1, saliency.ndim)))
 
 
-def only(values: jax.Array, *conditions: jax.Array | None) -> jax.Array:
+def only(values: jax.Array, *conditions: ArrayLike | None) -> jax.Array:
     """`values` `[B, ...]` where every condition `[B]` holds, NaN elsewhere; None always holds."""
     for condition in conditions:
         if condition is None:

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam._ground import order
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import Forward, check_images
-from jaxcam._program.trace import check_forward
 from jaxcam.maps import normalize
-from jaxcam.metrics._common import checked, finite, only
+from jaxcam.metrics._common import checked, finite, logits_of, only
 from jaxcam.targets import Activation, Targets, resolve
 from jaxcam.targets import confidence as confidence_of
 
@@ -26,7 +26,12 @@ class Confidences(NamedTuple):
 
 
 def confidence(
-    forward: Forward, images: jax.Array, targets: Targets = None, *, activation: Activation = None
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    activation: Activation = None,
+    has_aux: bool = False,
 ) -> jax.Array:
     """Y_b = p_b[c_b], p = softmax(forward(images)), or sigmoid of a single logit.
 
@@ -36,30 +41,31 @@ def confidence(
         targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken
             as it is.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
 
     Returns:
         `[B]` float32.
 
     Raises:
-        ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per
-            image.
+        ValueError: bad images or targets, as in `jaxcam.targets.check`, several targets per image,
+            or a `forward` that returns something else than `has_aux` says.
     """
-    check_forward(forward)
     check_images(images)
-    logits = forward(images)
+    logits = logits_of(forward, has_aux)(images)
     return confidence_of(logits, one_target(logits, targets), activation)
 
 
 def confidences(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> Confidences:
     """Y on the images, O on the images masked by their saliency; two forward passes.
 
@@ -71,6 +77,7 @@ def confidences(
         top: as in `mask_images`.
         strict: as in `mask_images`.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for examples to leave out (padding).
 
     Returns:
@@ -80,12 +87,12 @@ def confidences(
     Raises:
         ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
     """
-    check_forward(forward)
     check_images(images)
+    model = logits_of(forward, has_aux)
     saliency = checked(saliency, images)
-    logits = forward(images)
+    logits = model(images)
     chosen = one_target(logits, targets)
-    masked = forward(mask_images(images, saliency, top=top, strict=strict))
+    masked = model(mask_images(images, saliency, top=top, strict=strict))
     known = finite(saliency)
     full = confidence_of(logits, chosen, activation)
     left = confidence_of(masked, chosen, activation)
@@ -93,7 +100,7 @@ def confidences(
 
 
 def mask_images(
-    images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True
+    images: jax.Array, saliency: ArrayLike, *, top: float | None = None, strict: bool = True
 ) -> jax.Array:
     """Images times a mask made of their saliency.
 
@@ -160,13 +167,14 @@ def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.A
 def average_drop(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Average Drop, before the average: 100 max(0, Y - O) / Y. Lower is better.
 
@@ -179,6 +187,7 @@ def average_drop(
             Relevance-CAM).
         strict: as in `mask_images`.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -191,21 +200,23 @@ def average_drop(
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020,
         section 4.2.
     """
-    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
+    options |= {"activation": activation, "has_aux": has_aux}
     return drop(*confidences(forward, images, saliency, targets, **options))
 
 
 def average_increase(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     ties: bool = False,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Average Increase, before the average: 100 [Y < O]. Higher is better.
 
@@ -218,6 +229,7 @@ def average_increase(
         strict: as in `mask_images`.
         ties: whether Y = O counts as an increase, as in the re-evaluation of Relevance-CAM.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -229,11 +241,12 @@ def average_increase(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
     """
-    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
+    options |= {"activation": activation, "has_aux": has_aux}
     return increase(*confidences(forward, images, saliency, targets, **options), ties=ties)
 
 
-def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
+def win_rate(drops: ArrayLike, rival_drops: ArrayLike) -> jax.Array:
     """Win %, before the average: 100 where the drop is below the rival's, 50 where equal.
 
     So that the win rates of two methods add up to 100.

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcam import loops
 from jaxcam._ground import chunks, filters
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_at_least, is_whole
 from jaxcam._program.layers import Forward, check_images
-from jaxcam._program.trace import check_forward
-from jaxcam.metrics._common import checked, finite, only
+from jaxcam.metrics._common import checked, finite, logits_of, only
 from jaxcam.metrics._faithfulness import one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
 
@@ -37,14 +37,15 @@ class _Rules(NamedTuple):
 def deletion(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = 0.0,
     activation: Activation = None,
     chunk: int = 4,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The deletion game: the confidence as the most salient pixels are taken away, step by step.
 
@@ -64,6 +65,7 @@ def deletion(
             mean colour of normalised images), or "blur" for `blur(images)`.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
         chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -80,20 +82,22 @@ def deletion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    model = logits_of(forward, has_aux)
+    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
 def insertion(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = "blur",
     activation: Activation = None,
     chunk: int = 4,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The insertion game: the confidence as the most salient pixels come to a blurred image.
 
@@ -109,6 +113,7 @@ def insertion(
             the images.
         activation: as in `deletion`.
         chunk: as in `deletion`.
+        has_aux: as in `deletion`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -123,10 +128,11 @@ def insertion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    model = logits_of(forward, has_aux)
+    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
-def auc(curve: jax.Array) -> jax.Array:
+def auc(curve: ArrayLike) -> jax.Array:
     """Area under a curve over [0, 1] by trapezoids: (sum - first / 2 - last / 2) / n.
 
     Args:
@@ -180,13 +186,12 @@ def _play(
     forward: Forward,
     images: jax.Array,
     other: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets,
     rules: _Rules,
-    mask: jax.Array | None,
+    mask: ArrayLike | None,
 ) -> jax.Array:
     """The curve from `images` to `other`, or back; the end with `images` also finds the class."""
-    check_forward(forward)
     check_at_least("chunk", rules.chunk, 1)
     saliency = checked(saliency, images)
     pixels = math.prod(images.shape[1:3])

@@ -8,8 +8,11 @@ is asked of an image without any box has no answer, and is NaN; a map that marks
 and scores 0.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_within
@@ -17,7 +20,7 @@ from jaxcam.metrics._common import checked, finite, only
 
 
 def box_mask(
-    boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | None = None
+    boxes: ArrayLike, size: Sequence[int], *, boxes_mask: ArrayLike | None = None
 ) -> jax.Array:
     """The union of filled boxes: pixel (y, x) is in if xmin <= x <= xmax and ymin <= y <= ymax.
 
@@ -37,7 +40,7 @@ def box_mask(
     return (filled & valid[:, :, None, None]).any(1)
 
 
-def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+def resize_boxes(boxes: ArrayLike, old: Sequence, new: Sequence[int]) -> jax.Array:
     """Boxes of an image after it is stretched from size `old` to size `new`, (H, W) each.
 
     A box's edges xmin and xmax + 1 are scaled and rounded: it then covers the pixels whose centres
@@ -68,12 +71,12 @@ def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -
 
 
 def mask_iou(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     k: float = 1.0,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Relevance-CAM's localisation score: IoU of L > mean L + k std L and the filled boxes.
 
@@ -94,16 +97,17 @@ def mask_iou(
     References:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
     """
-    return _overlap(maps.threshold(checked(saliency), k), saliency, boxes, boxes_mask, mask)
+    saliency = checked(saliency)
+    return _overlap(maps.threshold(saliency, k=k), saliency, boxes, boxes_mask, mask)
 
 
 def loc(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     delta: float = 0.25,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Grad-CAM++'s Loc: internal pixels / (box area + external pixels), of pixels with L > delta.
 
@@ -126,16 +130,17 @@ def loc(
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 26.
     """
     check_within("delta", delta, 0, 1, ends="[)")
-    return _overlap(maps.normalize(checked(saliency)) > delta, saliency, boxes, boxes_mask, mask)
+    saliency = checked(saliency)
+    return _overlap(maps.normalize(saliency) > delta, saliency, boxes, boxes_mask, mask)
 
 
 def pointing_game(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     tolerance: float = 0.0,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The pointing game: 1 if the most salient pixel lies in a box, else 0.
 
@@ -170,11 +175,11 @@ def pointing_game(
 
 
 def energy_in_box(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The energy-based pointing game: sum of ReLU(L) inside the boxes / sum of ReLU(L).
 
@@ -198,9 +203,10 @@ def energy_in_box(
     References:
         Wang et al., Score-CAM, CVPR Workshops 2020.
     """
-    energy = jax.nn.relu(checked(saliency))
+    saliency = checked(saliency)
+    energy = jax.nn.relu(saliency)
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(energy))
-    inside = box_mask(boxes, energy.shape[1:], valid)
+    inside = box_mask(boxes, energy.shape[1:], boxes_mask=valid)
     # In units of the maximum, so that the sum neither overflows nor vanishes.
     highest = energy.max((1, 2), keepdims=True)
     energy = energy / jnp.where(highest == 0, 1, highest)
@@ -210,7 +216,7 @@ def energy_in_box(
 
 
 def box_from_map(
-    saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array | None = None
+    saliency: ArrayLike, *, fraction: float = 0.2, mask: ArrayLike | None = None
 ) -> jax.Array:
     """CAM's box: around the largest connected component of the pixels with L > fraction * max L.
 
@@ -233,7 +239,7 @@ def box_from_map(
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
     """
     saliency = checked(saliency)
-    marked = maps.threshold_of_max(saliency, fraction)
+    marked = maps.threshold_of_max(saliency, fraction=fraction)
     largest = _largest(components(marked))
     left, right = _ends(largest.any(1))
     top, bottom = _ends(largest.any(2))
@@ -241,7 +247,7 @@ def box_from_map(
     return only(box, finite(saliency), marked.any((1, 2)), mask)
 
 
-def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = None) -> jax.Array:
+def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = None) -> jax.Array:
     """IoU of one predicted box with the nearest of an image's boxes; CAM counts a hit from 0.5 on.
 
     Args:
@@ -324,13 +330,13 @@ def _ends(line: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _overlap(
     marked: jax.Array,
     saliency: jax.Array,
-    boxes: jax.Array,
-    boxes_mask: jax.Array | None,
-    mask: jax.Array | None,
+    boxes: ArrayLike,
+    boxes_mask: ArrayLike | None,
+    mask: ArrayLike | None,
 ) -> jax.Array:
     """IoU of a pixel mask and the filled boxes."""
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(marked))
-    inside = box_mask(boxes, marked.shape[1:], valid)
+    inside = box_mask(boxes, marked.shape[1:], boxes_mask=valid)
     iou = _share(marked & inside, marked | inside, jnp.float32)
     return only(iou, finite(saliency), inside.any((1, 2)), mask)
 
@@ -342,7 +348,7 @@ def _share(part: jax.Array, whole: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def _checked_boxes(
-    boxes: jax.Array, boxes_mask: jax.Array | None, batch: int | None = None
+    boxes: ArrayLike, boxes_mask: ArrayLike | None, batch: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes: not masked, not empty, no NaN."""
     boxes = jnp.asarray(boxes, jnp.float32)
@@ -361,7 +367,7 @@ def _checked_boxes(
     return boxes, valid & boxes_mask
 
 
-def _distances(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _distances(boxes: jax.Array, size: Sequence[int]) -> jax.Array:
     """Squared distance of every pixel to every box, 0 inside: `[B, K, H, W]`."""
     y = jnp.arange(size[0], dtype=boxes.dtype).reshape(1, 1, -1, 1)
     x = jnp.arange(size[1], dtype=boxes.dtype).reshape(1, 1, 1, -1)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import rankdata
+from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground import filters
@@ -108,7 +109,7 @@ def shuffled(params: Any, key: jax.Array) -> Any:
 
 
 def similarity(
-    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, cell: int = 16, mask: ArrayLike | None = None
 ) -> Similarity:
     """Spearman of the maps and of their magnitudes, SSIM, and Spearman of their HOG descriptors.
 
@@ -136,7 +137,7 @@ def similarity(
 
 
 def spearman(
-    first: jax.Array, second: jax.Array, *, absolute: bool = False, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, absolute: bool = False, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Spearman's rank correlation over pixels; equal values share their mean rank.
 
@@ -160,7 +161,7 @@ def spearman(
     return only(_rank_correlation(first, second), known, mask)
 
 
-def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def ssim(first: ArrayLike, second: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """Structural similarity of two maps, each min-max scaled to [0, 1].
 
     SSIM = mean (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 =
@@ -200,7 +201,7 @@ def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) 
 
 
 def hog_similarity(
-    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, cell: int = 16, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Spearman's rank correlation of two maps' HOG descriptors, each min-max scaled to [0, 1].
 
@@ -221,11 +222,11 @@ def hog_similarity(
         Adebayo et al., NeurIPS 2018.
     """
     first, second = checked_pair(first, second)
-    described = [hog(maps.normalize(x), cell) for x in (first, second)]
+    described = [hog(maps.normalize(x), cell=cell) for x in (first, second)]
     return only(_rank_correlation(*described), finite(first), finite(second), mask)
 
 
-def hog(images: jax.Array, cell: int = 16) -> jax.Array:
+def hog(images: ArrayLike, *, cell: int = 16) -> jax.Array:
     """Histograms of oriented gradients: 9 orientations, blocks of 3 x 3 cells, L2-Hys.
 
     Equals scikit-image's `hog`.
@@ -263,14 +264,14 @@ def hog(images: jax.Array, cell: int = 16) -> jax.Array:
 
 
 def class_sensitivity(
-    first: jax.Array,
-    second: jax.Array,
-    first_boxes: jax.Array,
-    second_boxes: jax.Array,
+    first: ArrayLike,
+    second: ArrayLike,
+    first_boxes: ArrayLike,
+    second_boxes: ArrayLike,
     *,
-    first_boxes_mask: jax.Array | None = None,
-    second_boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    first_boxes_mask: ArrayLike | None = None,
+    second_boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> ClassSensitivity:
     """Of two classes' maps in an image: their correlation, their energy in own and other boxes.
 
@@ -302,7 +303,7 @@ def class_sensitivity(
     )
 
 
-def _rank_correlation(first: jax.Array, second: jax.Array) -> jax.Array:
+def _rank_correlation(first: ArrayLike, second: ArrayLike) -> jax.Array:
     """Pearson's correlation of ranks over all but axis 0, `[B, ...]` twice -> `[B]`."""
     rank = lambda x: rankdata(x.reshape(x.shape[0], -1), axis=1)
     return pearson(rank(first), rank(second))

@@ -120,7 +120,7 @@ def test_ssim_and_hog_equal_scikit_image(rng):
         metrics.hog(first), [skimage_hog(x, pixels_per_cell=(16, 16)) for x in first], atol=1e-4
     )
     odd = [skimage_hog(x, pixels_per_cell=(8, 8)) for x in first[:, :30, :27]]
-    np.testing.assert_allclose(metrics.hog(jnp.asarray(first[:, :30, :27]), 8), odd, atol=1e-4)
+    np.testing.assert_allclose(metrics.hog(jnp.asarray(first[:, :30, :27]), cell=8), odd, atol=1e-4)
 
 
 def test_similarity_of_equal_opposite_random_and_constant_maps(rng):
