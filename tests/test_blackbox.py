@@ -125,7 +125,7 @@ def test_errors_name_the_argument(call, error, message):
 
 
 def test_only_plain_residual_networks_are_exported(tmp_path):
-    vgg = models.create("vgg11", 3)
+    vgg = models.create("vgg11", num_classes=3)
     with pytest.raises(ValueError, match="model: got a VGG, expected a plain residual network"):
         onnx_export.export(vgg, {}, None, tmp_path / "x.onnx")
 

@@ -15,8 +15,9 @@ _NAMED = 6  # how many paths a message lists
 def network(config: Classification, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """The config's architecture; its batch norms average over `axis_name`."""
     dtype = {} if config.compute_dtype == "float32" else {"dtype": config.compute_dtype}
+    options = {**config.options, **dtype}
     return models.create(
-        config.architecture, num_classes, **{**config.options, **dtype}, axis_name=axis_name
+        config.architecture, num_classes=num_classes, axis_name=axis_name, **options
     )
 
 

@@ -33,7 +33,8 @@ def largest(x: jax.Array, axis: int) -> jax.Array:
 
 @largest.defjvp
 def _largest_jvp(axis: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    (x,), (tangent,) = primals, tangents
+    (x,) = primals
+    (tangent,) = tangents
     first = jax.nn.one_hot(x.argmax(axis), x.shape[axis], axis=axis, dtype=tangent.dtype)
     return largest(x, axis), (first * tangent).sum(axis)
 
