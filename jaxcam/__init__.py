@@ -38,6 +38,9 @@ from jaxcam._explainers.relevance import lrp_map as lrp_map
 from jaxcam._explainers.relevance import relevance_cam as relevance_cam
 from jaxcam._explainers.relevance import top_channels as top_channels
 from jaxcam._explainers.rise import rise as rise
+from jaxcam._program.adapters import equinox as equinox
+from jaxcam._program.adapters import haiku as haiku
+from jaxcam._program.adapters import keras as keras
 from jaxcam._program.adapters import linen as linen
 from jaxcam._program.adapters import nnx as nnx
 from jaxcam._program.cuts import split as split
