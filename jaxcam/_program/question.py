@@ -146,7 +146,8 @@ def traced(forward: Forward, images: Any) -> trace.Program:
     except Exception as error:
         if len(images.shape) != 3 or isinstance(error, ArgumentError):
             raise
-        got = f"shape {tuple(images.shape)}, of which forward says: {error}"
+        said = str(error).partition("\n")[0]
+        got = f"shape {tuple(images.shape)}, of which forward says: {said}"
         raise ArgumentError("images", got, "[B, H, W, C]") from error
 
 
