@@ -122,6 +122,8 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     state = {}
     for key, value in state_dict.items():
         module, _, leaf = key.removeprefix(prefix).rpartition(".")
+        # EfficientNet's ports to PyTorch call their modules `_blocks.0._bn1`.
+        module = ".".join(part.lstrip("_") for part in module.split("."))
         if leaf == "num_batches_tracked":
             continue
         value = np.asarray(value)

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxcam.models.abn import AttentionBranchNetwork
+from jaxcam.models.efficientnet import EfficientNetLite
 from jaxcam.models.resnet import ResNet
 from jaxcam.models.vgg import VGG
 
@@ -35,11 +36,19 @@ _ABN = {
     f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name]
     for name in ("resnet50", "resnet_compact")
 }
+_LITES = {
+    "efficientnet_lite0": {},
+    "efficientnet_lite1": {"depth": 1.1},
+    "efficientnet_lite2": {"width": 1.1, "depth": 1.2},
+    "efficientnet_lite3": {"width": 1.2, "depth": 1.4},
+    "efficientnet_lite4": {"width": 1.4, "depth": 1.8},
+}
 ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
     **{name: (VGG, fields) for name, fields in _VGGS.items()},
     **{name: (ResNet, fields) for name, fields in _CBAM.items()},
     **{name: (AttentionBranchNetwork, fields) for name, fields in _ABN.items()},
+    **{name: (EfficientNetLite, fields) for name, fields in _LITES.items()},
 }
 # of which it has weights
 TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)
