@@ -191,7 +191,7 @@ def fostering_loss(
     classes = None
     if explain == "label":
         classes = _classes(labels)
-    question = ask(forward, images, classes, layer=layer, has_aux=has_aux)
+    question = ask(forward, images, classes, layer=layer, has_aux=has_aux, joined=True)
     logits, acts, grads, aux = gradients(question)
     (name,) = question.names
     maps = question.marked(mapped(question, grad_cam_map, name, acts, grads))
