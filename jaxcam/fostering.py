@@ -287,5 +287,5 @@ def _centred(marginal: jax.Array) -> jax.Array:
     """Coordinates 0, 1, ... relative to their mean under `marginal` `[B, n]`."""
     position = jnp.arange(marginal.shape[1], dtype=marginal.dtype)
     # From the middle, not from 0, so that float32 keeps its digits on large maps.
-    position = position - (marginal.shape[1] - 1) / 2
+    position = (position - (marginal.shape[1] - 1) / 2)[None]
     return position - (marginal * position).sum(1, keepdims=True)
