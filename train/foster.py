@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from configs import Fostering
+from jaxcam._ground.devices import AXIS
 from jaxcam.fostering import fostering_loss
-from train import objectives, parallel, program
+from train import objectives, program
 
 
 def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objective:
@@ -44,7 +45,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
         del batch
         labels = targets > 0 if several else targets
         value, seen = fostering_loss(
-            forward, images, labels, **options, has_aux=True, axis_name=parallel.AXIS
+            forward, images, labels, **options, has_aux=True, axis_name=AXIS
         )
         metrics = {
             "accuracy": objectives.accuracy(seen.logits, targets),

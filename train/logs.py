@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import jaxcam
 from configs import Classification
+from jaxcam._ground.devices import is_writer
 
 Row = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -78,7 +79,7 @@ class Logs:
 
     def __init__(self, config: Classification, step: int) -> None:
         """Goes on with what was logged up to `step`."""
-        self.config, self.began, self.writes = config, time.perf_counter(), jax.process_index() == 0
+        self.config, self.began, self.writes = config, time.perf_counter(), is_writer()
         self.folder = Path(config.workdir)
         if self.writes:
             from tensorboardX import SummaryWriter  # slow to import, and needed only here

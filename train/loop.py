@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from configs import Classification
 from jaxcam import datasets, models
+from jaxcam._ground.devices import AXIS, is_writer, replicate, wait_for_all
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -33,8 +34,8 @@ def fit(
 ) -> State:
     """Trains from the start or the latest checkpoint, exports the averaged network; the last state.
 
-    In a run of several processes (`parallel.initialize`) each calls this with the same arguments,
-    on the same files.
+    In a run of several processes (`jaxcam._ground.devices.join`) each calls this with the same
+    arguments, on the same files.
 
     Args:
         config: every number.
@@ -80,7 +81,7 @@ class Run:
         self.config, self.devices = config, devices
         self.photos, self.validation = data(config, "train"), data(config, "val")
         self.steps = pipeline.steps_per_epoch(self.photos, config)
-        self.model = initial.network(config, len(self.photos.classes), parallel.AXIS)
+        self.model = initial.network(config, len(self.photos.classes), AXIS)
         self.tx, self.rate = optimizer(config, self.steps), schedule(config, self.steps)
         self.objective = factory(config, self.photos.classes)
         self.checkpoints = checkpoint.manager(config.workdir)
@@ -97,7 +98,7 @@ class Run:
             ValueError: the checkpoint has seen more steps than the config has.
         """
         drawn, said = initial.variables(self.config, self.model)
-        state = parallel.replicate(create(self.config, drawn, self.tx), self.devices)
+        state = replicate(create(self.config, drawn, self.tx), self.devices)
         step = 0
         if resume:
             state, step = checkpoint.restore(self.checkpoints, state)
@@ -125,7 +126,7 @@ class Run:
         """
         total, window = self.config.epochs * self.steps, _Window(first)
         constants, batches = (
-            parallel.replicate(self.objective.constants, self.devices),
+            replicate(self.objective.constants, self.devices),
             self._batches(first),
         )
         hidden = None if self.logs.writes else True  # None: where there is no terminal
@@ -157,7 +158,7 @@ class Run:
                 "tx": self.tx,
                 "loss": self.objective.loss,
             }
-            step = partial(train_step, **fixed, crop_size=size, axis_name=parallel.AXIS)
+            step = partial(train_step, **fixed, crop_size=size, axis_name=AXIS)
             self._steps[size] = parallel.pmap_step(step, self.devices)
         return self._steps[size]
 
@@ -221,7 +222,7 @@ class Run:
             checkpoint.export(
                 self.config, jax.device_get(state.averaged), self.photos.classes, notes
             )
-        parallel.wait_for_all("exported")
+        wait_for_all("exported")
         exported = evaluate(self.config, self.validation, self.devices)
         self.logs.report({**notes, "exported_accuracy": exported})
 
@@ -290,7 +291,7 @@ def validator(
         model: whose variables they are.
         devices: of this process, which must then be the only one; None: all.
     """
-    step = partial(validation_step, config=config, model=model, axis_name=parallel.AXIS)
+    step = partial(validation_step, config=config, model=model, axis_name=AXIS)
     mapped = parallel.pmap_step(step, devices, donate=False)
 
     def validate(variables: Variables, photos: datasets.Dataset) -> dict[str, float]:
@@ -312,10 +313,8 @@ def evaluate(
 ) -> float:
     """Prints and returns the accuracy of the exported file."""
     model, variables = models.load(config.export)
-    share = validator(config, model, devices)(parallel.replicate(variables, devices), photos)[
-        "val_accuracy"
-    ]
-    if jax.process_index() == 0:
+    share = validator(config, model, devices)(replicate(variables, devices), photos)["val_accuracy"]
+    if is_writer():
         size = Path(config.export).stat().st_size / 1e6
         said = (
             f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} "

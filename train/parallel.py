@@ -1,6 +1,6 @@
 """The one place where training meets several devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,48 +8,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-AXIS = "device"
-
-
-def initialize(address: Sequence[str]) -> None:
-    """Joins the other processes of this run, each of which has its own devices.
-
-    Before anything else uses JAX.
-
-    Args:
-        address: nothing on a TPU pod, under Slurm, Open MPI or Kubernetes, where JAX finds the
-            others itself; else host:port of process 0, the number of processes and this one's
-            index.
-
-    Raises:
-        ValueError: another number of arguments, or numbers that are none.
-    """
-    if not address:
-        jax.distributed.initialize()
-        return
-    if len(address) != 3 or not all(text.isdigit() for text in address[1:]):
-        raise ValueError(
-            f"--distributed: got {' '.join(address)!r}, expected nothing or HOST:PORT COUNT INDEX"
-        )
-    jax.distributed.initialize(address[0], int(address[1]), int(address[2]))
-
-
-def _sharding(devices: Sequence[jax.Device] | None, *axes: str) -> NamedSharding:
-    return NamedSharding(
-        Mesh(np.array(devices or jax.local_devices()), (AXIS,)), PartitionSpec(*axes)
-    )
-
-
-def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """Places one copy of every array on each device, as a mapped step returns it.
-
-    So that the step compiles once.
-
-    Args:
-        tree: of arrays, the same in every process.
-        devices: of this process; None: all of them.
-    """
-    return jax.device_put(tree, _sharding(devices))
+from jaxcam._ground import devices as ground
+from jaxcam._ground.devices import AXIS, Devices
 
 
 def shard(batch: dict[str, np.ndarray], device_count: int) -> dict[str, np.ndarray]:
@@ -63,27 +23,22 @@ def shard(batch: dict[str, np.ndarray], device_count: int) -> dict[str, np.ndarr
         raise ValueError(
             f"batch_size: got {size}, expected a multiple of 2 x {device_count} devices"
         )
-    return {key: value.reshape(device_count, -1, *value.shape[1:]) for key, value in batch.items()}
+    return ground.split(batch, device_count)
 
 
-def place(
-    batch: dict[str, np.ndarray], devices: Sequence[jax.Device] | None = None
-) -> dict[str, jax.Array]:
+def place(batch: dict[str, np.ndarray], devices: Devices | None = None) -> dict[str, jax.Array]:
     """`shard` onto the devices, without waiting for the transfer."""
-    return jax.device_put(
-        shard(batch, len(devices or jax.local_devices())), _sharding(devices, AXIS)
-    )
+    sharding = NamedSharding(ground.mesh(devices), PartitionSpec(AXIS))
+    return jax.device_put(shard(batch, sharding.num_devices), sharding)
 
 
-def pmap_step(
-    step: Callable, devices: Sequence[jax.Device] | None = None, donate: bool = True
-) -> Callable:
+def pmap_step(step: Callable, devices: Devices | None = None, donate: bool = True) -> Callable:
     """Maps `step(state, batch, constants) -> results` over the devices of all processes.
 
-    State and constants are one replicated copy (`replicate`), the batch is sharded on its leading
-    axis (`place`) and the results are taken as equal on all devices: `step` must average whatever
-    it derives from its share over the axis `AXIS`. pmap does not check that; the test that 1 and 4
-    devices end with the same parameters does.
+    State and constants are one replicated copy (`devices.replicate`), the batch is sharded on its
+    leading axis (`place`) and the results are taken as equal on all devices: `step` must average
+    whatever it derives from its share over the axis `AXIS`. pmap does not check that; the test that
+    1 and 4 devices end with the same parameters does.
 
     Args:
         step: pure.
@@ -94,12 +49,6 @@ def pmap_step(
     return jax.pmap(
         step, AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices, donate_argnums=donated
     )
-
-
-def wait_for_all(what: str) -> None:
-    """Returns when every process has come here."""
-    if _many():
-        multihost_utils.sync_global_devices(what)
 
 
 def to_global(tree: Any) -> Any:

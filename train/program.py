@@ -7,7 +7,8 @@ from contextlib import closing
 from typing import Any
 
 import configs
-from train import loop, objectives, parallel
+from jaxcam._ground.devices import join
+from train import loop, objectives
 
 
 def main(
@@ -29,7 +30,7 @@ def main(
     chosen = _parser(name, about).parse_args(arguments)
     try:
         if chosen.distributed is not None:
-            parallel.initialize(chosen.distributed)
+            join(chosen.distributed)
         config = configs.override(configs.load(chosen.config), chosen.set)
         if not isinstance(config, kind):
             raise ValueError(
@@ -64,8 +65,9 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
         metavar="",
         help=(
             "one of several processes, each started with the same command and folders: nothing "
-            "more on a TPU pod, under Slurm, Open MPI or Kubernetes, else HOST:PORT of process 0, "
-            "the number of processes and own index"
+            "more on a TPU pod, under Slurm, Open MPI or Kubernetes, or with "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment; "
+            "else HOST:PORT of process 0, the number of processes and own index"
         ),
     )
     return parser

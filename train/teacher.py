@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from configs import Distillation
 from jaxcam import blackbox
+from jaxcam._ground.devices import fill_up, is_writer, wait_for_all
 from jaxcam.datasets import Dataset
-from train import parallel, pipeline
+from train import pipeline
 from train.augment import augment
 
-BATCH = 100
+BATCH = 100  # even: CutMix, unused, pairs neighbours
 # What the answers depend on.
 _FIELDS = (
     *(
@@ -65,9 +66,9 @@ def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -
         FileNotFoundError: no such teacher.
     """
     folder = Path(config.answers) if folder is None else folder
-    if jax.process_index() == 0:  # the others find what it wrote
+    if is_writer():  # the others find what it wrote
         _fill(folder, config, photos)
-    parallel.wait_for_all("answers")
+    wait_for_all("answers")
     return [np.load(_file(folder, view), mmap_mode="r") for view in range(config.views)]
 
 
@@ -144,16 +145,10 @@ def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndar
     for batch in (
         grain.MapDataset.range(len(photos)).map(example).batch(BATCH).to_iter_dataset(threads)
     ):
-        images = np.asarray(augmented(_even(batch)))[: len(batch["label"])]
+        images = np.asarray(augmented(fill_up(batch, BATCH)))[: len(batch["label"])]
         yield (images - np.asarray(config.teacher_mean, np.float32)) / np.asarray(
             config.teacher_std, np.float32
         )
-
-
-def _even(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Filled up to `BATCH` with its last photo: one program; CutMix, unused, pairs neighbours."""
-    index = np.minimum(np.arange(BATCH), len(batch["label"]) - 1)
-    return {name: value[index] for name, value in batch.items()}
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -3,14 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcam._ground import devices
 from train import checkpoint, parallel
 from train.state import State
 
 
-def _state(value, devices=1, ema=True):
+def _state(value, count=1, ema=True):
     variables = {"params": {"kernel": jnp.full((2, 3), value)}, "batch_stats": {}}
     state = State(jnp.int32(value), variables, (jnp.zeros(2),), variables if ema else {})
-    return parallel.replicate(state, jax.devices()[:devices])
+    return devices.replicate(state, jax.devices()[:count])
 
 
 def test_latest_and_best_are_kept_and_the_latest_is_restored_on_other_devices(tmp_path):
@@ -22,7 +23,7 @@ def test_latest_and_best_are_kept_and_the_latest_is_restored_on_other_devices(tm
     with checkpoint.manager(str(tmp_path)) as checkpoints:
         assert list(checkpoints.all_steps()) == [2, 5]
         assert checkpoints.best_step() == 2
-        state, step = checkpoint.restore(checkpoints, _state(0.0, devices=2))
+        state, step = checkpoint.restore(checkpoints, _state(0.0, count=2))
     assert (step, int(state.step)) == (5, 5)
     kernel = state.ema["params"]["kernel"]
     assert kernel.sharding.device_set == set(jax.devices()[:2])
@@ -39,9 +40,9 @@ def test_a_state_without_averages_comes_back(tmp_path):
 
 def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_path):
     """A step donates the state; what is still being written must not change with it."""
-    devices = jax.devices()[:1]
-    step = parallel.pmap_step(lambda state, batch, _: jax.tree.map(lambda x: x + 1, state), devices)
-    state, batch = parallel.replicate({"w": jnp.zeros(2_000_000)}, devices), {"x": np.zeros((1, 2))}
+    one = jax.devices()[:1]
+    step = parallel.pmap_step(lambda state, batch, _: jax.tree.map(lambda x: x + 1, state), one)
+    state, batch = devices.replicate({"w": jnp.zeros(2_000_000)}, one), {"x": np.zeros((1, 2))}
     with checkpoint.manager(str(tmp_path)) as checkpoints:
         for number in range(1, 4):
             state = step(state, batch, None)
@@ -49,7 +50,7 @@ def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_
             for _ in range(3):
                 state = step(state, batch, None)
         checkpoints.wait_until_finished()
-        template = parallel.replicate({"w": jnp.zeros(2_000_000)}, devices)
+        template = devices.replicate({"w": jnp.zeros(2_000_000)}, one)
         assert (checkpoint.restore(checkpoints, template)[0]["w"] == 9).all()
 
 

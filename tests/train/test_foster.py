@@ -12,6 +12,7 @@ from configs import Fostering
 from configs.common import as_kind
 from configs.smoke import config as smoke
 from jaxcam import models
+from jaxcam._ground import devices
 from train import foster, initial, loop, optimizer, parallel, pipeline, state
 
 CONFIG = as_kind(Fostering, dataclasses.replace(smoke, warmup_epochs=0.0), beta=0.5)
@@ -21,16 +22,16 @@ DEVICES = jax.devices()
 def stepped(config, count):
     """Variables and metrics after one step on some devices."""
     photos = loop.data(config, "train")
-    model = initial.network(config, 4, parallel.AXIS)
+    model = initial.network(config, 4, devices.AXIS)
     tx = optimizer.optimizer(config, 8)
     start = state.create(config, initial.variables(config, model)[0], tx)
     objective = foster.fostering(config, photos.classes)
     fixed = {"config": config, "model": model, "tx": tx, "loss": objective.loss, "crop_size": 12}
     step = parallel.pmap_step(
-        lambda *args: state.train_step(*args, **fixed, axis_name=parallel.AXIS), DEVICES[:count]
+        lambda *args: state.train_step(*args, **fixed, axis_name=devices.AXIS), DEVICES[:count]
     )
     batch = parallel.place(next(pipeline.batches(photos, config)), DEVICES[:count])
-    after, metrics = step(parallel.replicate(start, DEVICES[:count]), batch, None)
+    after, metrics = step(devices.replicate(start, DEVICES[:count]), batch, None)
     return jax.device_get(after.variables), jax.device_get(metrics)
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -143,23 +142,9 @@ def _differs(config, name):
     return getattr(config, name) != getattr(smoke.config, name)
 
 
-def test_replicate_places_a_copy_on_each_device():
-    placed = parallel.replicate({"x": jnp.arange(3)}, jax.devices()[:2])["x"]
-    assert placed.is_fully_replicated
-    assert placed.sharding.device_set == set(jax.devices()[:2])
-
-
 def test_shares_must_be_equal_and_even():
     assert parallel.shard({"x": np.zeros((8, 3))}, 4)["x"].shape == (4, 2, 3)
     with pytest.raises(
         ValueError, match="batch_size: got 12, expected a multiple of 2 x 4 devices"
     ):
         parallel.shard({"x": np.zeros((12, 3))}, 4)
-
-
-@pytest.mark.parametrize("address", [["host:1"], ["host:1", "two", "0"]])
-def test_a_wrong_address_is_named(address):
-    with pytest.raises(
-        ValueError, match=r"--distributed: got 'host:1.*expected nothing or HOST:PORT COUNT INDEX"
-    ):
-        parallel.initialize(address)
