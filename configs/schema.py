@@ -66,6 +66,8 @@ class Classification:
             besides.
         log_every: steps in a window of the log.
         seed: of parameters, order and augmentation.
+        parallel: how the step meets several devices: "pmap" maps it over them, "jit" compiles it
+            for global arrays; see `train.parallel`.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Classification:
     checkpoint_every: int = 0
     log_every: int = 100
     seed: int
+    parallel: str = "pmap"
 
     def __post_init__(self) -> None:
         """Checks what would otherwise fail late or silently.
@@ -250,6 +253,7 @@ _CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "crop_on": ("device", "host"),
     "loss": ("softmax", "sigmoid"),
+    "parallel": ("pmap", "jit"),
     "optimizer": ("sgd", "adam", "adamw"),
     "schedule": ("cosine", "multistep", "step", "constant"),
     "term": ("entropy", "entropy_softmax", "area", "dispersion"),

@@ -71,7 +71,8 @@ def restore(checkpoints: ocp.CheckpointManager, state: State) -> tuple[State, in
         parallel.to_global(state),
     )
     arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    return parallel.to_local(checkpoints.restore(step, args=arguments).state), step
+    restored = checkpoints.restore(step, args=arguments).state
+    return parallel.as_placed(restored, like=state), step
 
 
 def export(

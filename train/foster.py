@@ -11,9 +11,8 @@ from typing import Any
 import jax
 
 from configs import Fostering
-from jaxcam._ground.devices import AXIS
 from jaxcam.fostering import fostering_loss
-from train import objectives, program
+from train import objectives, parallel, program
 
 
 def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objective:
@@ -37,6 +36,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
         "beta": config.beta,
         "term": config.term,
         "explain": config.explain,
+        "axis_name": parallel.axis_name(config),
     }
 
     def loss(
@@ -44,9 +44,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
     ) -> Any:
         del batch
         labels = targets > 0 if several else targets
-        value, seen = fostering_loss(
-            forward, images, labels, **options, has_aux=True, axis_name=AXIS
-        )
+        value, seen = fostering_loss(forward, images, labels, **options, has_aux=True)
         metrics = {
             "accuracy": objectives.accuracy(seen.logits, targets),
             "classification": seen.classification,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from configs import Classification
 from jaxcam import datasets, models
-from jaxcam._ground.devices import AXIS, is_writer, replicate, wait_for_all
+from jaxcam._ground.devices import Devices, is_writer, wait_for_all
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -30,7 +30,7 @@ def fit(
     config: Classification,
     factory: objectives.Factory = objectives.classification,
     resume: bool = False,
-    devices: list[jax.Device] | None = None,
+    devices: Devices | None = None,
 ) -> State:
     """Trains from the start or the latest checkpoint, exports the averaged network; the last state.
 
@@ -75,13 +75,15 @@ class Run:
         self,
         config: Classification,
         factory: objectives.Factory = objectives.classification,
-        devices: list[jax.Device] | None = None,
+        devices: Devices | None = None,
     ) -> None:
         """Loads the data and makes the network; nothing is placed on the devices yet."""
-        self.config, self.devices = config, devices
+        self.config = config
+        self.devices = devices
+        self.parallel = parallel.choose(config, devices)
         self.photos, self.validation = data(config, "train"), data(config, "val")
         self.steps = pipeline.steps_per_epoch(self.photos, config)
-        self.model = initial.network(config, len(self.photos.classes), AXIS)
+        self.model = initial.network(config, len(self.photos.classes), self.parallel.axis_name)
         self.tx, self.rate = optimizer(config, self.steps), schedule(config, self.steps)
         self.objective = factory(config, self.photos.classes)
         self.checkpoints = checkpoint.manager(config.workdir)
@@ -98,7 +100,7 @@ class Run:
             ValueError: the checkpoint has seen more steps than the config has.
         """
         drawn, said = initial.variables(self.config, self.model)
-        state = replicate(create(self.config, drawn, self.tx), self.devices)
+        state = self.parallel.replicate(create(self.config, drawn, self.tx))
         step = 0
         if resume:
             state, step = checkpoint.restore(self.checkpoints, state)
@@ -125,10 +127,8 @@ class Run:
                 log ends.
         """
         total, window = self.config.epochs * self.steps, _Window(first)
-        constants, batches = (
-            replicate(self.objective.constants, self.devices),
-            self._batches(first),
-        )
+        constants = self.parallel.replicate(self.objective.constants)
+        batches = self._batches(first)
         hidden = None if self.logs.writes else True  # None: where there is no terminal
         with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
             for step in range(first + 1, total + 1):
@@ -144,9 +144,7 @@ class Run:
     def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         host = pipeline.batches(self.photos, self.config, first_step=first, **share)
-        return pipeline.prefetch(
-            map(self.objective.prepare, host), partial(parallel.place, devices=self.devices)
-        )
+        return pipeline.prefetch(map(self.objective.prepare, host), self.parallel.place)
 
     def _step(self, epoch: int) -> Callable:
         """The mapped step for the crops of an epoch, made once for each size."""
@@ -158,8 +156,8 @@ class Run:
                 "tx": self.tx,
                 "loss": self.objective.loss,
             }
-            step = partial(train_step, **fixed, crop_size=size, axis_name=AXIS)
-            self._steps[size] = parallel.pmap_step(step, self.devices)
+            step = partial(train_step, **fixed, crop_size=size, axis_name=self.parallel.axis_name)
+            self._steps[size] = self.parallel.compile(step)
         return self._steps[size]
 
     def _ends_window(self, step: int) -> bool:
@@ -282,7 +280,7 @@ def _finite(state: State) -> jax.Array:
 
 
 def validator(
-    config: Classification, model: nn.Module, devices: list[jax.Device] | None = None
+    config: Classification, model: nn.Module, devices: Devices | None = None
 ) -> Callable[[Variables, datasets.Dataset], dict[str, float]]:
     """Replicated variables and photos -> `val_accuracy` and `val_loss`, of all processes together.
 
@@ -291,14 +289,15 @@ def validator(
         model: whose variables they are.
         devices: of this process, which must then be the only one; None: all.
     """
-    step = partial(validation_step, config=config, model=model, axis_name=AXIS)
-    mapped = parallel.pmap_step(step, devices, donate=False)
+    how = parallel.choose(config, devices)
+    step = partial(validation_step, config=config, model=model, axis_name=how.axis_name)
+    compiled = how.compile(step, donate=())
 
     def validate(variables: Variables, photos: datasets.Dataset) -> dict[str, float]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         batches = pipeline.validation_batches(photos, config, config.batch_size, **share)
-        placed = pipeline.prefetch(batches, partial(parallel.place, devices=devices))
-        each = [jax.device_get(mapped(variables, batch, None)) for batch in placed]
+        placed = pipeline.prefetch(batches, how.place)
+        each = [jax.device_get(compiled(variables, batch, None)) for batch in placed]
         sums = {key: sum(float(sums[key]) for sums in each) for key in each[0]}
         return {
             "val_accuracy": sums["correct"] / sums["count"],
@@ -309,11 +308,12 @@ def validator(
 
 
 def evaluate(
-    config: Classification, photos: datasets.Dataset, devices: list[jax.Device] | None = None
+    config: Classification, photos: datasets.Dataset, devices: Devices | None = None
 ) -> float:
     """Prints and returns the accuracy of the exported file."""
     model, variables = models.load(config.export)
-    share = validator(config, model, devices)(replicate(variables, devices), photos)["val_accuracy"]
+    placed = parallel.choose(config, devices).replicate(variables)
+    share = validator(config, model, devices)(placed, photos)["val_accuracy"]
     if is_writer():
         size = Path(config.export).stat().st_size / 1e6
         said = (

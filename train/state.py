@@ -123,8 +123,11 @@ def _forward(
 
 
 def _dropout_key(config: Classification, step: jax.Array, axis_name: str | None) -> jax.Array:
+    device = 0
+    if axis_name is not None:
+        device = jax.lax.axis_index(axis_name)
     key = jax.random.fold_in(jax.random.key(config.seed), step)
-    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    return jax.random.fold_in(key, device)
 
 
 def _average(config: Classification, state: State, variables: Variables) -> Variables:

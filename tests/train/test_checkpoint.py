@@ -1,8 +1,11 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.smoke import config as smoke
 from jaxcam._ground import devices
 from train import checkpoint, parallel
 from train.state import State
@@ -38,11 +41,14 @@ def test_a_state_without_averages_comes_back(tmp_path):
     assert state.ema == {} and (state.averaged["params"]["kernel"] == 3).all()
 
 
-def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_path):
+@pytest.mark.parametrize("kind", ["pmap", "jit"])
+def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_path, kind):
     """A step donates the state; what is still being written must not change with it."""
     one = jax.devices()[:1]
-    step = parallel.pmap_step(lambda state, batch, _: jax.tree.map(lambda x: x + 1, state), one)
-    state, batch = devices.replicate({"w": jnp.zeros(2_000_000)}, one), {"x": np.zeros((1, 2))}
+    how = parallel.choose(dataclasses.replace(smoke, parallel=kind), one)
+    step = how.compile(lambda state, batch, _: jax.tree.map(lambda x: x + 1, state))
+    state = how.replicate({"w": jnp.zeros(2_000_000)})
+    batch = how.place({"x": np.zeros((2, 2))})
     with checkpoint.manager(str(tmp_path)) as checkpoints:
         for number in range(1, 4):
             state = step(state, batch, None)
@@ -50,7 +56,7 @@ def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_
             for _ in range(3):
                 state = step(state, batch, None)
         checkpoints.wait_until_finished()
-        template = devices.replicate({"w": jnp.zeros(2_000_000)}, one)
+        template = how.replicate({"w": jnp.zeros(2_000_000)})
         assert (checkpoint.restore(checkpoints, template)[0]["w"] == 9).all()
 
 

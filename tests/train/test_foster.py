@@ -12,7 +12,6 @@ from configs import Fostering
 from configs.common import as_kind
 from configs.smoke import config as smoke
 from jaxcam import models
-from jaxcam._ground import devices
 from train import foster, initial, loop, optimizer, parallel, pipeline, state
 
 CONFIG = as_kind(Fostering, dataclasses.replace(smoke, warmup_epochs=0.0), beta=0.5)
@@ -21,17 +20,16 @@ DEVICES = jax.devices()
 
 def stepped(config, count):
     """Variables and metrics after one step on some devices."""
+    how = parallel.choose(config, DEVICES[:count])
     photos = loop.data(config, "train")
-    model = initial.network(config, 4, devices.AXIS)
+    model = initial.network(config, 4, how.axis_name)
     tx = optimizer.optimizer(config, 8)
     start = state.create(config, initial.variables(config, model)[0], tx)
     objective = foster.fostering(config, photos.classes)
     fixed = {"config": config, "model": model, "tx": tx, "loss": objective.loss, "crop_size": 12}
-    step = parallel.pmap_step(
-        lambda *args: state.train_step(*args, **fixed, axis_name=devices.AXIS), DEVICES[:count]
-    )
-    batch = parallel.place(next(pipeline.batches(photos, config)), DEVICES[:count])
-    after, metrics = step(devices.replicate(start, DEVICES[:count]), batch, None)
+    step = how.compile(lambda *args: state.train_step(*args, **fixed, axis_name=how.axis_name))
+    batch = how.place(next(pipeline.batches(photos, config)))
+    after, metrics = step(how.replicate(start), batch, None)
     return jax.device_get(after.variables), jax.device_get(metrics)
 
 
@@ -40,8 +38,9 @@ def assert_same(first, second):
 
 
 def test_devices_do_not_matter():
-    one, four = stepped(CONFIG, 1), stepped(CONFIG, 4)
-    assert_same(one, four)
+    one = stepped(CONFIG, 1)
+    assert_same(one, stepped(CONFIG, 4))
+    assert_same(one, stepped(dataclasses.replace(CONFIG, parallel="jit"), 4))
     assert 0 < one[1]["penalty"] <= np.log(36)
     np.testing.assert_allclose(
         one[1]["loss"], one[1]["classification"] + 0.5 * one[1]["penalty"], rtol=1e-5
