@@ -51,7 +51,8 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
     """kd_weight * divergence from the teacher + ce_weight * cross-entropy.
 
     Raises:
-        ValueError: a teacher of another number of classes, or as `teacher.answers`.
+        ValueError: a teacher of another number of classes, or one that answers yes or no for each;
+            or as `teacher.answers`.
         FileNotFoundError: no such teacher.
     """
     constants, ask, prepare = (_network if config.teacher_kind == "network" else _black_box)(
@@ -85,7 +86,13 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> tuple[Any, _Ask,
             f"teacher: {config.teacher} knows {network.num_classes} classes, expected "
             f"{len(classes)}"
         )
-    about = models.describe(config.teacher).preprocess
+    described = models.describe(config.teacher)
+    if described.activation == "sigmoid":
+        raise ValueError(
+            f"teacher: {config.teacher} was trained with loss 'sigmoid', expected 'softmax', of "
+            "whose classes one is right"
+        )
+    about = described.preprocess
     mine, theirs = ((jnp.asarray(each.mean), jnp.asarray(each.std)) for each in (config, about))
 
     def ask(images: jax.Array, batch: dict[str, Any]) -> jax.Array:

@@ -7,13 +7,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import Classification
 from jaxcam import models
+from train import objectives
 from train.state import Variables
 
 _NAMED = 6  # how many paths a message lists
 
 
 def network(config: Classification, num_classes: int, axis_name: str | None = None) -> nn.Module:
-    """The config's architecture; its batch norms average over `axis_name`."""
+    """The config's architecture; its batch norms average over `axis_name`.
+
+    Raises:
+        ValueError: one class, and a loss that then is 0 whatever the network says.
+    """
+    objectives.check_outputs(config, num_classes)
     dtype = {} if config.compute_dtype == "float32" else {"dtype": config.compute_dtype}
     return models.create(
         config.architecture, num_classes, **{**config.options, **dtype}, axis_name=axis_name

@@ -193,6 +193,20 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
         distill.distillation(_config(tmp_path, teacher=taught), ("a", "b"))
 
 
+def test_a_teacher_of_yes_and_no_is_refused(taught, tmp_path):
+    _, variables = models.load(taught)
+    path = tmp_path / "several.safetensors"
+    about = models.describe(taught)
+    models.save(
+        path, about.architecture, dict(about.options), variables, extra_metadata={"loss": "sigmoid"}
+    )
+    config = _config(tmp_path, teacher=str(path))
+    with pytest.raises(
+        ValueError, match=r"teacher: .*several.* with loss 'sigmoid', expected 'sof"
+    ):
+        distill.distillation(config, ("a", "b", "c", "d"))
+
+
 def test_a_config_of_another_kind_is_one_line():
     from configs import smoke as module
 

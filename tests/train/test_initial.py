@@ -59,6 +59,12 @@ def test_what_the_network_has_no_place_for_is_named(trained):
         _start("nets/none.safetensors", 4)
 
 
+def test_one_output_needs_another_loss_than_softmax():
+    with pytest.raises(ValueError, match="loss: got 'softmax' for 1 class"):
+        initial.network(smoke, 1)
+    assert initial.network(dataclasses.replace(smoke, loss="sigmoid"), 1).num_classes == 1
+
+
 def test_what_the_file_lacks_is_drawn_and_named(trained):
     found, said = _start(trained[0], 4, stage_sizes=(2,))
     assert "new: layer1.1.bn1.bias" in said and said.endswith(" more")
