@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification
+from configs.common import Config
 
 # what a forward pass in training changed or left: "batch_stats", "auxiliary"
 Collections = dict[str, Any]
@@ -37,7 +38,8 @@ class Objective(NamedTuple):
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch
 
 
-Factory = Callable[[Classification, tuple[str, ...]], Objective]
+# of a kind of config, and the names of the classes
+Factory = Callable[[Config, tuple[str, ...]], Objective]
 
 
 def classification(config: Classification, classes: tuple[str, ...]) -> Objective:
@@ -95,10 +97,10 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
 
 def auxiliary(config: Classification, collections: Collections, targets: jax.Array) -> jax.Array:
     """`auxiliary_weight` times the cross-entropies of the collection "auxiliary"; 0 without any."""
-    logits = jax.tree.leaves(collections.get("auxiliary", {}))
-    return config.auxiliary_weight * sum(
-        (cross_entropy(config, each, targets) for each in logits), jnp.float32(0)
-    )
+    total = jnp.float32(0)
+    for logits in jax.tree.leaves(collections.get("auxiliary", {})):
+        total += cross_entropy(config, logits, targets)
+    return config.auxiliary_weight * total
 
 
 def accuracy(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -68,7 +68,7 @@ class Mapped:
     parameters does.
     """
 
-    axis_name = AXIS
+    axis_name: str | None = AXIS
 
     def __init__(self, devices: Devices | None = None) -> None:
         """On devices of this process, which must then be the only one; None: all of all."""
@@ -104,7 +104,7 @@ class Sharded:
     over the devices.
     """
 
-    axis_name = None
+    axis_name: str | None = None
 
     def __init__(self, devices: Devices | None = None) -> None:
         """On devices of this process, which must then be the only one; None: all of all."""

@@ -4,25 +4,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import configs
+from configs.common import Config
 from jaxcam._ground.devices import join
 from train import loop, objectives
 
 
 def main(
     name: str,
-    about: str,
-    factory: objectives.Factory,
-    kind: type[configs.Classification] = configs.Classification,
+    about: str | None,
+    factory: objectives.Factory[Config],
+    kind: type[Config],
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Runs `python -m NAME ...`.
 
     Args:
         name: of the program.
-        about: one line on it.
+        about: its docstring, whose first line the help says.
         factory: config and classes -> what is minimised.
         kind: of the configs that it takes.
         arguments: of the command line; None takes the process's.
@@ -42,8 +42,8 @@ def main(
         sys.exit(f"{name}: {error}")
 
 
-def _parser(name: str, about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"python -m {name}", description=about)
+def _parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"python -m {name}", description=_first_line(about))
     parser.add_argument(
         "--config", required=True, help="a Python file that defines `config`: configs/NAME.py"
     )
@@ -73,7 +73,14 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _dispatch(config: Any, factory: objectives.Factory, chosen: argparse.Namespace) -> None:
+def _first_line(text: str | None) -> str:
+    """Python started with -OO has no docstrings."""
+    return (text or "").partition("\n")[0]
+
+
+def _dispatch(
+    config: Config, factory: objectives.Factory[Config], chosen: argparse.Namespace
+) -> None:
     if chosen.evaluate:
         loop.evaluate(config, loop.data(config, "val"))
     elif chosen.export_only:

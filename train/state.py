@@ -118,12 +118,18 @@ def _forward(
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):
-        mutable = ["batch_stats", "auxiliary"]
-        return model.apply(variables, images, train=True, mutable=mutable, rngs={"dropout": key})
+        logits, collections = model.apply(
+            variables,
+            images,
+            train=True,
+            mutable=["batch_stats", "auxiliary"],
+            rngs={"dropout": key},
+        )
+    return logits, dict(collections)
 
 
 def _dropout_key(config: Classification, step: jax.Array, axis_name: str | None) -> jax.Array:
-    device = 0
+    device: jax.Array | int = 0
     if axis_name is not None:
         device = jax.lax.axis_index(axis_name)
     key = jax.random.fold_in(jax.random.key(config.seed), step)
@@ -141,16 +147,8 @@ def _average(config: Classification, state: State, variables: Variables) -> Vari
     update = state.step // config.accumulate
     decay = jnp.minimum(config.ema_decay, (1.0 + update) / (10.0 + update))
     decay = jnp.where((state.step + 1) % config.accumulate == 0, decay, 1.0)
-    return optax.incremental_update(variables, state.ema, 1 - decay)
-
-
-def predict(
-    config: Classification, model: nn.Module
-) -> Callable[[Variables, jax.Array], jax.Array]:
-    """A compiled function of variables, uint8 images `[B, H, W, 3]`: logits `[B, num_classes]`."""
-    return jax.jit(
-        lambda variables, images: model.apply(variables, normalize(images / 255.0, config))
-    )
+    averaged: Any = optax.incremental_update(variables, state.ema, 1 - decay)
+    return averaged
 
 
 def validation_step(
@@ -173,9 +171,12 @@ def validation_step(
         axis_name: mapped axis of the devices, None for one.
     """
     del constants
-    logits = model.apply(variables, normalize(batch["image"] / 255.0, config)).astype(jnp.float32)
+    output: Any = model.apply(variables, normalize(batch["image"] / 255.0, config))
+    logits = output.astype(jnp.float32)
     targets = soft_targets(batch["label"], model.num_classes, 0.0)
     losses = jax.vmap(partial(objectives.cross_entropy, config))(logits[:, None], targets[:, None])
     counted = {"count": 1.0, "correct": objectives.hits(logits, targets), "loss": losses}
     sums = {key: jnp.where(batch["mask"], value, 0.0).sum() for key, value in counted.items()}
-    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+    if axis_name is None:
+        return sums
+    return jax.lax.psum(sums, axis_name)

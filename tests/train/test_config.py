@@ -132,6 +132,9 @@ def test_crop_size_holds_from_its_epoch_on():
 def test_load_names_the_missing_file_and_the_missing_config(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--config: got 'no\.py'"):
         configs.load("no.py")
+    (tmp_path / "config.txt").write_text("")
+    with pytest.raises(ValueError, match=r"--config: got '.*config\.txt', expected a Python file"):
+        configs.load(str(tmp_path / "config.txt"))
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ValueError, match="defines no `config`"):
         configs.load(str(tmp_path / "empty.py"))
