@@ -1,4 +1,4 @@
-"""FGVC-Aircraft by family: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (methods.md 4.12).
+"""FGVC-Aircraft by family: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (Kang et al. 2021).
 
 Command: first the teacher, python -m train.classify --config configs/aircraft_family_distill.py
     with --set architecture=resnet50 init_from=resnet50.tv_in1k workdir=runs/aircraft_family_teacher

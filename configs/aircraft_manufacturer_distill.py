@@ -1,4 +1,4 @@
-"""FGVC-Aircraft by manufacturer: a ResCBAM-50 distilled from a tuned ResNet-50 (methods.md 4.12).
+"""FGVC-Aircraft by manufacturer: a ResCBAM-50 distilled from a tuned ResNet-50 (Kang et al. 2021).
 
 Command: first the teacher, python -m train.classify
     --config configs/aircraft_manufacturer_distill.py with --set architecture=resnet50
