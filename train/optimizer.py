@@ -28,7 +28,10 @@ def schedule(config: Classification, steps_per_epoch: int) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(
             0.0, config.learning_rate, warm, round(config.epochs * updates)
         )
-    drops = {round(epoch * updates): config.decay_factor for epoch in _drops(config)}
+    drops: dict[int, float] = {}
+    for epoch in _drops(config):
+        update = round(epoch * updates)
+        drops[update] = drops.get(update, 1.0) * config.decay_factor
     decayed = optax.piecewise_constant_schedule(config.learning_rate, drops)
     if not warm:
         return decayed
