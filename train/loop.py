@@ -217,9 +217,7 @@ class Run:
             "crop": self.config.crop_size(epoch),
             "learning_rate": float(np.asarray(rate)),
         }
-        row |= window.means
-        row |= {"waiting": window.waited / window.seconds, "seconds": window.seconds}
-        self.logs.window(row)
+        self.logs.window({**row, **window.means, "seconds": window.seconds})
 
     def _stopped(self, why: str) -> FloatingPointError:
         self.checkpoints.wait_until_finished()
@@ -275,11 +273,12 @@ class _Window:
             jax.block_until_ready(self.metrics[-1 - _AHEAD])
 
     def close(self) -> list[float]:
-        """Takes the means over the steps; the loss of each."""
+        """Takes the means over the steps, and the share of waiting; the loss of each."""
         metrics = jax.device_get(self.metrics)
         self.seconds = time.perf_counter() - self.began
         together = jax.tree.map(lambda *values: np.array(values, np.float64), *metrics)
         self.means = {key: float(values.mean()) for key, values in together.items()}
+        self.means["waiting"] = self.waited / self.seconds
         return together["loss"].tolist()
 
 

@@ -1,13 +1,18 @@
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from configs import Distillation
+from configs.common import as_kind
 from configs.smoke import config as smoke
+from jaxcam import models
 from jaxcam._ground import devices
-from train import checkpoint, parallel
+from train import checkpoint, initial, parallel
 from train.state import State
 
 
@@ -58,6 +63,48 @@ def test_what_is_saved_is_the_state_of_the_call_though_its_memory_is_reused(tmp_
         checkpoints.wait_until_finished()
         template = how.replicate({"w": jnp.zeros(2_000_000)})
         assert (checkpoint.restore(checkpoints, template)[0]["w"] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "resize", "dtype"), [(1.0, None, "float32"), (0.875, 18, "float16")]
+)
+def test_an_export_says_what_its_users_need_and_nothing_of_the_machine(
+    tmp_path, fraction, resize, dtype
+):
+    config = dataclasses.replace(
+        smoke, export=f"{tmp_path}/net.safetensors", export_dtype=dtype, crop_fraction=fraction
+    )
+    variables = initial.variables(config, initial.network(config, 4))[0]
+    checkpoint.export(config, variables, ("a", "b", "c", "d"), {"steps": 7})
+    about = models.describe(config.export)
+    assert about.preprocess == models.Preprocess(16, resize, config.mean, config.std)
+    assert about.classes == ("a", "b", "c", "d")
+    assert about.metadata["steps"] == "7"
+    written = json.loads(about.metadata["config"])
+    left = {field.name for field in dataclasses.fields(config)} - set(written)
+    assert left == {"data", "workdir", "export"}
+    assert (written["name"], written["learning_rate"]) == ("smoke", 0.05)
+    stored = load_file(config.export)
+    assert stored and {str(array.dtype) for array in stored.values()} == {dtype}
+
+
+def test_where_a_teachers_answers_are_kept_is_not_exported(tmp_path):
+    config = as_kind(
+        Distillation, smoke, teacher="x", answers="here", export=f"{tmp_path}/net.safetensors"
+    )
+    variables = initial.variables(config, initial.network(config, 4))[0]
+    checkpoint.export(config, variables, tuple("abcd"), {})
+    written = json.loads(models.describe(config.export).metadata["config"])
+    assert "answers" not in written and written["teacher"] == "x"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = checkpoint.folder(str(tmp_path)) / "7.orbax-checkpoint-tmp"
+    left.mkdir(parents=True)
+    with checkpoint.manager(str(tmp_path)) as checkpoints:
+        assert checkpoints.latest_step() is None
+        checkpoint.save(checkpoints, _state(1.0), 1, None)
+    assert [path.name for path in left.parent.iterdir()] == ["1"]
 
 
 def test_nothing_to_restore_names_the_folder(tmp_path):
