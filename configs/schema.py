@@ -245,10 +245,11 @@ _SOME = _Rule(lambda value: value >= 1, "at least 1")
 _POSITIVE = _Rule(lambda value: value > 0, "a positive number")
 _NONE_OR_MORE = _Rule(lambda value: value >= 0, "0 or more")
 _BELOW_1 = _Rule(lambda value: 0 <= value < 1, "0 or more and below 1")
-_PROBABILITY = _Rule(lambda value: 0 <= value <= 1, "a probability")
+_SHARE = _Rule(lambda value: 0 <= value <= 1, "between 0 and 1")
 _PART = _Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1")
 _PREFIXES = _Rule(lambda value: not isinstance(value, str), "a tuple of prefixes")
 _CHANNELS = _Rule(lambda value: len(value) == 3, "3 numbers")
+_DEVIATIONS = _Rule(lambda value: len(value) == 3 and min(value) > 0, "3 numbers above 0")
 _RULES = {
     "accumulate": _SOME,
     "auxiliary_weight": _NONE_OR_MORE,
@@ -257,10 +258,10 @@ _RULES = {
     "ce_weight": _NONE_OR_MORE,
     "checkpoint_every": _NONE_OR_MORE,
     "clip_norm": _NONE_OR_MORE,
-    "color_jitter": _NONE_OR_MORE,
+    "color_jitter": _SHARE,
     "crop_fraction": _PART,
     "crop_ratio": _SOME,
-    "cutmix": _PROBABILITY,
+    "cutmix": _SHARE,
     "decay_every": _POSITIVE,
     "decay_factor": _POSITIVE,
     "ema_decay": _BELOW_1,
@@ -274,9 +275,9 @@ _RULES = {
     "mean": _CHANNELS,
     "momentum": _BELOW_1,
     "seed": _NONE_OR_MORE,
-    "std": _CHANNELS,
+    "std": _DEVIATIONS,
     "teacher_mean": _CHANNELS,
-    "teacher_std": _CHANNELS,
+    "teacher_std": _DEVIATIONS,
     "temperature": _POSITIVE,
     "views": _SOME,
     "warmup_epochs": _NONE_OR_MORE,
@@ -309,6 +310,8 @@ def _check_crops(config: Classification) -> None:
     _require(
         starts == sorted(set(starts)), config, "crop_sizes", "pairs in the order of their epochs"
     )
+    sides = [side for _, side in config.crop_sizes]
+    _require(min(sides) >= 1, config, "crop_sizes", "sides of 1 pixel or more")
 
 
 def _check_schedule(config: Classification) -> None:
