@@ -32,6 +32,22 @@ def _same(a, b):
     )
 
 
+def test_parameters_are_those_of_the_seed():
+    model = initial.network(smoke, 4)
+    drawn = [
+        initial.variables(dataclasses.replace(smoke, seed=seed), model)[0] for seed in (0, 0, 1)
+    ]
+    assert all(_same(drawn[0], drawn[1]))
+    assert not all(_same(drawn[0], drawn[2]))
+
+
+def test_a_network_is_of_the_configs_options_dtype_and_axis():
+    config = dataclasses.replace(smoke, compute_dtype="bfloat16")
+    model = initial.network(config, 4, "device")
+    assert (model.num_classes, model.widths, model.axis_name) == (4, (8,), "device")
+    assert (model.dtype, initial.network(smoke, 4).dtype) == ("bfloat16", None)
+
+
 def test_parameters_start_from_a_file(trained):
     found, said = _start(trained[0], 4)
     assert all(_same(found, trained[1]))

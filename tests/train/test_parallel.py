@@ -132,6 +132,29 @@ def test_a_step_is_compiled_once(tmp_path, kind, count):
     assert compiled == [1, 0, 0]
 
 
+@needs_four
+@pytest.mark.parametrize("kind", ["pmap", "jit"])
+def test_a_step_reuses_the_states_memory_and_validation_does_not(tmp_path, kind):
+    run = loop.Run(_config(tmp_path, parallel=kind), devices=jax.devices()[:4])
+    first, _ = run.begin(resume=False)
+    second, _ = run._step(0)(first, next(run._batches(0)), None)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.variables))
+    run.validate(second.averaged, run.validation)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(second))
+    run.close()
+
+
+@needs_four
+@pytest.mark.parametrize("kind", ["pmap", "jit"])
+def test_state_and_constants_lie_on_every_device_before_the_first_step(kind):
+    chosen = parallel.choose(dataclasses.replace(CONFIG, parallel=kind), jax.devices()[:4])
+    tree = {"a": np.arange(3.0, dtype=np.float32), "none": None}
+    placed = chosen.replicate(tree)
+    assert placed["none"] is None and placed["a"].is_fully_replicated
+    assert placed["a"].sharding.device_set == set(jax.devices()[:4])
+    np.testing.assert_array_equal(placed["a"], tree["a"])
+
+
 @contextlib.contextmanager
 def _compilations():
     """The names of what is lowered for a compiler within."""
