@@ -60,7 +60,8 @@ def train_step(
 
     Gradients and metrics are averaged over `axis_name` after differentiation; batch statistics are
     averaged by the model's own batch norms, which must be created with the same axis name. Units
-    are dropped per device.
+    are dropped per device. Without an axis the share is the whole batch, and all these are means
+    over it.
 
     Args:
         state: to go on from.
@@ -71,7 +72,8 @@ def train_step(
         tx: made by `optimizer` of the same config.
         loss: what is minimised.
         crop_size: side of the training crops in pixels.
-        axis_name: mapped axis of the devices, None for one.
+        axis_name: mapped axis of the devices; None: one device, or arrays that all devices share
+            (see `train.parallel`).
 
     Returns:
         The next state; and metrics, `loss` and `gradient_norm` (before clipping) among them.
@@ -168,7 +170,7 @@ def validation_step(
         constants: none; as steps are mapped with them.
         config: the run's.
         model: called as in use.
-        axis_name: mapped axis of the devices, None for one.
+        axis_name: mapped axis of the devices, None if the batch is whole.
     """
     del constants
     output: Any = model.apply(variables, normalize(batch["image"] / 255.0, config))
