@@ -17,7 +17,12 @@ pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
 def files(tmp_path_factory):
     """A residual network of two blocks with statistics of its own, and its ONNX file."""
     model = models.create(
-        "resnet_compact", 4, stage_sizes=(1, 1), widths=(4, 6), strides=(1, 2), stem="imagenet"
+        "resnet_compact",
+        num_classes=4,
+        stage_sizes=(1, 1),
+        widths=(4, 6),
+        strides=(1, 2),
+        stem="imagenet",
     )
     rng = np.random.default_rng(0)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3)))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import check_at_least
+
 
 class Chunks(NamedTuple):
     """Equal chunks that together hold all and perhaps a little more."""
@@ -29,6 +31,7 @@ def equal(count: int, chunk: int) -> Chunks:
         count: of what there is to do, at least 1.
         chunk: at least 1.
     """
+    check_at_least("chunk", chunk, 1)
     largest = min(chunk, count)
     sizes = range(largest, largest // 2, -1)
     size = min(sizes, key=lambda size: -(-count // size) * size)
@@ -62,3 +65,10 @@ def over(
     parts = loop(first, numbers)
     whole = parts.reshape(plan.padded, *parts.shape[2:])[:count]
     return jnp.moveaxis(whole, 0, axis)
+
+
+def telling(progress: Callable | None, plan: Chunks) -> Callable | None:
+    """From a function of (units done, units) to one of (chunks done, chunks); None stays None."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(min(done * plan.size, plan.total), plan.total)

@@ -347,7 +347,7 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
         ("gone.safetensors", "jaxcam: --model: got gone.safetensors, which is not there"),
         (
             "resnet5",
-            "jaxcam: --model: got 'resnet5', expected a file or one of 18 networks, such as 'resnet50",
+            "jaxcam: --model: got 'resnet5', expected a file or one of ",
         ),
         (
             "net.onnx",
@@ -395,7 +395,7 @@ def test_the_package_runs_as_the_command(monkeypatch, capsys):
         ),
         (
             ["--architecture", "vgg"],
-            "jaxcam: --architecture: got 'vgg', expected one of 21 architectures, such as 'vgg",
+            "jaxcam: --architecture: got 'vgg', expected one of ",
         ),
         (["--architecture", "vgg11"], "jaxcam: --model: state_dict: got "),
     ],

