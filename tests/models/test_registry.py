@@ -47,9 +47,7 @@ def test_unknown_name_names_the_nearest():
 
 
 def test_a_name_like_no_other_still_names_some():
-    with pytest.raises(
-        ValueError, match=r"one of \d+ architectures, such as '"
-    ):
+    with pytest.raises(ValueError, match=r"one of \d+ architectures, such as '"):
         models.create("zzz")
 
 
