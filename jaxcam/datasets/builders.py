@@ -13,6 +13,17 @@ from PIL import Image, JpegImagePlugin
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.datasets import files
 
+__all__ = [
+    "BANNER",
+    "BUILDERS",
+    "LEVELS",
+    "FgvcAircraft",
+    "ImageFolder",
+    "Tiny20",
+    "prepare",
+    "without_banner",
+]
+
 BANNER = 20  # rows at the bottom of each FGVC-Aircraft photo, which name the photographer
 LEVELS = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
 

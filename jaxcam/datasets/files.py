@@ -17,6 +17,21 @@ import numpy as np
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError, listing
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot
 
+__all__ = [
+    "ALL",
+    "SPLITS",
+    "SUFFIXES",
+    "Entry",
+    "Folder",
+    "Listing",
+    "Zip",
+    "listed",
+    "load",
+    "open_files",
+    "select",
+    "unknown_split",
+]
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SPLITS = ("train", "val", "validation", "test")
 ALL = "all"  # the sum of all splits, as in TFDS

@@ -14,6 +14,8 @@ from jaxcam._ground.errors import ArgumentError, ArgumentFileError, alike, listi
 from jaxcam.datasets.files import unknown_split
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot, open_image
 
+__all__ = ["OURS", "SETS", "Features", "by_name", "find", "load"]
+
 
 @dataclass(frozen=True)
 class Features:

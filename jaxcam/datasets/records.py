@@ -9,6 +9,8 @@ from PIL import Image
 
 from jaxcam._ground.errors import ArgumentError
 
+__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "multi_hot", "open_image"]
+
 UNKNOWN = -1  # the label of a photo whose class is not known
 NO_BOXES = np.zeros((0, 4), np.float32)
 

@@ -8,6 +8,8 @@ from jaxcam._program.layers import tag
 from jaxcam.models.common import conv
 from jaxcam.models.resnet import ResNet
 
+__all__ = ["AttentionBranchNetwork"]
+
 
 class AttentionBranchNetwork(ResNet):
     """ResNet with an attention branch before its last stage (Fukui et al. 2019).

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxcam._program.layers import tag
 from jaxcam.models.common import uniform_by_fan_in
 
+__all__ = ["CBAM", "ChannelGate", "SpatialGate", "largest"]
+
 _MINIMUM = 4  # hidden units: those of the narrowest block of the published networks, 64 / 16
 
 

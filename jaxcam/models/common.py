@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+__all__ = ["conv", "uniform_by_fan_in"]
+
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 

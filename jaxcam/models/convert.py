@@ -17,6 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxcam._ground.errors import ArgumentError, listing
 from jaxcam.models.registry import ARCHITECTURES, create
 
+__all__ = ["from_torchvision", "to_torchvision"]
+
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",

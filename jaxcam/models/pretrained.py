@@ -30,6 +30,8 @@ from jaxcam.models.convert import (
 )
 from jaxcam.models.registry import ARCHITECTURES, TORCHVISION, create
 
+__all__ = ["Preprocess", "Pretrained", "available", "describe", "load", "save"]
+
 DEFAULT = "tiny20"
 _RUNTIME = ("dtype", "axis_name")  # options that say how a network is run, not what it is
 

@@ -14,6 +14,8 @@ from jaxcam.models.resnet import ResNet
 from jaxcam.models.vgg import VGG
 from jaxcam.models.vit import VisionTransformer
 
+__all__ = ["ARCHITECTURES", "TORCHVISION", "Architecture", "create"]
+
 _RESNETS = {
     "resnet18": {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
     "resnet34": {"stage_sizes": (3, 4, 6, 3), "block": "basic"},

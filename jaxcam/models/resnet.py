@@ -13,6 +13,17 @@ from jaxcam._program.layers import tag
 from jaxcam.models.cbam import CBAM
 from jaxcam.models.common import conv, uniform_by_fan_in
 
+__all__ = [
+    "ATTENTIONS",
+    "BLOCKS",
+    "STEMS",
+    "Convolution",
+    "ResNet",
+    "ResidualBlock",
+    "Stage",
+    "Stem",
+]
+
 
 class Stem(NamedTuple):
     """Before the first stage: one convolution and perhaps torchvision's 3x3 stride-2 max pool."""

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import tag
 
+__all__ = ["VGG", "adaptive_average_pool"]
+
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _POOLED = 7  # cells per side that the classifier sees
 
