@@ -22,6 +22,7 @@ import pytest
 _LENIENT = {"cli", "eval", "explainers", "lrp", "models", "train"}
 _LENIENT |= {"test_blackbox.py", "test_confidence.py", "test_layers.py"}
 _LENIENT |= {"test_fostering.py", "test_fostering_loss.py", "test_laws.py"}
+_LENIENT |= {"test_axes.py", "test_targets.py"}
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
