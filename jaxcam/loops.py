@@ -9,7 +9,7 @@ bodies stay as they are.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,15 @@ from jaxcam._program import trace
 
 __all__ = ["fold", "map", "scan", "while_loop"]
 
+# Pytrees of arrays.
+Carry = TypeVar("Carry")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+
+def scan(
+    step: Callable[[Carry, Item], tuple[Carry, Result]], carry: Carry, xs: Item
+) -> tuple[Carry, Result]:
     """`jax.lax.scan(step, carry, xs)`.
 
     Args:
@@ -38,7 +45,7 @@ def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
     return jax.lax.scan(_laid_out(step), carry, xs)
 
 
-def map(function: Callable, xs: Any) -> Any:  # the name that it has in jax.lax
+def map(function: Callable[[Item], Result], xs: Item) -> Result:  # the name that it has in jax.lax
     """`jax.lax.map(function, xs)`.
 
     Args:
@@ -54,7 +61,9 @@ def map(function: Callable, xs: Any) -> Any:  # the name that it has in jax.lax
     return jax.lax.map(_laid_out(function), xs)
 
 
-def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
+def while_loop(
+    going: Callable[[Carry], Any], step: Callable[[Carry], Carry], carry: Carry
+) -> Carry:
     """`jax.lax.while_loop(going, step, carry)`.
 
     Args:
@@ -72,14 +81,14 @@ def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
 
 
 def fold(
-    step: Callable,
-    state: Any,
+    step: Callable[[Carry, Any], Carry],
+    state: Carry,
     steps: int,
     *,
-    done: Callable | None = None,
+    done: Callable[[Carry], Any] | None = None,
     on_host: bool = False,
     progress: Callable[[int, int], Any] | None = None,
-) -> Any:
+) -> Carry:
     """`state = step(state, i)` for i from 0 to `steps` - 1, or until `done(state)`.
 
     Args:
@@ -106,8 +115,8 @@ def fold(
 
 
 def _fold_on_host(
-    step: Callable, state: Any, steps: int, done: Callable | None, progress: Callable | None
-) -> Any:
+    step: Callable, state: Carry, steps: int, done: Callable | None, progress: Callable | None
+) -> Carry:
     for i in range(steps):
         state = step(state, i)
         if progress is not None:

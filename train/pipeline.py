@@ -189,9 +189,8 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     whole = open_image(record).size
     left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
     # Decoded no finer than the crop needs.
-    pixels = decode(
-        record, (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))
-    )
+    at_least = (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))
+    pixels = decode(record, at_least=at_least)
     scale = np.tile(pixels.shape[1::-1], 2) / np.tile(whole, 2)
     box = tuple(scale * (left, top, left + width, top + height))
     crop = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))

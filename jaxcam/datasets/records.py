@@ -75,7 +75,7 @@ def open_image(record: Record) -> Image.Image:
         raise ArgumentError("image", record.id, f"a picture ({error})") from error
 
 
-def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarray:
+def decode(record: Record, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
     """The pixels of a record: uint8 RGB `[H, W, 3]`.
 
     Args:

@@ -4,7 +4,7 @@ By randomised parameters, similarity of maps, class sensitivity.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from jaxcam._ground import filters
 from jaxcam._ground.errors import ArgumentError, check_whole, listing, nearest
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
+
+Params = TypeVar("Params")  # a pytree of arrays
 
 # SSIM's Gaussian window, 11 x 11, and its constants
 _SIGMA = 1.5
@@ -50,12 +52,12 @@ class ClassSensitivity(NamedTuple):
 
 
 def cascade(
-    params: Any,
+    params: Params,
     groups: Sequence[str] | Mapping[str, Callable[[str], bool]],
-    fresh: Any,
+    fresh: Params,
     *,
     independent: bool = False,
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Params]]:
     """Parameters in which one group after another, from the logits down, becomes untrained.
 
     Args:
@@ -91,7 +93,7 @@ def cascade(
         yield name, jax.tree.unflatten(tree, mixed)
 
 
-def shuffled(params: Any, key: jax.Array) -> Any:
+def shuffled(params: Params, key: jax.Array) -> Params:
     """Parameters with the entries of each array permuted.
 
     Untrained yet as large, where no initialiser is known.
