@@ -1,0 +1,236 @@
+"""Devices and processes: how training and the protocols start, share and gather their work."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "device"
+# What tells a process of the others where JAX knows no cluster.
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_EXPECTED = "HOST:PORT COUNT INDEX, of process 0, of all and of this one from 0 on"
+
+Tree = TypeVar("Tree")
+Arrays = Mapping[str, np.ndarray]
+Devices = Sequence[Any]  # of jax.Device, which is a variable and no type to a type checker
+
+
+# Processes ------------------------------------------------------------
+
+
+def join(address: Sequence[str] = ()) -> None:
+    """Makes this process one of several, if it is not yet; before anything else uses JAX.
+
+    Every process calls it, and ends when one of them dies.
+
+    Args:
+        address: HOST:PORT of process 0, the number of processes and this one's index, from 0 on.
+            Nothing: the same three from the environment's JAX_COORDINATOR_ADDRESS,
+            JAX_NUM_PROCESSES and JAX_PROCESS_ID; where none of them is set, JAX finds the others
+            itself: on a TPU pod, under Slurm, Open MPI or Kubernetes.
+
+    Raises:
+        ValueError: an address that is none, or none at all.
+        ConnectionError: the other processes are not found.
+    """
+    if jax.distributed.is_initialized():
+        return
+    found = _parsed(address)
+    try:
+        if found is None:
+            _find_cluster()
+        else:
+            jax.distributed.initialize(*found)
+    except RuntimeError as error:
+        raise ConnectionError(f"--distributed: {' '.join(str(error).split())}") from error
+
+
+def _find_cluster() -> None:
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise ValueError(
+            f"--distributed: got no address and no cluster that JAX knows, expected {_EXPECTED}, "
+            f"or the variables {', '.join(VARIABLES)}"
+        ) from error
+
+
+def _parsed(address: Sequence[str]) -> tuple[str, int, int] | None:
+    """Host and port, count and index; None if JAX is to find them."""
+    if address:
+        return _checked("--distributed", address)
+    words = [os.environ.get(name, "") for name in VARIABLES]
+    if not any(words[1:]):  # JAX itself reads the first
+        return None
+    return _checked(", ".join(VARIABLES), words)
+
+
+def _checked(name: str, words: Sequence[str]) -> tuple[str, int, int]:
+    got = ", ".join(map(repr, words))
+    wrong = ValueError(f"{name}: got {got}, expected nothing or {_EXPECTED}")
+    if len(words) != 3:
+        raise wrong
+    (address, count, index) = words
+    (host, _, port) = address.rpartition(":")
+    if not (host and port.isdecimal() and count.isdecimal() and index.isdecimal()):
+        raise wrong
+    if int(index) >= int(count):
+        raise wrong
+    return address, int(count), int(index)
+
+
+def is_writer() -> bool:
+    """Whether this process is the one that prints, and writes what all share."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here.
+
+    Args:
+        what: a name of the place, the same in all of them.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def gather(array: np.ndarray) -> np.ndarray:
+    """The arrays of all processes one after another, in their order, to the bit.
+
+    Every process calls it, and holds the result.
+
+    Args:
+        array: of this process, `[n, ...]`: n may differ from process to process, the rest not.
+
+    Returns:
+        `[sum of n, ...]` of the same dtype.
+    """
+    if jax.process_count() == 1:
+        return array
+    counts = multihost_utils.process_allgather(np.array(len(array), np.int32))
+    padded = np.zeros((counts.max(), *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    # As bytes: JAX would round float64 and int64.
+    raw = multihost_utils.process_allgather(padded.reshape(-1).view(np.uint8))
+    parts = []
+    for count, each in zip(counts, raw, strict=True):
+        parts.append(each.view(array.dtype).reshape(padded.shape)[:count])
+    return np.concatenate(parts)
+
+
+# Devices --------------------------------------------------------------
+
+
+def mesh(devices: Devices | None = None) -> Mesh:
+    """A line of devices under the name `AXIS`; None: all of this process."""
+    return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+
+
+def replicate(tree: Tree, devices: Devices | None = None) -> Tree:
+    """Places one copy of every array on each device, as a mapped function takes it.
+
+    Args:
+        tree: of arrays, the same in every process.
+        devices: of this process; None: all of them.
+    """
+    return jax.device_put(tree, NamedSharding(mesh(devices), PartitionSpec()))
+
+
+def split(batch: Arrays, count: int) -> dict[str, np.ndarray]:
+    """Splits the leading axis: `[B, ...]` -> `[count, B / count, ...]`.
+
+    Raises:
+        ValueError: B is no multiple of the count.
+    """
+    size = _length(batch)
+    if size % count:
+        raise ValueError(f"batch: got {size} examples, expected a multiple of {count} devices")
+    return {key: value.reshape(count, -1, *value.shape[1:]) for key, value in batch.items()}
+
+
+def fill_up(batch: Arrays, size: int) -> dict[str, np.ndarray]:
+    """Repeats the last example of a batch `[b, ...]` until there are `size`, for one program.
+
+    Raises:
+        ValueError: the batch is empty, or larger.
+    """
+    length = _length(batch)
+    if not 1 <= length <= size:
+        raise ValueError(f"batch: got {length} examples, expected 1 to {size}")
+    if length == size:
+        return dict(batch)
+    index = np.minimum(np.arange(size), length - 1)
+    return {key: value[index] for key, value in batch.items()}
+
+
+def over_devices(
+    function: Callable[[Any, dict[str, jax.Array]], Any],
+    devices: Devices | None = None,
+) -> Callable[[Any, Arrays], Any]:
+    """Maps `function(params, batch) -> pytree`, every array `[B, ...]`, over the devices.
+
+    Compiled once for each shape.
+
+    Args:
+        function: pure; example by example, so that it does not matter who shares a batch.
+        devices: of this process; None: all of them.
+
+    Returns:
+        A function of params, as `replicate` places them, and of a batch `{name: [devices * B,
+        ...]}`, with NumPy arrays `[devices * B, ...]`.
+    """
+    used = devices or jax.local_devices()
+    mapped = jax.pmap(function, in_axes=(None, 0), devices=used)
+
+    def joined(leaf: jax.Array) -> np.ndarray:
+        return np.asarray(leaf).reshape(-1, *leaf.shape[2:])
+
+    def call(params: Any, batch: Arrays) -> Any:
+        return jax.tree.map(joined, mapped(params, split(batch, len(used))))
+
+    return call
+
+
+def in_batches(
+    function: Callable[[Any, Arrays], Any], params: Any, arrays: Arrays, batch: int
+) -> Any:
+    """`function(params, batch)` over all examples.
+
+    Args:
+        function: as `over_devices` returns it, or one that works on the host.
+        params: its first argument.
+        arrays: by name, `[N, ...]` each. The last batch is padded with its last example, so that
+            one program serves.
+        batch: examples a device at a time.
+
+    Returns:
+        What function returns, with NumPy arrays `[N, ...]`.
+
+    Raises:
+        ValueError: no examples, or arrays of different lengths.
+    """
+    count = _length(arrays)
+    if not count:
+        raise ValueError("arrays: got no examples, expected one or more")
+    size = batch * jax.local_device_count()
+    parts = []
+    for first in range(0, count, size):
+        part = {key: value[first : first + size] for key, value in arrays.items()}
+        parts.append(jax.tree.map(np.asarray, function(params, fill_up(part, size))))
+
+    def joined(*leaves: np.ndarray) -> np.ndarray:
+        return np.concatenate(leaves)[:count]
+
+    return jax.tree.map(joined, *parts)
+
+
+def _length(arrays: Arrays) -> int:
+    """The one length of the leading axis."""
+    lengths = {key: len(value) for key, value in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"arrays: got lengths {lengths}, expected equal ones")
+    return next(iter(lengths.values()))
