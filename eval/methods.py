@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
-from jaxcam.cli import black_boxes
+from jaxcam import scaling
 from jaxcam.maps import normalize
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE
@@ -79,12 +79,12 @@ def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: An
     photos = np.asarray(255 * normalize(images.reshape(len(images), -1, images.shape[3]))).reshape(
         images.shape
     )
-    segment = lambda photo: black_boxes.segments(
+    segment = lambda photo: scaling.segments(
         photo.round().astype(np.uint8), images.shape[1:3], "stretch"
     )
     with ThreadPoolExecutor() as pool:
         found = np.concatenate(list(pool.map(segment, photos)))
-    bound = black_boxes.padded(found)
+    bound = scaling.num_segments(found)
     return jaxcam.lime(forward, images, targets, segments=found, num_segments=bound, **options)
 
 
@@ -101,7 +101,7 @@ def mask(
         forward,
         images,
         targets,
-        variant=black_boxes.variant(images.shape[1:3], steps),
+        variant=scaling.mask_variant(images.shape[1:3], steps),
         activation=activation,
     )
 

@@ -152,7 +152,7 @@ OURS: dict[str, Callable[[Path], Network]] = {
 
 def _library(name: str) -> Network:
     from jaxcam import models
-    from jaxcam.cli import stages
+    from jaxcam.classifier import stages
 
     about = models.describe(name)
     model, variables = models.load(name)
