@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from eval import benchmark
-from eval.benchmark import PLANS, PROTOCOLS, Plan, Settings
+from eval.studies import benchmark
+from eval.studies.benchmark import PLANS, PROTOCOLS, Plan, Settings
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
     assert list(words) == [
         "explain",
         "faithfulness",
-        "localization",
-        "interpretability",
         "games",
+        "interpretability",
+        "localization",
         *costly,
     ]
     for name in words:
@@ -101,20 +101,20 @@ def test_it_runs_reports_and_skips_what_is_finished(small, tmp_path, monkeypatch
     done = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: done.append(command))
     benchmark.benchmark(chosen)
-    assert [command[1:3] for command in done] == [["-m", "eval.report"]]
+    assert [command[1:3] for command in done] == [["-m", "eval"]]
     assert done[0][0] == sys.executable
 
 
 def test_a_run_that_fails_ends_it_and_is_named(small, tmp_path, capfd):
     with pytest.raises(
-        ChildProcessError, match=r"failed with status 1: python -m eval\.explain --output .*--root"
+        ChildProcessError, match=r"failed with status 1: python -m eval explain --output .*--root"
     ):
         benchmark.benchmark(settings(tmp_path / "nowhere", tmp_path))
-    assert "eval.explain: data: got" in capfd.readouterr().err
+    assert "eval explain: data: got" in capfd.readouterr().err
     assert not (tmp_path / "b/tiny20/report").exists()
 
 
 def test_a_dry_run_carries_nothing_out(small, tmp_path, capsys):
     assert benchmark.benchmark(settings(small, tmp_path, dry_run=True)) == []
-    assert capsys.readouterr().out.count("python -m eval.") == len(PROTOCOLS) + 2
+    assert capsys.readouterr().out.count("python -m eval ") == len(PROTOCOLS) + 1
     assert not (tmp_path / "b").exists()

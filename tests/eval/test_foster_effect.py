@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from eval import foster_effect
+from eval.studies import foster_effect
 from jaxcam import models
 
 OPTIONS = {"stage_sizes": (1,), "widths": (4,), "strides": (2,), "stem": "small_stride2"}

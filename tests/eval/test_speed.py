@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from eval import speed
+from eval.costs import speed
 from jaxcam import models
 
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from eval import throughput
-from eval.throughput import METRICS, Settings
+from eval.costs import throughput
+from eval.costs.throughput import METRICS, Settings
 
 
 def test_a_row_for_each_metric(network, capsys):
