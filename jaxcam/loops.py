@@ -70,6 +70,52 @@ def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
     return jax.lax.while_loop(going, _laid_out(step), carry)
 
 
+def fold(
+    step: Callable,
+    state: Any,
+    steps: int,
+    *,
+    done: Callable | None = None,
+    on_host: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Any:
+    """`state = step(state, i)` for i from 0 to `steps` - 1, or until `done(state)`.
+
+    Args:
+        step: (state, i) to state; i is an int in Python's loop, an int32 in the compiled one.
+        state: arrays that go from step to step.
+        steps: how many, at most.
+        done: state to whether it is good enough already, asked after each step.
+        on_host: whether the steps run one by one in a Python loop, not in one compiled loop.
+        progress: called with (steps done, steps) after each step, which takes a Python loop.
+
+    Returns:
+        The last state.
+
+    Raises:
+        TypeError: as `jax.lax.scan`, where the compiled loop's state changes its type.
+    """
+    if on_host or progress is not None:
+        return _fold_on_host(step, state, steps, done, progress)
+    if done is None:
+        return scan(lambda state, i: (step(state, i), None), state, jnp.arange(steps))[0]
+    going = lambda carry: (carry[1] < steps) & ~done(carry[0])
+    following = lambda carry: (step(*carry), carry[1] + 1)
+    return while_loop(going, following, (state, jnp.int32(0)))[0]
+
+
+def _fold_on_host(
+    step: Callable, state: Any, steps: int, done: Callable | None, progress: Callable | None
+) -> Any:
+    for i in range(steps):
+        state = step(state, i)
+        if progress is not None:
+            progress(i + 1, steps)
+        if done is not None and done(state):
+            break
+    return state
+
+
 def _laid_out(body: Callable) -> Callable:
     """A body with its convolutions laid out.
 

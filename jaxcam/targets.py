@@ -1,4 +1,8 @@
-"""What is explained: targets, given in any of their forms, become scores."""
+"""What is explained: targets, given in any of their forms, become scores; and confidence.
+
+Scores are `[B]`, of whatever a model returns. Confidence is what metrics, perturbation methods and
+the command line show of logits, `probabilities`: one notion for all of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# None | one class for all | [B] | [B, K] classes | a function logits [B, N] -> scores [B]
-Targets = None | int | jax.Array | np.ndarray | list | Callable[[jax.Array], jax.Array]
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, check_choice
 
+__all__ = ["ACTIVATIONS", "check", "confidence", "probabilities", "resolve", "scores"]
+
+# None | one class for all | [B] | [B, K] classes | a function of the output -> scores [B]
+Targets = None | int | jax.Array | np.ndarray | list | Callable[[Any], jax.Array]
 
 # How outputs become probabilities: None (softmax of several, sigmoid of one), a name of
 # ACTIVATIONS, or a function.
@@ -21,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def concrete(array: jax.Array) -> np.ndarray | None:
+def concrete(array: Any) -> np.ndarray | None:
     """The values of an array, or None inside a transformation, where there are none yet."""
     try:
         return np.asarray(array)
@@ -29,13 +37,13 @@ def concrete(array: jax.Array) -> np.ndarray | None:
         return None
 
 
-def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | None:
+def check(targets: Targets, batch: int, classes: int) -> Any:
     """Checks `targets` against `batch` images and `classes` logits.
 
     Args:
         targets: None (the arg-max class of each image), an int (for all images), `[B]` ints (one
-            per image), `[B, K]` ints (K classes per image), or a function
-            `logits [B, N] -> scores [B]`.
+            per image), `[B, K]` ints (K classes per image), or a function of what the model returns
+            -> scores `[B]`.
         batch: B, the number of images.
         classes: N, the number of logits.
 
@@ -48,41 +56,50 @@ def check(targets: Targets, batch: int, classes: int) -> jax.Array | Callable | 
     """
     if targets is None or callable(targets):
         return targets
-    array = targets if isinstance(targets, jax.Array) else _as_array(targets)
+    array = _as_array(targets)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise ValueError(
-            f"targets: got {array.dtype} values, expected integer class indices or a function of "
-            "the logits"
-        )
-    if (
-        array.ndim not in (0, 1, 2)
-        or (array.ndim and array.shape[0] != batch)
-        or array.shape[1:] == (0,)
-    ):
-        raise ValueError(
-            f"targets: got shape {tuple(array.shape)} for {batch} images, expected an int, "
-            f"[{batch}] (one class per image) or [{batch}, K] (K classes per image, at least 1)"
-        )
-    values = concrete(array)
-    if values is not None and values.size and not (values.min() >= 0 and values.max() < classes):
-        wrong = values[(values < 0) | (values >= classes)].ravel()[0]
-        raise ValueError(
-            f"targets: got class {wrong}, expected 0 to {classes - 1} (the model has {classes} "
-            "logits)"
-        )
-    return jnp.broadcast_to(jnp.asarray(array, jnp.int32), array.shape if array.ndim else (batch,))
+        expected = "integer class indices or a function of the logits"
+        raise ArgumentError("targets", f"{array.dtype} values", expected)
+    _check_shape(array.shape, batch)
+    _check_range(array, classes)
+    shape = array.shape or (batch,)
+    return jnp.broadcast_to(jnp.asarray(array).astype(jnp.int32), shape)
 
 
-def _as_array(targets: Any) -> np.ndarray:
+def _as_array(targets: Any) -> Any:
+    if isinstance(targets, jax.Array):
+        return targets
     try:
         return np.asarray(targets)
     except ValueError:  # rows of several lengths
-        raise ValueError(
-            f"targets: got {targets!r}, expected as many classes for each image"
-        ) from None
+        expected = "as many classes for each image"
+        raise ArgumentError("targets", repr(targets), expected) from None
 
 
-def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:
+def _check_shape(shape: tuple[int, ...], batch: int) -> None:
+    if shape == ():
+        return
+    if len(shape) <= 2 and shape[0] == batch and shape[1:] != (0,):
+        return
+    raise ArgumentError(
+        "targets",
+        f"shape {tuple(shape)} for {batch} images",
+        f"an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at least "
+        "1)",
+    )
+
+
+def _check_range(array: Any, classes: int) -> None:
+    values = concrete(array)
+    if values is None or not values.size:
+        return
+    wrong = values[(values < 0) | (values >= classes)]
+    if wrong.size:
+        expected = f"0 to {classes - 1} (the model has {classes} logits)"
+        raise ArgumentError("targets", f"class {wrong.ravel()[0]}", expected)
+
+
+def resolve(logits: jax.Array, targets: Targets = None) -> Any:
     """As `check`, with None resolved to the arg-max class of each image.
 
     Args:
@@ -95,34 +112,41 @@ def resolve(logits: jax.Array, targets: Targets = None) -> jax.Array | Callable:
     Raises:
         ValueError: as `check`.
     """
+    if callable(targets):
+        return targets
     checked = check(targets, *logits.shape)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32) if checked is None else checked
+    if checked is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return checked
 
 
-def scores(logits: jax.Array, targets: Targets = None) -> jax.Array:
+def scores(logits: Any, targets: Targets = None, batch: int | None = None) -> jax.Array:
     """Y_b = logits[b, targets[b]], or the target function's value.
 
     Args:
-        logits: `[B, N]`; any other per-class numbers, probabilities say, do as well.
+        logits: `[B, N]`; any other per-class numbers, probabilities say, do as well; anything at
+            all for a function.
         targets: any form that `check` takes.
+        batch: B, for a function; None is the length of the output's first array.
 
     Returns:
-        Y `[B]`, or `[B, K]` for K classes per image. Inside a transformation, where a class out of
+        Y `[B]`, or `[B, K]` for K targets per image. Inside a transformation, where a class out of
         range cannot raise, its score and every gradient of it are NaN.
 
     Raises:
         ValueError: as `check`, or a target function returned another shape than `[B]`.
     """
+    if callable(targets):
+        return _custom_scores(logits, targets, batch)
     chosen = resolve(logits, targets)
-    if callable(chosen):
-        return _custom_scores(logits, chosen)
-    index = chosen[:, None] if chosen.ndim == 1 else chosen
+    index = chosen
+    if chosen.ndim == 1:
+        index = chosen[:, None]
     values = jnp.take_along_axis(logits, index, axis=1, mode="clip")
     # A factor, not a replacement: the gradient must be NaN too, or the map would be a silent zero.
-    values = values * jnp.where((index >= 0) & (index < logits.shape[1]), 1.0, jnp.nan).astype(
-        logits.dtype
-    )
-    return values[:, 0] if chosen.ndim == 1 else values
+    known = (index >= 0) & (index < logits.shape[1])
+    values = values * jnp.where(known, 1.0, jnp.nan).astype(logits.dtype)
+    return values.reshape(chosen.shape)
 
 
 def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Array:
@@ -147,34 +171,32 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
         >>> float(probabilities(jnp.zeros((1, 1)))[0, 0])
         0.5
     """
-    outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    single = outputs.shape[-1] == 1
-    if single and activation == "softmax":
-        raise ValueError(
-            "activation: got 'softmax' for one output, of which it is always 1, expected 'sigmoid'"
-        )
-    if activation is None:
-        activation = "sigmoid" if single else "softmax"
-    if not callable(activation) and activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(
-            f"activation: got {activation!r}, expected None, one of {known} or a function"
-        )
-    found = (activation if callable(activation) else ACTIVATIONS[activation])(outputs)
+    outputs = at_least_float32(outputs)
+    function = _function_of(activation, single=outputs.shape[-1] == 1)
+    found = function(outputs)
     if jnp.shape(found) != outputs.shape:
-        raise ValueError(
-            f"activation: the function returned shape {jnp.shape(found)}, expected {outputs.shape}"
-        )
+        got = f"shape {jnp.shape(found)} from the function"
+        raise ArgumentError("activation", got, f"{outputs.shape}")
     return found
 
 
-def confidence(
-    outputs: jax.Array, targets: Targets = None, activation: Activation = None
-) -> jax.Array:
+def _function_of(activation: Activation, single: bool) -> Callable[[jax.Array], jax.Array]:
+    if callable(activation):
+        return activation
+    if activation is None:
+        return ACTIVATIONS["sigmoid"] if single else ACTIVATIONS["softmax"]
+    check_choice("activation", activation, ACTIVATIONS, or_else="a function")
+    if single and activation == "softmax":
+        got = "'softmax' for one output, of which it is always 1"
+        raise ArgumentError("activation", got, "'sigmoid'")
+    return ACTIVATIONS[activation]
+
+
+def confidence(outputs: Any, targets: Targets = None, activation: Activation = None) -> jax.Array:
     """Confidence, Y_b = p_b[c_b], p the `probabilities` of the outputs: here and everywhere.
 
     Args:
-        outputs: `[B, N]`, what the model returns.
+        outputs: `[B, N]`, what the model returns; anything at all for a function.
         targets: any form that `check` takes; the value of a function of the outputs is taken as it
             is.
         activation: as in `probabilities`.
@@ -190,18 +212,16 @@ def confidence(
         0.25
     """
     if callable(targets):
-        return _custom_scores(
-            outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), targets
-        )
+        return _custom_scores(jax.tree.map(at_least_float32, outputs), targets)
     chosen = resolve(outputs, targets)
     return scores(probabilities(outputs, activation), chosen)
 
 
-def _custom_scores(logits: jax.Array, function: Callable) -> jax.Array:
-    values = function(logits)
-    if jnp.shape(values) != logits.shape[:1]:
-        raise ValueError(
-            f"targets: the function returned shape {jnp.shape(values)} for logits {logits.shape}, "
-            f"expected one score per image, {logits.shape[:1]}"
-        )
+def _custom_scores(outputs: Any, function: Callable, batch: int | None = None) -> jax.Array:
+    values = function(outputs)
+    if batch is None:
+        batch = len(jax.tree.leaves(outputs)[0])
+    if jnp.shape(values) != (batch,):
+        got = f"shape {jnp.shape(values)} from the function"
+        raise ArgumentError("targets", got, f"one score for each of {batch} images, ({batch},)")
     return values

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import jaxcam
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
 
@@ -99,8 +100,8 @@ METHODS["relevance_cam/all"] = Method(
     _at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"
 )
 for _name in lrp.COMPOSITES:
-    METHODS[_name] = Method(_at(relevance.lrp, None, composite=_name))
-METHODS["clrp"] = Method(_at(relevance.clrp, None), base="z_plus")
+    METHODS[_name] = Method(_at(jaxcam.lrp_map, "pixels", composite=_name))
+METHODS["clrp"] = Method(_at(jaxcam.clrp_map, "pixels"), base="z_plus")
 for _name in ATTENTION:
     METHODS[_name] = Method(_explained(getattr(attention, _name)))
 METHODS["training"] = Method(_stepped(_cross_entropy), base="training")

@@ -12,7 +12,6 @@ that may not be published.
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +24,7 @@ from eval.reporting import gallery, plots
 from eval.reporting.pages import Block, Heading, Picture, Text, markdown, page_of
 from eval.reporting.records import Record
 from eval.reporting.tables import tables
+from jaxcam._ground.files import write_bytes
 
 # settings that a reader needs
 _SHOWN = ("target", "student", "variant", "pairs", "independent", "untrained")
@@ -88,10 +88,10 @@ def report(settings: Settings) -> Path:
         else:
             apart += [heading, *_gallery(shown, settings.gallery, settings.photos)]
     if apart:
-        _write(settings.gallery / "gallery.html", page_of(apart, settings.gallery).encode())
-    _write(output / "report.md", markdown(blocks).encode())
+        write_bytes(settings.gallery / "gallery.html", page_of(apart, settings.gallery).encode())
+    write_bytes(output / "report.md", markdown(blocks).encode())
     page = output / "report.html"
-    _write(page, page_of(blocks, output).encode())
+    write_bytes(page, page_of(blocks, output).encode())
     return page
 
 
@@ -177,13 +177,7 @@ def save_picture(figure: Figure, path: Path) -> None:
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
         small, "png", optimize=True
     )
-    _write(path, small.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_bytes(path, small.getvalue())
 
 
 def main(settings: Settings) -> None:

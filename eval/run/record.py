@@ -1,7 +1,6 @@
 """What a run leaves behind: values as `.npz`, means and intervals as JSON, written atomically."""
 
 import json
-import os
 import platform
 import shlex
 import sys
@@ -14,6 +13,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxcam._ground import files
 
 RESAMPLES = 2000
 _AT_ONCE = 100  # resamples, of as many counts as there are photos
@@ -93,19 +94,15 @@ def _version(package: str) -> str:
 def save_npz(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
     """Writes an `.npz` atomically, array by array as they come."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".npz.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with files.replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    os.replace(temporary, path)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file atomically."""
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def table(record: Mapping[str, Any], metrics: Iterable[str]) -> str:

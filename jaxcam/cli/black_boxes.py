@@ -11,7 +11,8 @@ import numpy as np
 
 import jaxcam
 from jaxcam import scaling
-from jaxcam._explainers.rise import Progress, chunks
+from jaxcam._explainers.black_box import Progress
+from jaxcam._ground import chunks
 from jaxcam.cli.network import Network
 from jaxcam.scaling import PUBLISHED_SIZE
 
@@ -110,7 +111,7 @@ def _at_once(side: int) -> int:
 
 
 def _sampled(count: int, side: int) -> int:
-    return chunks(count, _at_once(side))[1]
+    return chunks.equal(count, _at_once(side)).size
 
 
 BLACK_BOXES = {

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import trace
-from jaxcam._program.layers import Site, find
+from jaxcam._program.sites import Site, find
 from jaxcam.lrp import _signs as signs
 from jaxcam.lrp._signs import Bounds
 from jaxcam.lrp.composites import CONV, DENSE, Composite, Place
@@ -109,14 +110,16 @@ def make(
     sources: Iterable[trace.Path],
     *,
     required: Iterable[trace.Path] | None = None,
+    outputs: int = 1,
 ) -> Plan:
-    """Decides what each equation does, for relevance from the logits that shall reach `sources`.
+    """Decides what each equation does, for relevance from the output that shall reach `sources`.
 
     Args:
-        program: a traced model; its first output is the logits.
+        program: a traced model.
         composite: which linear layer takes which rule.
         sources: paths of tags, or `PIXELS`.
         required: the sources at which relevance must arrive; None is all of them.
+        outputs: at how many of the program's outputs relevance enters, the first ones.
 
     Returns:
         The plan.
@@ -129,14 +132,15 @@ def make(
     planner = _Planner(composite, frozenset(sources), [s for s in found if s.loop is None])
     entry = planner.sources & {PIXELS}
     images = Fact(root=PIXELS, active=bool(entry), reaches=entry)
-    outputs = trace.evaluate(
+    facts = trace.evaluate(
         program.closed, [images], planner.visit, opens=lambda path, eqn: True, lift=_constant
     )
-    if outputs[0].refused:
-        raise ValueError(outputs[0].refused)
-    _check_reached(
-        planner, outputs[0], planner.sources if required is None else frozenset(required)
-    )
+    entered = facts[:outputs]
+    for fact in entered:
+        if fact.refused:
+            raise ValueError(fact.refused)
+    needed = planner.sources if required is None else frozenset(required)
+    _check_reached(planner, entered, needed)
     places = planner.places()
     # its linear layers cannot be seen
     hidden = [site.name for site in found if site.loop is not None]
@@ -145,18 +149,22 @@ def make(
     for path, step in steps.items():
         if step.kind == "linear":
             steps[path] = step._replace(rule=_rule(composite, places[path]))
-    return Plan(steps, planner.sources, outputs, places)
+    return Plan(steps, planner.sources, facts, places)
 
 
-def _check_reached(planner: "_Planner", logits: Fact, required: frozenset[trace.Path]) -> None:
+def _check_reached(
+    planner: "_Planner", entered: Sequence[Fact], required: frozenset[trace.Path]
+) -> None:
     """Raises where a map would be zero whatever the network has learnt."""
-    lost = sorted(required - logits.reaches)
+    reached = frozenset().union(*(fact.reaches for fact in entered))
+    lost = sorted(required - reached)
     if lost:
         names = {site.path: site.name for site in planner.sites} | {PIXELS: "pixels"}
-        raise ValueError(
-            f"layer: no relevance can reach {names.get(lost[0])!r}: the logits do not depend on "
-            "it, or only through gates (a sigmoid in a product), which take no relevance, or only "
-            "through what stop_gradient returned"
+        raise ArgumentError(
+            "layer",
+            f"{names.get(lost[0])!r}, which no relevance can reach",
+            "one that the output depends on, and not only through gates (a sigmoid in a product), "
+            "which take no relevance, or through what stop_gradient returned",
         )
 
 

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._program import trace
-from jaxcam._program.layers import Forward, check_images
+from jaxcam._program.layers import Forward
+from jaxcam._program.question import traced
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
@@ -48,8 +49,7 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
     composite = resolve(composite)
 
     def transformed(images: jax.Array) -> Any:
-        check_images(images)
-        program = trace.trace(forward, images)
+        program = traced(forward, images)
         plan = planning.make(program, composite, {planning.PIXELS})
         outputs, _ = run(program, plan, images, {})
         return jax.tree.unflatten(

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import jax
@@ -100,17 +101,17 @@ class Killed(BaseException):
 
 def killed_at(monkeypatch, save):
     """The `save`-th part from now on is left half-written, and the process ends."""
-    real, left = record.zipfile.ZipFile, [save]
+    left = [save]
 
-    class ZipFile(real):
-        def __init__(self, file, mode="r", *rest, **more):
-            super().__init__(file, mode, *rest, **more)
-            if mode == "w":
+    class ZipFile(zipfile.ZipFile):
+        def open(self, name, mode="r", **options):
+            """Reads as ever; ends in the middle of what is written."""
+            if mode == "w" and not self.filelist:
                 left[0] -= 1
-                if not left[0]:
-                    self.fp.write(b"PK half")
-                    self.fp.flush()
-                    raise Killed
+            if mode == "w" and not left[0]:
+                self.fp.write(b"half")
+                raise Killed
+            return super().open(name, mode, **options)
 
     monkeypatch.setattr(record.zipfile, "ZipFile", ZipFile)
 
