@@ -84,7 +84,9 @@ def columns(record: Mapping[str, Any]) -> list[str]:
     numbers: dict[str, None] = {}
     for by_layer in record["results"].values():
         for found in by_layer.values():
-            numbers |= {metric: None for metric, summary in found.items() if "low" in summary}
+            for metric, summary in found.items():
+                if "low" in summary:
+                    numbers[metric] = None
     known = metrics(record["protocol"])
     if not known:
         return list(numbers)

@@ -146,12 +146,12 @@ def measure(
         compiled[name] = _program(METHODS[name], network).lower(variables, images).compile()
         seconds[name] = time.perf_counter() - start
         jax.block_until_ready(compiled[name](variables, images))
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, function in compiled.items():
             start = time.perf_counter()
             jax.block_until_ready(function(variables, images))
-            times[name].append(time.perf_counter() - start)
+            times.setdefault(name, []).append(time.perf_counter() - start)
     costs = {}
     for name, function in compiled.items():
         flops = function.cost_analysis()["flops"]

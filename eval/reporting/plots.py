@@ -94,7 +94,7 @@ def _depth_panel(axes: Axes, record: Record, metric: str, order: Sequence[str]) 
             _reference(axes, record["results"][name], metric, name)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
-    axes.set_yticklabels([title(name) for name in names], fontsize=9)
+    axes.set_yticklabels(list(map(title, names)), fontsize=9)
     _finish(axes, named(record, metric))
 
 
@@ -279,6 +279,6 @@ def _heat(axes: Axes, record: Record, layer: str, metric: str, steps: Sequence[s
                 means[row, column] = value
     axes.imshow(means, cmap=_HEAT, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(steps)), steps, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), list(map(title, names)), fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -62,14 +62,15 @@ def _numbers(record: Record) -> Iterator[Table]:
 def _at_one_layer(record: Record, shown: Sequence[str], layer: str) -> Table:
     """Methods by measures, each column with decimals and shades of its own."""
     names = rows(record)
-    summaries = {name: record["results"][name].get(layer, {}) for name in names}
     lines: list[list[str | Cell]] = [[title(name)] for name in names]
     header = ["method"]
     for metric in shown:
         about = named(record, metric)
         header.append(about.title)
-        column = [summaries[name].get(metric) for name in names]
-        scale = Scale([mean(each) for each in column])
+        column = []
+        for name in names:
+            column.append(record["results"][name].get(layer, {}).get(metric))
+        scale = Scale(list(map(mean, column)))
         for line, each in zip(lines, column, strict=True):
             line.append(cell(each, scale, scale, about.better))
     return Table(tuple(header), tuple(map(tuple, lines)), f"At {layer}")
@@ -77,10 +78,10 @@ def _at_one_layer(record: Record, shown: Sequence[str], layer: str) -> Table:
 
 def _by_change(record: Record) -> Iterator[Table]:
     """Methods by replaced groups, a table for each layer and measure."""
-    steps_of = changes(record)
-    shown = {name.rpartition("/")[2]: None for name in columns(record) if "/" in name}
-    for metric in shown or steps_of:
-        steps = steps_of[metric]
+    shown = {name.rpartition("/")[2] for name in columns(record)}
+    for metric, steps in changes(record).items():
+        if metric not in shown:
+            continue
         for layer in places(record):
             found: dict[str, Found] = {}
             for method in rows(record):

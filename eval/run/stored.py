@@ -125,7 +125,9 @@ def load(settings: Settings) -> Maps | None:
             raise ValueError(
                 f"maps: {settings.maps} was made with {key} {theirs[key]!r}, expected {ours[key]!r}"
             )
-    known = set(record["results"]) | {key.split("/")[0] for key in record["skipped"]}
+    known = set(record["results"])
+    for place in record["skipped"]:
+        known.add(place.split("/")[0])
     if absent := [name for name in settings.methods if name not in known]:
         raise ValueError(
             f"maps: {settings.maps} has none of {', '.join(absent)}, expected methods of "

@@ -126,9 +126,12 @@ def runs(settings: Settings) -> Iterator[Run]:
 
 def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]) -> Iterator[Run]:
     costly = []
-    if protocol.again is not None:
-        costly = [name for name in names if name in _COSTLY]
-    cheap = [name for name in names if name not in costly]
+    cheap = []
+    for name in names:
+        if name in _COSTLY and protocol.again is not None:
+            costly.append(name)
+        else:
+            cheap.append(name)
     if cheap:
         yield _run(settings, network, protocol, cheap)
     if costly and (PLANS[network].costly_checked or protocol.name != "sanity"):

@@ -110,7 +110,10 @@ def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
         "localization": run(boxed, localization.PROTOCOL),
         "games": run(played, games.PROTOCOL),
     }
-    return {title: _number(records[name], metric) for title, (name, metric) in COLUMNS.items()}
+    found = {}
+    for title, (name, metric) in COLUMNS.items():
+        found[title] = _number(records[name], metric)
+    return found
 
 
 def _number(record: Mapping[str, Any], metric: str) -> float:
@@ -135,7 +138,9 @@ def table(nets: Sequence[Net], numbers: Sequence[Mapping[str, float]]) -> str:
     for net, row in zip(nets, numbers, strict=True):
         rows.setdefault((net.term, net.beta), []).append(row)
     for (term, beta), found in sorted(rows.items(), key=lambda item: item[0]):
-        cells = [_cell([row[title] for row in found]) for title in COLUMNS]
+        cells = []
+        for title in COLUMNS:
+            cells.append(_cell([row[title] for row in found]))
         lines.append(f"| {term} | {beta:g} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -163,7 +168,7 @@ def pictures(nets: Sequence[Net], path: Path) -> None:
     about = models.describe(str(nets[0].path))
     size = (about.preprocess.size, about.preprocess.size)
     small = np.stack([photos.prepare(photo, size) for photo in shown])
-    targets = np.array([about.classes.index(name) for name in _EXAMPLES])
+    targets = np.array(list(map(about.classes.index, _EXAMPLES)))
     heat = {}
     for label, net in _first_seeds(nets).items():
         model, variables = models.load(str(net.path))
@@ -195,8 +200,8 @@ def main(settings: EffectSettings) -> None:
     """
     if not settings.models:
         raise ValueError("models: got none, expected files that train.foster exported")
-    nets = [read(path) for path in settings.models]
-    known = {_label(net) for net in nets}
+    nets = list(map(read, settings.models))
+    known = set(map(_label, nets))
     if unknown := set(settings.pictured) - known:
         raise ValueError(
             f"pictured: got {', '.join(sorted(unknown))}, expected any of {sorted(known)}"

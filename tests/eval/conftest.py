@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import jaxcam
+from eval.run.protocol import Explained
 from eval.subjects import networks
 from jaxcam.classifier import Classifier
 from tests import nets
@@ -56,3 +57,18 @@ def forward(network):
     return partial(network.apply, network.params), lambda images: network.prepare(
         jnp.asarray(images)
     )
+
+
+def explained(maps, **fields):
+    """What a protocol measures: maps `[B, H, W]` of no photos in particular."""
+    maps = jnp.asarray(maps, jnp.float32)
+    usual = {
+        "forward": None,
+        "images": jnp.zeros((*maps.shape, 3)),
+        "targets": jnp.zeros(len(maps), int),
+        "again": maps,
+        "boxes": jnp.zeros((len(maps), 0, 4)),
+        "extra": {},
+        "settings": None,
+    }
+    return Explained(maps=maps, **usual | fields)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import jaxcam
-from eval.run.protocol import Explained
 from eval.run.runner import run
 from eval.studies import cam_vs_grad_cam
 from eval.studies.cam_vs_grad_cam import CamSettings
 from jaxcam import maps
-from tests.eval.conftest import PHOTOS, SIZE
+from tests.eval.conftest import PHOTOS, SIZE, explained
 from tests.eval.test_protocols import directly, settings, values_of
 
 
@@ -54,18 +53,9 @@ def test_the_identity_is_checked_not_assumed():
     forward = lambda x: jaxcam.tag(x, "top").mean((1, 2)) @ np.array([[1.0, -1.0]], np.float32)
 
     def measured(images, cam):
-        return cam_vs_grad_cam.measure(
-            Explained(
-                forward=forward,
-                images=images,
-                targets=np.zeros(2, np.int32),
-                maps=cam,
-                again=cam,
-                boxes=np.zeros((2, 0, 4)),
-                extra={},
-                settings=CamSettings(Path("none"), layers=("top",)),
-            )
-        )
+        chosen = CamSettings(Path("none"), layers=("top",))
+        fields = {"forward": forward, "images": images, "settings": chosen}
+        return cam_vs_grad_cam.measure(explained(cam, **fields))
 
     right = measured(images, images[..., 0])
     np.testing.assert_allclose(right["identity_error"], 0, atol=1e-6)
