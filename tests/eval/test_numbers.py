@@ -8,13 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eval.protocols import class_sensitivity, explain, faithfulness, games, localization, sanity
+import jaxcam
+from eval.protocols import (
+    class_sensitivity,
+    explain,
+    faithfulness,
+    games,
+    interpretability,
+    localization,
+    sanity,
+)
 from eval.protocols.class_sensitivity import ClassSettings
 from eval.protocols.games import VARIANTS, GameSettings
 from eval.reporting import papers
 from eval.run import parts, record
 from eval.run.runner import run
 from eval.run.settings import Settings
+from eval.studies import cam_vs_grad_cam
+from eval.subjects import networks
 from jaxcam import maps, metrics
 from tests.eval.conftest import SIZE, explained
 from tests.eval.test_protocols import directly, settings, values_of
@@ -271,3 +282,65 @@ def test_the_papers_run_is_the_usual_one():
     assert (usual.n, usual.seed, usual.target, usual.batch) == (1000, 0, "predicted", 16)
     assert usual.methods == ("grad_cam", "grad_cam_plus_plus", "relevance_cam", "noise", "centre")
     assert GameSettings(None).variant == "rise"
+
+
+def test_published_variants_of_methods_are_the_librarys(network, photos, tmp_path):
+    """Relevance-CAM's code: ReLU channel by channel, its own Grad-CAM++."""
+    from eval.subjects.methods import METHODS
+
+    _, model, images, _, _ = directly(network, settings(photos, tmp_path))
+    for name, expected in {
+        "grad_cam_channel": jaxcam.grad_cam(model, images, layer=["stem"], relu="channel"),
+        "grad_cam_plus_plus_rcam": jaxcam.grad_cam_plus_plus(
+            model, images, layer=["stem"], variant="rcam"
+        ),
+    }.items():
+        found = METHODS[name].function(model, images, None, layer=["stem"])
+        np.testing.assert_allclose(found["stem"], expected["stem"], rtol=1e-5)
+    usual = jaxcam.grad_cam(model, images, layer=["stem"])["stem"]
+    assert not np.allclose(METHODS["grad_cam_channel"].function(
+        model, images, None, layer=["stem"])["stem"], usual)  # fmt: skip
+
+
+def test_an_empty_map_has_no_positive_cell():
+    maps_ = np.stack([np.zeros((4, 4)), -np.ones((4, 4)), np.eye(4)])
+    found = interpretability.measure(explained(maps_))
+    np.testing.assert_array_equal(found["empty"], [1, 1, 0])
+
+
+def test_published_networks_have_their_stages(shared):
+    squeezenet = networks.load("squeezenet", shared / "data")
+    assert squeezenet.stages == ("fire4", "fire8", "fire9")
+    assert (squeezenet.size, squeezenet.num_logits, len(squeezenet.classes)) == (224, 1000, 1000)
+    cifar = networks.load("cifar10_resnet20", shared / "data")
+    assert cifar.stages == ("layer1", "layer2", "layer3")
+    assert (cifar.size, cifar.num_logits, cifar.classes[8]) == (32, 10, "ship")
+
+
+def test_a_records_intervals_are_drawn_by_its_seed(rng):
+    values = {"cam/top/x": rng.normal(size=20)}
+    about = {"ids": np.arange(20), "accuracy": np.array(1.0)}
+    for seed in (0, 5):
+        made = record.record({"protocol": "games", "seed": seed}, values, about, 0.0)
+        found = made["results"]["cam"]["top"]["x"]
+        assert (found["low"], found["high"]) == record.interval(values["cam/top/x"], seed)
+    assert record.interval(values["cam/top/x"], 0) != record.interval(values["cam/top/x"], 5)
+
+
+def test_photos_of_unknown_class_cannot_be_classified_correctly(network, photos, tmp_path):
+    boxless = settings(photos, tmp_path, data=str(photos[0] / "n1"))
+    any_photo = dataclasses.replace(localization.PROTOCOL, boxes=False)
+    with pytest.raises(ValueError, match="has photos without a class"):
+        run(boxless, any_photo)
+
+
+def test_the_identitys_error_is_relative(rng):
+    """Of Grad-CAM = ReLU(CAM) / (h w): the same whatever the scale of the maps."""
+    images = rng.normal(size=(1, 4, 4, 1)).astype(np.float32)
+    forward = lambda x: jaxcam.tag(x, "top").mean((1, 2)) @ np.array([[1.0, -1.0]], np.float32)
+    chosen = cam_vs_grad_cam.CamSettings(None, layers=("top",))
+    cam = images[..., 0] + np.eye(4, dtype=np.float32)
+    fields = {"forward": forward, "images": jnp.asarray(images), "settings": chosen}
+    found = cam_vs_grad_cam.measure(explained(cam, **fields))
+    apart = np.abs(np.maximum(images[..., 0], 0) - np.maximum(cam, 0)).max()
+    np.testing.assert_allclose(found["identity_error"], apart / np.abs(cam).max(), rtol=1e-5)

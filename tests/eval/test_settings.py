@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from eval.protocols import explain
+from eval.protocols import adcc, explain
+from eval.protocols.games import GameSettings
 from eval.run import cases, folder, parts, record, work
 from eval.run.runner import run
-from eval.run.settings import Settings
+from eval.run.settings import Settings, plain
 from tests.eval.test_protocols import settings
 from tests.eval.test_stops import touch
 
@@ -104,3 +105,43 @@ def test_a_method_that_fails_in_its_first_group_does_not_either(
     run(anew, explain.PROTOCOL)
     for name, value in parts.load(anew.output / "values.npz").items():
         np.testing.assert_array_equal(parts.load(chosen.output / "values.npz")[name], value)
+
+
+def test_what_does_not_change_values_may_differ(tmp_path):
+    """Batches, chunks, places and methods; but not the class that is explained."""
+    first = GameSettings(tmp_path, methods=("noise",))
+    folder.of(first, "games").claim()
+    record.save_npz(tmp_path / "parts/noise.npz", [])
+    free = {"batch": 3, "chunk": 9, "maps": tmp_path, "root": tmp_path, "distributed": True}
+    folder.of(dataclasses.replace(first, **free, methods=("cam",)), "games").check()
+    for field, value in {"target": "label", "n": 3, "variant": "rise_fine"}.items():
+        with pytest.raises(ValueError, match=f"holds another run: {field} "):
+            folder.of(dataclasses.replace(first, **{field: value}), "games").check()
+
+
+def test_values_that_have_changed_their_meaning_are_not_mixed(tmp_path):
+    """Once ADCC's drop was a fraction: a folder of that time is refused, or taken when empty."""
+    old = plain(Settings(tmp_path), "adcc")
+    assert "version" not in old
+    record.write_json(tmp_path / "settings.json", old)
+    ours = folder.of(Settings(tmp_path), "adcc", adcc.PROTOCOL.version)
+    ours.check()
+    record.save_npz(tmp_path / "parts/noise.npz", [])
+    with pytest.raises(ValueError, match="holds another run: version 1 there, 2 here"):
+        ours.claim()
+    (tmp_path / "parts/noise.npz").unlink()
+    ours.claim()
+    assert json.loads((tmp_path / "settings.json").read_text())["version"] == 2
+    record.save_npz(tmp_path / "parts/noise.npz", [])
+    ours.check()
+
+
+def test_a_run_from_before_photos_were_a_part_goes_on(network, photos, tmp_path):
+    """Its predictions and finished methods stay; what it did not store is found anew."""
+    chosen = settings(photos, tmp_path, methods=("noise", "centre"))
+    expected = run(chosen, explain.PROTOCOL)
+    for name in ("parts/photos.npz", "parts/centre.npz", "explain.json", "values.npz"):
+        (chosen.output / name).unlink()
+    again = run(chosen, explain.PROTOCOL)
+    assert again["earlier"] == ["noise"]
+    assert again["results"] == expected["results"]

@@ -9,7 +9,7 @@ import jaxcam
 from eval import programs
 from eval.protocols import adcc, class_sensitivity, explain, faithfulness, interpretability
 from eval.run import record as records
-from eval.run import work
+from eval.run import stored, work
 from eval.run.runner import run
 from jaxcam import maps, metrics
 from jaxcam.methods import WHOLE
@@ -30,9 +30,9 @@ def made(network, photos, tmp_path):
 def test_values_of_stored_maps_are_those_of_new_ones(made, photos, tmp_path, protocol):
     anew = settings(photos, tmp_path, **CHOSEN, n=4)
     first = values_of(run(anew, protocol), anew)
-    stored = dataclasses.replace(anew, maps=made, output=tmp_path / "stored")
-    record = run(stored, protocol)
-    second = values_of(record, stored)
+    measured = dataclasses.replace(anew, maps=made, output=tmp_path / "stored")
+    record = run(measured, protocol)
+    second = values_of(record, measured)
     assert second.keys() == first.keys()
     assert f"lrp/{WHOLE}/" in " ".join(second)
     assert "a global average pool" in record["skipped"]["cam/stem"]
@@ -84,9 +84,9 @@ def test_protocols_that_explain_twice_refuse_stored_maps(made, photos, tmp_path)
         run(chosen, class_sensitivity.PROTOCOL)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_adcc_is_the_librarys(network, made, photos, tmp_path, stored):
-    chosen = settings(photos, tmp_path, layers=("stem", "top"), maps=made if stored else None)
+@pytest.mark.parametrize("made_before", [False, True])
+def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
+    chosen = settings(photos, tmp_path, layers=("stem", "top"), maps=made if made_before else None)
     record = run(chosen, adcc.PROTOCOL)
     values = values_of(record, chosen)
     for layer in chosen.layers:
@@ -103,3 +103,21 @@ def test_adcc_is_the_librarys(network, made, photos, tmp_path, stored):
                 values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name
             )
     assert "| grad_cam | top |" in records.table(record, programs.columns(record))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", "other"), ("data", "x"), ("split", "val"), ("options", ("lrp.composite=z_plus",))],
+)
+def test_maps_of_another_run_are_refused_by_what_differs(made, photos, tmp_path, field, value):
+    chosen = dataclasses.replace(settings(photos, tmp_path, **CHOSEN, maps=made), **{field: value})
+    with pytest.raises(ValueError, match=f"was made with {field} "):
+        stored.load(chosen)
+
+
+def test_rows_are_read_in_any_order(tmp_path):
+    array = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
+    records.save_npz(tmp_path / "a.npz", [("x/maps", array), ("y", np.arange(3))])
+    rows = stored.Rows(tmp_path / "a.npz", "x/maps")
+    np.testing.assert_array_equal(rows.read(np.array([1, 2])), array[1:3])
+    np.testing.assert_array_equal(rows.read(np.array([4, 0, 4])), array[[4, 0, 4]])
