@@ -38,15 +38,18 @@ from jaxcam._explainers.relevance import lrp_map as lrp_map
 from jaxcam._explainers.relevance import relevance_cam as relevance_cam
 from jaxcam._explainers.relevance import top_channels as top_channels
 from jaxcam._explainers.rise import rise as rise
+from jaxcam._program.adapters import equinox as equinox
+from jaxcam._program.adapters import haiku as haiku
+from jaxcam._program.adapters import keras as keras
 from jaxcam._program.adapters import linen as linen
 from jaxcam._program.adapters import nnx as nnx
+from jaxcam._program.cuts import split as split
 from jaxcam._program.grids import Tokens as Tokens
 from jaxcam._program.layers import layers as layers
 from jaxcam._program.layers import tag as tag
 from jaxcam._program.layers import tap as tap
 from jaxcam._program.question import activations_and_gradients as activations_and_gradients
 from jaxcam._program.question import explain as explain
-from jaxcam._program.question import split as split
 from jaxcam._version import __version__ as __version__
 
 _LAZY = ("datasets", "models")

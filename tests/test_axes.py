@@ -40,7 +40,7 @@ def attend(tokens):
 
 
 def windows(grid):
-    """`[B, 2, 3, 6]` to 3 windows of 2 x 1, each by itself, and back: the batch is not the first axis."""
+    """`[B, 2, 3, 6]` to 3 windows of 2 x 1 and back: the first axis is no batch there."""
     batch, height, width, channels = grid.shape
     split = grid.reshape(batch, 1, height, width, 1, channels).transpose(0, 1, 3, 2, 4, 5)
     inside = jaxcam.tag(split.reshape(-1, height, channels) * 2, "window")
@@ -121,7 +121,7 @@ def test_gradient_cams_of_tokens_are_those_of_their_grid():
 
 
 class ViT(nn.Module):
-    """Patches, a class token, three blocks of attention; the head reads the class token or the mean."""
+    """Patches, a class token, blocks of attention; the head reads that token or the mean."""
 
     pool: bool = False
 

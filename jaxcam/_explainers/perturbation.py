@@ -18,9 +18,10 @@ from jaxcam._explainers.signature import Explanation, explainer
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._program.cuts import cut
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run
-from jaxcam._program.question import Question, ask, cut
+from jaxcam._program.question import Question, ask
 from jaxcam.targets import Activation, Targets, confidence, resolve, scores
 
 
