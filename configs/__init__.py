@@ -26,6 +26,8 @@ def load(path: str) -> Any:
             f"--config: got {path!r}, expected a Python file such as configs/tiny20.py"
         )
     spec = importlib.util.spec_from_file_location(f"configs.{Path(path).stem}", path)
+    if spec is None or spec.loader is None:  # not called .py
+        raise ValueError(f"--config: got {path!r}, expected a Python file, NAME.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "config"):
@@ -65,8 +67,9 @@ def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> di
             f"--set: got the key {key!r}, which is no field; nearest: {', '.join(nearest)}"
         )
     old = earlier.get(name, getattr(config, name))
-    value = {**old, option: value} if option else _as_type_of(fields[name], old, value, key)
-    return {name: value}
+    if option:
+        return {name: {**old, option: value}}
+    return {name: _as_type_of(fields[name], old, value, key)}
 
 
 def _literal(text: str) -> Any:
@@ -81,12 +84,13 @@ def _as_type_of(field: dataclasses.Field, old: Any, value: Any, key: str) -> Any
         return float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         return tuple(value)
-    # `str | None`, say; other annotations say no more than the value that is there
-    expected = get_args(field.type) if isinstance(field.type, types.UnionType) else (type(old),)
+    expected: tuple[type, ...] = (type(old),)  # as much as other annotations say
+    if isinstance(field.type, types.UnionType):
+        expected = get_args(field.type)  # of `str | None`, say
     if isinstance(value, expected):
         return value
     raise ValueError(f"--set: {key} got {value!r}, expected {_names(expected)} such as {old!r}")
 
 
 def _names(kinds: Sequence[type]) -> str:
-    return " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+    return " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")

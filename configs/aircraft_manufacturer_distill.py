@@ -1,11 +1,11 @@
-"""FGVC-Aircraft by manufacturer: a ResCBAM-50 distilled from a tuned ResNet-50 (methods.md 4.12).
+"""FGVC-Aircraft by manufacturer: a ResCBAM-50 distilled from a tuned ResNet-50 (Kang et al. 2021).
 
-Command: first the teacher, python -m train.classify --config
-    configs/aircraft_manufacturer_distill.py with --set architecture=resnet50
+Command: first the teacher, python -m train.classify
+    --config configs/aircraft_manufacturer_distill.py with --set architecture=resnet50
     init_from=resnet50.tv_in1k workdir=runs/aircraft_manufacturer_teacher --set
     export=runs/aircraft_manufacturer_teacher/teacher.safetensors and the ImageNet student
-    (configs/imagenet_distill.py), from which this one starts; then python -m train.distill --config
-    configs/aircraft_manufacturer_distill.py
+    (configs/imagenet_distill.py), from which this one starts; then python -m train.distill
+    --config configs/aircraft_manufacturer_distill.py
 Data: python -m jaxcam.datasets prepare fgvc_aircraft/manufacturer --source fgvc-aircraft-2013b
     --output DIR
 Cost: not run here. 100 epochs of 6,667 photos, for teacher and student each.

@@ -1,11 +1,11 @@
-"""FGVC-Aircraft by variant: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (methods.md 4.12).
+"""FGVC-Aircraft by variant: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (Kang et al. 2021).
 
 Command: first the teacher, python -m train.classify --config configs/aircraft_variant_distill.py
     with --set architecture=resnet50 init_from=resnet50.tv_in1k
     workdir=runs/aircraft_variant_teacher --set
     export=runs/aircraft_variant_teacher/teacher.safetensors and the ImageNet student
-    (configs/imagenet_distill.py), from which this one starts; then python -m train.distill --config
-    configs/aircraft_variant_distill.py
+    (configs/imagenet_distill.py), from which this one starts; then python -m train.distill
+    --config configs/aircraft_variant_distill.py
 Data: python -m jaxcam.datasets prepare fgvc_aircraft/variant --source fgvc-aircraft-2013b --output
     DIR
 Cost: not run here. 100 epochs of 6,667 photos, for teacher and student each.

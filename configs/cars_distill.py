@@ -1,4 +1,4 @@
-"""Stanford Cars: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (methods.md 4.12).
+"""Stanford Cars: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (Kang et al. 2021).
 
 Command: first the teacher, python -m train.classify --config configs/cars_distill.py with
     --set architecture=resnet50 init_from=resnet50.tv_in1k workdir=runs/cars_teacher

@@ -70,7 +70,7 @@ def fine_grained_distill(
 ) -> Distillation:
     """The distillation of a fine-tuned ResNet-50 into a ResCBAM-50 begun as the ImageNet student.
 
-    100 epochs, learning rate 0.01, a tenth at epochs 30, 50, 60 and 70 (methods.md 4.12).
+    100 epochs, learning rate 0.01, a tenth at epochs 30, 50, 60 and 70 (Kang et al. 2021).
     """
     student = imagenet(
         f"{name}_distill",

@@ -1,4 +1,4 @@
-"""CUB-200-2011: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (methods.md 4.12).
+"""CUB-200-2011: a ResCBAM-50 distilled from a fine-tuned ResNet-50 (Kang et al. 2021).
 
 Command: first the teacher, python -m train.classify --config configs/cub_distill.py with
     --set architecture=resnet50 init_from=resnet50.tv_in1k workdir=runs/cub_teacher

@@ -1,4 +1,4 @@
-"""A ResCBAM-50 that learns to answer as torchvision's ResNet-50, and the labels (methods.md 4.12).
+"""A ResCBAM-50 that learns to answer as torchvision's ResNet-50, and the labels (Kang et al. 2021).
 
 Command: python -m train.distill --config configs/imagenet_distill.py
     (TFDS_DATA_DIR: the prepared imagenet2012)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ class Classification:
             besides.
         log_every: steps in a window of the log.
         seed: of parameters, order and augmentation.
+        parallel: how the step meets several devices: "pmap" maps it over them, "jit" compiles it
+            for global arrays; see `train.parallel`.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Classification:
     checkpoint_every: int = 0
     log_every: int = 100
     seed: int
+    parallel: str = "pmap"
 
     def __post_init__(self) -> None:
         """Checks what would otherwise fail late or silently.
@@ -119,42 +122,9 @@ class Classification:
         Raises:
             ValueError: a field that is not what it must be.
         """
-        for fields, holds, expected in _RULES:
-            for field in fields:
-                _require(
-                    not hasattr(self, field) or holds(getattr(self, field)), self, field, expected
-                )
-        for field, choices in _CHOICES.items():
-            if hasattr(self, field):
-                _require(
-                    getattr(self, field) in choices,
-                    self,
-                    field,
-                    f"one of {', '.join(map(repr, choices))}",
-                )
-        low, high = self.crop_area
-        _require(0 < low <= high <= 1, self, "crop_area", "0 < smallest <= largest <= 1")
-        _require(len(self.mean) == len(self.std) == 3, self, "mean", "3 numbers, as of std")
-        rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
-        _require(rising, self, "milestones", "ascending epochs above 0")
-        _require(
-            self.schedule != "multistep" or self.milestones,
-            self,
-            "milestones",
-            "epochs, for schedule='multistep'",
-        )
-        starts = [epoch for epoch, _ in self.crop_sizes]
-        _require(starts[:1] == [0], self, "crop_sizes", "a first pair that begins at epoch 0")
-        _require(
-            starts == sorted(set(starts)), self, "crop_sizes", "pairs in the order of their epochs"
-        )
-        decays = self.schedule != "cosine" or self.epochs > self.warmup_epochs
-        _require(
-            decays,
-            self,
-            "epochs",
-            f"more than warmup_epochs, {self.warmup_epochs:g}, for the cosine to decay in",
-        )
+        _check_fields(self)
+        _check_crops(self)
+        _check_schedule(self)
 
     def view(self, epoch: int) -> int:
         """The augmentation's draw for an epoch: equal numbers give equal crops, flips, colours."""
@@ -242,63 +212,120 @@ class Distillation(Classification):
 
     def view(self, epoch: int) -> int:
         """A black box is asked about `views` draws; other teachers about a new one each epoch."""
-        return epoch if self.teacher_kind == "network" else epoch % self.views
+        if self.teacher_kind == "network":
+            return epoch
+        return epoch % self.views
 
+
+# What is checked of one field alone ------------------------------------
 
 _CHOICES = {
     "export_dtype": ("float32", "float16"),
     "compute_dtype": ("float32", "bfloat16"),
     "crop_on": ("device", "host"),
     "loss": ("softmax", "sigmoid"),
+    "parallel": ("pmap", "jit"),
     "optimizer": ("sgd", "adam", "adamw"),
     "schedule": ("cosine", "multistep", "step", "constant"),
     "term": ("entropy", "entropy_softmax", "area", "dispersion"),
     "explain": ("label", "predicted"),
     "teacher_kind": ("network", "onnx", "python"),
 }
-# (fields, what holds for each, how an error says it); a field that a config lacks is passed over
-_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (
-        ("batch_size",),
-        lambda value: value >= 2 and value % 2 == 0,
-        "an even number (CutMix pairs images)",
-    ),
-    (
-        ("epochs", "accumulate", "log_every", "workers", "image_size", "views"),
-        lambda value: value >= 1,
-        "at least 1",
-    ),
-    (
-        ("learning_rate", "temperature", "decay_every", "decay_factor"),
-        lambda value: value > 0,
-        "a positive number",
-    ),
-    (
-        (
-            "warmup_epochs",
-            "weight_decay",
-            "clip_norm",
-            "checkpoint_every",
-            "color_jitter",
-            "auxiliary_weight",
-            "beta",
-            "kd_weight",
-            "ce_weight",
-            "seed",
-        ),
-        lambda value: value >= 0,
-        "0 or more",
-    ),
-    (
-        ("momentum", "label_smoothing", "ema_decay"),
-        lambda value: 0 <= value < 1,
-        "0 or more and below 1",
-    ),
-    (("cutmix",), lambda value: 0 <= value <= 1, "a probability"),
-    (("crop_fraction",), lambda value: 0 < value <= 1, "more than 0 and at most 1"),
-    (("crop_ratio",), lambda value: value >= 1, "at least 1"),
-    (("frozen",), lambda value: not isinstance(value, str), "a tuple of prefixes"),
-)
+
+
+class _Rule(NamedTuple):
+    """What holds for a field, and how an error says it."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+_EVEN = _Rule(lambda value: value >= 2 and value % 2 == 0, "an even number (CutMix pairs images)")
+_SOME = _Rule(lambda value: value >= 1, "at least 1")
+_POSITIVE = _Rule(lambda value: value > 0, "a positive number")
+_NONE_OR_MORE = _Rule(lambda value: value >= 0, "0 or more")
+_BELOW_1 = _Rule(lambda value: 0 <= value < 1, "0 or more and below 1")
+_SHARE = _Rule(lambda value: 0 <= value <= 1, "between 0 and 1")
+_PART = _Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1")
+_PREFIXES = _Rule(lambda value: not isinstance(value, str), "a tuple of prefixes")
+_CHANNELS = _Rule(lambda value: len(value) == 3, "3 numbers")
+_DEVIATIONS = _Rule(lambda value: len(value) == 3 and min(value) > 0, "3 numbers above 0")
+_RULES = {
+    "accumulate": _SOME,
+    "auxiliary_weight": _NONE_OR_MORE,
+    "batch_size": _EVEN,
+    "beta": _NONE_OR_MORE,
+    "ce_weight": _NONE_OR_MORE,
+    "checkpoint_every": _NONE_OR_MORE,
+    "clip_norm": _NONE_OR_MORE,
+    "color_jitter": _SHARE,
+    "crop_fraction": _PART,
+    "crop_ratio": _SOME,
+    "cutmix": _SHARE,
+    "decay_every": _POSITIVE,
+    "decay_factor": _POSITIVE,
+    "ema_decay": _BELOW_1,
+    "epochs": _SOME,
+    "frozen": _PREFIXES,
+    "image_size": _SOME,
+    "kd_weight": _NONE_OR_MORE,
+    "label_smoothing": _BELOW_1,
+    "learning_rate": _POSITIVE,
+    "log_every": _SOME,
+    "mean": _CHANNELS,
+    "momentum": _BELOW_1,
+    "seed": _NONE_OR_MORE,
+    "std": _DEVIATIONS,
+    "teacher_mean": _CHANNELS,
+    "teacher_std": _DEVIATIONS,
+    "temperature": _POSITIVE,
+    "views": _SOME,
+    "warmup_epochs": _NONE_OR_MORE,
+    "weight_decay": _NONE_OR_MORE,
+    "workers": _SOME,
+}
+
+
+def _check_fields(config: Classification) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in _RULES:
+            rule = _RULES[field.name]
+            _require(rule.holds(value), config, field.name, rule.expected)
+        if field.name in _CHOICES:
+            choices = _CHOICES[field.name]
+            _require(
+                value in choices, config, field.name, f"one of {', '.join(map(repr, choices))}"
+            )
+
+
+# What fields must be to each other -------------------------------------
+
+
+def _check_crops(config: Classification) -> None:
+    low, high = config.crop_area
+    _require(0 < low <= high <= 1, config, "crop_area", "0 < smallest <= largest <= 1")
+    starts = [epoch for epoch, _ in config.crop_sizes]
+    _require(starts[:1] == [0], config, "crop_sizes", "a first pair that begins at epoch 0")
+    _require(
+        starts == sorted(set(starts)), config, "crop_sizes", "pairs in the order of their epochs"
+    )
+    sides = [side for _, side in config.crop_sizes]
+    _require(min(sides) >= 1, config, "crop_sizes", "sides of 1 pixel or more")
+
+
+def _check_schedule(config: Classification) -> None:
+    ascending = [0, *config.milestones]
+    _require(ascending == sorted(set(ascending)), config, "milestones", "ascending epochs above 0")
+    if config.schedule == "multistep":
+        _require(config.milestones, config, "milestones", "epochs, for schedule='multistep'")
+    if config.schedule == "cosine":
+        _require(
+            config.epochs > config.warmup_epochs,
+            config,
+            "epochs",
+            f"more than warmup_epochs, {config.warmup_epochs:g}, for the cosine to decay in",
+        )
 
 
 def _require(holds: Any, config: Classification, field: str, expected: str) -> None:

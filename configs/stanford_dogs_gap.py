@@ -1,4 +1,4 @@
-"""A ResNet-50 with a pooled linear head on Stanford Dogs (methods.md 2 and 8.8).
+"""A ResNet-50 with a pooled linear head on Stanford Dogs.
 
 CAM and Grad-CAM are to agree on it.
 

@@ -191,7 +191,7 @@ def fostering_loss(
     classes = None
     if explain == "label":
         classes = _classes(labels)
-    question = ask(forward, images, classes, layer=layer, has_aux=has_aux)
+    question = ask(forward, images, classes, layer=layer, has_aux=has_aux, joined=True)
     logits, acts, grads, aux = gradients(question)
     (name,) = question.names
     maps = question.marked(mapped(question, grad_cam_map, name, acts, grads))
@@ -287,5 +287,5 @@ def _centred(marginal: jax.Array) -> jax.Array:
     """Coordinates 0, 1, ... relative to their mean under `marginal` `[B, n]`."""
     position = jnp.arange(marginal.shape[1], dtype=marginal.dtype)
     # From the middle, not from 0, so that float32 keeps its digits on large maps.
-    position = position - (marginal.shape[1] - 1) / 2
+    position = (position - (marginal.shape[1] - 1) / 2)[None]
     return position - (marginal * position).sum(1, keepdims=True)

@@ -1,5 +1,7 @@
 """The grid of a layer, found in the program: tokens, windows, channels first, one to three axes."""
 
+import warnings
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -251,3 +253,27 @@ def test_what_is_merged_with_something_else_is_not_guessed():
     assert grids.find(axes.unknown((2, 4, 4, 3)), 2, 4).spatial == (4, 4)
     assert grids.find((grid[0], grid[2], axes.Axis(4), grid[3]), 2, 4) is None
     assert grids.find((grid[0], grid[1], grid[1], grid[3]), 2, 4) is None
+
+
+def test_a_model_that_joins_its_batch_is_warned_of_by_name():
+    """A forgotten `model.eval()`: the map of an image depends on its batch mates."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            x = nn.Conv(4, (3, 3), name="conv")(x)
+            x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+            return nn.Dense(5)(nn.relu(x).mean((1, 2)))
+
+    model = Net()
+    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(0), IMAGES, train=False)
+    training = lambda x: jaxcam.linen(model, variables, train=True, mutable=["batch_stats"])(x)[0]
+    with pytest.warns(UserWarning, match=r"batch are joined at 'norm'.*model.eval\(\)"):
+        jaxcam.grad_cam(training, IMAGES, 0)
+    with pytest.warns(UserWarning, match="batch are joined at 'norm'"):
+        jaxcam.lrp_map(training, IMAGES, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jaxcam.grad_cam(jaxcam.linen(model, variables, train=False), IMAGES, 0)
+        labels = np.zeros(2, np.int32)
+        jaxcam.fostering.fostering_loss(training, IMAGES, labels, layer="conv")

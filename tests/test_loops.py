@@ -124,4 +124,4 @@ def test_fold_tells_its_progress_after_each_step():
 
 def test_a_compiled_fold_keeps_types():
     with pytest.raises(TypeError):
-        loops.fold(lambda state, i: state + 0.5, jnp.int32(0), 3)
+        loops.fold(lambda state, i: jnp.float32(0.5), jnp.int32(0), 3)

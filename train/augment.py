@@ -23,9 +23,7 @@ def augment(
         num_classes: length of a target.
         size: side of the images in pixels.
     """
-    keys = jax.vmap(
-        lambda k: jax.random.fold_in(jax.random.fold_in(jax.random.key(k[0]), k[1]), k[2])
-    )(batch["key"])
+    keys = jax.vmap(_key)(batch["key"])
     crop_key, color_key, mix_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
     images = batch["image"] / 255.0
     if config.crop_on == "device":
@@ -37,6 +35,12 @@ def augment(
     )
     targets = soft_targets(batch["label"], num_classes, config.label_smoothing)
     return _cutmix(mix_key, images, targets, config.cutmix)
+
+
+def _key(numbers: jax.Array) -> jax.Array:
+    """Of seed, view and index."""
+    seed, view, index = numbers
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), view), index)
 
 
 def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:

@@ -66,12 +66,14 @@ def restore(checkpoints: ocp.CheckpointManager, state: State) -> tuple[State, in
     step = checkpoints.latest_step()
     if step is None:
         raise FileNotFoundError(f"--resume: found no checkpoint in {checkpoints.directory}")
-    template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-        parallel.to_global(state),
-    )
+    template = jax.tree.map(_described, parallel.to_global(state))
     arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    return parallel.to_local(checkpoints.restore(step, args=arguments).state), step
+    restored = checkpoints.restore(step, args=arguments)["state"]
+    return parallel.as_placed(restored, like=state), step
+
+
+def _described(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def export(
@@ -86,7 +88,9 @@ def export(
         notes: what else the file's metadata is to say: steps, accuracy.
     """
     numbers = {key: value for key, value in dataclasses.asdict(config).items() if key not in _PATHS}
-    resize = None if config.crop_fraction == 1 else round(config.image_size / config.crop_fraction)
+    resize = None
+    if config.crop_fraction < 1:
+        resize = round(config.image_size / config.crop_fraction)
     models.save(
         config.export,
         config.architecture,

@@ -7,14 +7,13 @@ on each host of a TPU pod slice or GPU box, started with the same command.
 
 from collections.abc import Sequence
 
+from configs import Classification
 from train import objectives, program
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    program.main(
-        "train.classify", __doc__.splitlines()[0], objectives.classification, arguments=arguments
-    )
+    program.main("train.classify", __doc__, objectives.classification, Classification, arguments)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from train import loop, objectives, program, teacher
 
 # (student's images, batch) -> teacher's logits
 _Ask = Callable[[jax.Array, dict[str, Any]], jax.Array]
+# constants of the step, what asks, and what prepares a batch on the host
+_Teacher = tuple[Any, _Ask, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 def divergence(teacher_logits: jax.Array, logits: jax.Array, temperature: float = 1.0) -> jax.Array:
@@ -40,10 +42,8 @@ def divergence(teacher_logits: jax.Array, logits: jax.Array, temperature: float 
     References:
         Kang et al. 2021, eq. 5, D_KL(softmax(O_t) || softmax(O_s)).
     """
-    log_t, log_s = (
-        jax.nn.log_softmax(each.astype(jnp.float32) / temperature)
-        for each in (teacher_logits, logits)
-    )
+    log_t = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
+    log_s = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(log_s, log_t).mean()
 
 
@@ -51,12 +51,14 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
     """kd_weight * divergence from the teacher + ce_weight * cross-entropy.
 
     Raises:
-        ValueError: a teacher of another number of classes, or as `teacher.answers`.
+        ValueError: a teacher of another number of classes, or one that answers yes or no for each;
+            or as `teacher.answers`.
         FileNotFoundError: no such teacher.
     """
-    constants, ask, prepare = (_network if config.teacher_kind == "network" else _black_box)(
-        config, classes
-    )
+    if config.teacher_kind == "network":
+        constants, ask, prepare = _network(config, classes)
+    else:
+        constants, ask, prepare = _black_box(config)
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
@@ -77,7 +79,7 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
     return objectives.Objective(loss, constants, prepare)
 
 
-def _network(config: Distillation, classes: tuple[str, ...]) -> tuple[Any, _Ask, Callable]:
+def _network(config: Distillation, classes: tuple[str, ...]) -> _Teacher:
     """A network of ours: its variables are the step's constants."""
     network, variables = models.load(config.teacher)
     if network.num_classes != len(classes):
@@ -85,37 +87,36 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> tuple[Any, _Ask,
             f"teacher: {config.teacher} knows {network.num_classes} classes, expected "
             f"{len(classes)}"
         )
-    about = models.describe(config.teacher).preprocess
-    mine, theirs = ((jnp.asarray(each.mean), jnp.asarray(each.std)) for each in (config, about))
+    described = models.describe(config.teacher)
+    if described.activation == "sigmoid":
+        raise ValueError(
+            f"teacher: {config.teacher} was trained with loss 'sigmoid', expected 'softmax', of "
+            "whose classes one is right"
+        )
+    about = described.preprocess
 
     def ask(images: jax.Array, batch: dict[str, Any]) -> jax.Array:
-        return network.apply(
-            batch["constants"], (images * mine[1] + mine[0] - theirs[0]) / theirs[1]
-        )
+        rgb = images * jnp.asarray(config.std) + jnp.asarray(config.mean)
+        logits = network.apply(batch["constants"], about(rgb))
+        return jnp.asarray(logits)
 
     return variables, ask, lambda batch: batch
 
 
-def _black_box(config: Distillation, classes: tuple[str, ...]) -> tuple[None, _Ask, Callable]:
+def _black_box(config: Distillation) -> _Teacher:
     """A teacher outside JAX: its answers come with the batch."""
-    del classes
     kept = teacher.answers(config, loop.data(config, "train"))
     return None, lambda images, batch: batch["teacher"], partial(_with_answers, kept)
 
 
 def _with_answers(kept: Sequence[np.ndarray], batch: dict[str, Any]) -> dict[str, Any]:
-    _, views, indices = batch["key"].T
-    return {
-        **batch,
-        "teacher": np.stack(
-            [kept[view][index] for view, index in zip(views, indices, strict=True)]
-        ),
-    }
+    found = [kept[view][index] for _, view, index in batch["key"]]
+    return {**batch, "teacher": np.stack(found)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    program.main("train.distill", __doc__.splitlines()[0], distillation, Distillation, arguments)
+    program.main("train.distill", __doc__, distillation, Distillation, arguments)
 
 
 if __name__ == "__main__":

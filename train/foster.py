@@ -36,16 +36,17 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
         "beta": config.beta,
         "term": config.term,
         "explain": config.explain,
+        "axis_name": parallel.axis_name(config),
     }
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
     ) -> Any:
         del batch
-        labels = targets > 0 if several else targets
-        value, seen = fostering_loss(
-            forward, images, labels, **options, has_aux=True, axis_name=parallel.AXIS
-        )
+        labels = targets
+        if several:
+            labels = targets > 0
+        value, seen = fostering_loss(forward, images, labels, **options, has_aux=True)
         metrics = {
             "accuracy": objectives.accuracy(seen.logits, targets),
             "classification": seen.classification,
@@ -58,7 +59,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    program.main("train.foster", __doc__.splitlines()[0], fostering, Fostering, arguments)
+    program.main("train.foster", __doc__, fostering, Fostering, arguments)
 
 
 if __name__ == "__main__":

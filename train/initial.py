@@ -1,5 +1,8 @@
 """The network of a run and the variables that it starts from."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,17 +10,23 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import Classification
 from jaxcam import models
+from train import objectives
 from train.state import Variables
 
 _NAMED = 6  # how many paths a message lists
 
 
 def network(config: Classification, num_classes: int, axis_name: str | None = None) -> nn.Module:
-    """The config's architecture; its batch norms average over `axis_name`."""
-    dtype = {} if config.compute_dtype == "float32" else {"dtype": config.compute_dtype}
-    return models.create(
-        config.architecture, num_classes, **{**config.options, **dtype}, axis_name=axis_name
-    )
+    """The config's architecture; its batch norms average over `axis_name`.
+
+    Raises:
+        ValueError: one class, and a loss that then is 0 whatever the network says.
+    """
+    objectives.check_outputs(config, num_classes)
+    options = dict(config.options)
+    if config.compute_dtype != "float32":
+        options["dtype"] = config.compute_dtype
+    return models.create(config.architecture, num_classes, **options, axis_name=axis_name)
 
 
 def variables(config: Classification, model: nn.Module) -> tuple[Variables, str]:
@@ -44,34 +53,41 @@ def _merge(
     config: Classification, drawn: Variables, loaded: Variables, classes: tuple[int, int]
 ) -> tuple[Variables, str]:
     """`loaded` where it fits and `drawn` elsewhere."""
-    drawn, loaded = flatten_dict(drawn), flatten_dict(loaded)
-    of_classes = [
-        path for path in loaded if path in drawn and _by_classes(loaded[path], drawn[path], classes)
-    ]
-    fits = [path for path in loaded if path in drawn and loaded[path].shape == drawn[path].shape]
-    left = [path for path in loaded if path not in fits and path not in of_classes]
+    merged: dict[str, Any] = dict(flatten_dict(drawn, sep="/"))
+    held: dict[str, Any] = dict(flatten_dict(loaded, sep="/"))
+    new = set(merged)
+    left = []
+    for path, leaf in held.items():
+        if path not in merged:
+            left.append(path)
+        elif leaf.shape == merged[path].shape:
+            merged[path] = jnp.asarray(leaf, merged[path].dtype)
+            new.remove(path)
+        elif not _by_classes(leaf, merged[path], classes):
+            left.append(path)
     if left:
         raise ValueError(
             f"init_from: {config.init_from} holds {_listing(left)}, for which "
             f"{config.architecture} has no place"
         )
-    new = [path for path in drawn if path not in fits]
-    merged = {**drawn, **{path: jnp.asarray(loaded[path], drawn[path].dtype) for path in fits}}
-    return unflatten_dict(merged), f"parameters from {config.init_from}" + (
-        f"; new: {_listing(new)}" if new else ""
-    )
+    said = f"parameters from {config.init_from}"
+    if new:
+        said += f"; new: {_listing(new)}"
+    return unflatten_dict(merged, sep="/"), said
 
 
 def _by_classes(old: jax.Array, new: jax.Array, classes: tuple[int, int]) -> bool:
-    """Whether shapes differ, only where one has the old and the other the new number of classes."""
-    same_rank = old.ndim == new.ndim and old.shape != new.shape
-    return same_rank and all(
-        a == b or (a, b) == classes for a, b in zip(old.shape, new.shape, strict=True)
-    )
+    """Whether shapes differ only where one has the old and the other the new number of classes."""
+    if old.ndim != new.ndim:
+        return False
+    pairs = zip(old.shape, new.shape, strict=True)
+    return all(a == b or (a, b) == classes for a, b in pairs)
 
 
-def _listing(paths: list[tuple[str, ...]]) -> str:
-    names = sorted({".".join(path[1:]) for path in paths})
-    return ", ".join(names[:_NAMED]) + (
-        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    )
+def _listing(paths: Iterable[str]) -> str:
+    """Names without their collection: "params/layer1.0/conv1/kernel" is "layer1.0.conv1.kernel"."""
+    names = sorted({path.partition("/")[2].replace("/", ".") for path in paths})
+    text = ", ".join(names[:_NAMED])
+    if len(names) > _NAMED:
+        text += f" and {len(names) - _NAMED} more"
+    return text

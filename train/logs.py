@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 import jaxcam
 from configs import Classification
+from jaxcam._ground.devices import is_writer
 
 Row = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -30,9 +32,17 @@ class Table:
 
     def __init__(self, path: Path, step: int) -> None:
         """Goes on with the rows up to `step`; later ones, of a stopped run, are cut off."""
-        self.path, self.rows = path, [row for row in _read(path) if row["step"] <= step]
+        self.path = path
+        self.rows = [row for row in _read(path) if row["step"] <= step]
         if path.exists():
             _write(path, self.rows)
+
+    @property
+    def last(self) -> Row:
+        """The last row; empty where there is none."""
+        if not self.rows:
+            return {}
+        return self.rows[-1]
 
     def add(self, row: Row) -> None:
         """Appends a row; the file holds it when this returns."""
@@ -47,16 +57,18 @@ class Table:
 def _read(path: Path) -> list[Row]:
     if not path.exists():
         return []
+    rows = []
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # A killed process may have left its last line unfinished.
-    return [
-        {key: _number(value) for key, value in row.items()} for row in rows if all(row.values())
-    ]
+        for row in csv.DictReader(file):
+            if all(row.values()):  # a killed process may have left its last line unfinished
+                rows.append({key: _number(text) for key, text in row.items()})
+    return rows
 
 
 def _number(text: str) -> int | float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    if text.lstrip("-").isdigit():
+        return int(text)
+    return float(text)
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
@@ -78,15 +90,16 @@ class Logs:
 
     def __init__(self, config: Classification, step: int) -> None:
         """Goes on with what was logged up to `step`."""
-        self.config, self.began, self.writes = config, time.perf_counter(), jax.process_index() == 0
+        self.config = config
+        self.began = time.perf_counter()
+        self.writes = is_writer()
         self.folder = Path(config.workdir)
         if self.writes:
             from tensorboardX import SummaryWriter  # slow to import, and needed only here
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.steps, self.epochs = (
-                Table(self.folder / f"{name}.csv", step) for name in ("steps", "epochs")
-            )
+            self.steps = Table(self.folder / "steps.csv", step)
+            self.epochs = Table(self.folder / "epochs.csv", step)
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
 
     def line(self, text: str) -> None:
@@ -107,45 +120,34 @@ class Logs:
         """The same for an epoch, to whose row the means over its windows are added."""
         if self.writes:
             windows = [window for window in self.steps.rows if window["epoch"] == row["epoch"]]
-            self._add(
-                self.epochs,
-                {**row, **_means(windows), "images_per_s": self._speed(windows)},
-                "epoch",
-            )
+            row = {**row, **_means(windows), "images_per_s": self._speed(windows)}
+            self._add(self.epochs, row, "epoch")
 
     def _speed(self, windows: Sequence[Row]) -> float:
-        steps, seconds = (sum(window[key] for window in windows) for key in ("steps", "seconds"))
-        return steps * self.config.batch_size / seconds
+        return _sum(windows, "steps") * self.config.batch_size / _sum(windows, "seconds")
 
     def _add(self, table: Table, row: Row, tag: str) -> None:
         table.add(row)
         for key in row.keys() - {"step", "epoch", "steps"}:
             self.board.add_scalar(f"{tag}/{key}", row[key], row["step"])
         self.board.flush()
-        self.line(
-            " ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in row.items()
-            )
-        )
+        self.line(" ".join(f"{key} {_short(value)}" for key, value in row.items()))
 
     def report(self, results: Row) -> None:
         """Writes `report.json`: command, config, versions, devices, results, last epoch, times."""
         if not self.writes:
             return
-        trained = sum(row["seconds"] for row in self.steps.rows)
         said = {
             "command": shlex.join(sys.argv),
             "config": dataclasses.asdict(self.config),
             "python": platform.python_version(),
-            "versions": {"jaxcam": jaxcam.__version__}
-            | {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": _versions(),
             "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
             "processes": jax.process_count(),
             "results": results,
-            "last_epoch": self.epochs.rows[-1] if self.epochs.rows else {},
+            "last_epoch": self.epochs.last,
             # of all the sittings that the logs tell of, without validation
-            "training_seconds": trained,
+            "training_seconds": _sum(self.steps.rows, "seconds"),
             "wall_seconds": time.perf_counter() - self.began,  # of this one
         }
         part = self.folder / ".report.json.part"
@@ -160,9 +162,25 @@ class Logs:
 
 def _means(windows: Sequence[Row]) -> Row:
     """Means of the metrics over the steps of the windows, and the sum of their seconds."""
-    steps = sum(window["steps"] for window in windows)
-    metrics = [key for key in windows[0] if key not in _KEEPING]
-    means = {
-        key: sum(window["steps"] * window[key] for window in windows) / steps for key in metrics
-    }
-    return {**means, "seconds": sum(window["seconds"] for window in windows)}
+    steps = np.array([window["steps"] for window in windows])
+    means = {}
+    for key in windows[0]:
+        if key not in _KEEPING:
+            values = np.array([window[key] for window in windows])
+            means[key] = float((steps * values).sum() / steps.sum())
+    return {**means, "seconds": _sum(windows, "seconds")}
+
+
+def _sum(windows: Sequence[Row], key: str) -> float:
+    return sum(window[key] for window in windows)
+
+
+def _short(value: int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _versions() -> dict[str, str]:
+    others = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"jaxcam": jaxcam.__version__, **others}

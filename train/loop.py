@@ -14,27 +14,28 @@ import numpy as np
 from tqdm import tqdm
 
 from configs import Classification
+from configs.common import Config
 from jaxcam import datasets, models
+from jaxcam._ground.devices import Devices, is_writer, wait_for_all
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
 from train.state import State, Variables, create, train_step, validation_step
 
-_AHEAD = (
-    2  # steps that are queued before the loop waits; more could hold every thread of a small host
-)
+# Steps that are queued before the loop waits; more could hold every thread of a small host.
+_AHEAD = 2
 
 
 def fit(
-    config: Classification,
-    factory: objectives.Factory = objectives.classification,
+    config: Config,
+    factory: objectives.Factory[Config] = objectives.classification,
     resume: bool = False,
-    devices: list[jax.Device] | None = None,
+    devices: Devices | None = None,
 ) -> State:
     """Trains from the start or the latest checkpoint, exports the averaged network; the last state.
 
-    In a run of several processes (`parallel.initialize`) each calls this with the same arguments,
-    on the same files.
+    In a run of several processes (`jaxcam._ground.devices.join`) each calls this with the same
+    arguments, on the same files.
 
     Args:
         config: every number.
@@ -58,7 +59,8 @@ def data(config: Classification, split: str) -> datasets.Dataset:
     """The photos of a split of the config's data: "train" or "val"."""
     if config.data == "synthetic":
         return synthetic.load(config, split)
-    name = config.train_split if split == "train" else config.val_split
+    names = {"train": config.train_split, "val": config.val_split}
+    name = names[split]
     try:
         return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
     except (FileNotFoundError, ValueError) as error:
@@ -72,21 +74,32 @@ class Run:
 
     def __init__(
         self,
-        config: Classification,
-        factory: objectives.Factory = objectives.classification,
-        devices: list[jax.Device] | None = None,
+        config: Config,
+        factory: objectives.Factory[Config] = objectives.classification,
+        devices: Devices | None = None,
     ) -> None:
         """Loads the data and makes the network; nothing is placed on the devices yet."""
-        self.config, self.devices = config, devices
-        self.photos, self.validation = data(config, "train"), data(config, "val")
+        self.config: Classification = config
+        self.devices = devices
+        self.parallel = parallel.choose(config, devices)
+        self.photos = data(config, "train")
+        self.validation = data(config, "val")
         self.steps = pipeline.steps_per_epoch(self.photos, config)
-        self.model = initial.network(config, len(self.photos.classes), parallel.AXIS)
-        self.tx, self.rate = optimizer(config, self.steps), schedule(config, self.steps)
+        self.model = initial.network(config, len(self.photos.classes), self.parallel.axis_name)
+        self.tx = optimizer(config, self.steps)
+        self.rate = schedule(config, self.steps)
         self.objective = factory(config, self.photos.classes)
         self.checkpoints = checkpoint.manager(config.workdir)
         self.validate = validator(config, self.model, devices)
-        self.logs: Logs | None = None  # from `begin` on
-        self._steps: dict[int, Callable] = {}
+        self._logs: Logs | None = None  # from `begin` on
+        self._steps: dict[int, parallel.Step] = {}
+
+    @property
+    def logs(self) -> Logs:
+        """The run's, from `begin` on."""
+        if self._logs is None:
+            raise RuntimeError("logs: the run has not begun")
+        return self._logs
 
     def begin(self, resume: bool) -> tuple[State, int]:
         """The state to go on from, on the devices, and the steps that it has seen.
@@ -97,24 +110,27 @@ class Run:
             ValueError: the checkpoint has seen more steps than the config has.
         """
         drawn, said = initial.variables(self.config, self.model)
-        state = parallel.replicate(create(self.config, drawn, self.tx), self.devices)
+        state = self.parallel.replicate(create(self.config, drawn, self.tx))
         step = 0
         if resume:
             state, step = checkpoint.restore(self.checkpoints, state)
-            if step > (total := self.config.epochs * self.steps):
-                got = (
-                    f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} "
-                    f"holds {step}"
-                )
-                raise ValueError(f"{got}; name another workdir for a shorter run")
+            self._check_resumed(step)
             said = f"resumed after step {step}"
         elif self.checkpoints.latest_step() is not None:
             raise FileExistsError(
                 f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another"
             )
-        self.logs = Logs(self.config, step)
+        self._logs = Logs(self.config, step)
         self.logs.line(said)
         return state, step
+
+    def _check_resumed(self, step: int) -> None:
+        total = self.config.epochs * self.steps
+        if step > total:
+            raise ValueError(
+                f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} holds "
+                f"{step}; name another workdir for a shorter run"
+            )
 
     def train(self, state: State, first: int) -> State:
         """All steps from `first` on.
@@ -123,12 +139,13 @@ class Run:
             FloatingPointError: a loss or a parameter is not finite; looked at where a window of the
                 log ends.
         """
-        total, window = self.config.epochs * self.steps, _Window(first)
-        constants, batches = (
-            parallel.replicate(self.objective.constants, self.devices),
-            self._batches(first),
-        )
-        hidden = None if self.logs.writes else True  # None: where there is no terminal
+        total = self.config.epochs * self.steps
+        window = _Window(first)
+        constants = self.parallel.replicate(self.objective.constants)
+        batches = self._batches(first)
+        hidden = None  # where there is no terminal
+        if not self.logs.writes:
+            hidden = True
         with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
             for step in range(first + 1, total + 1):
                 batch = window.waiting(lambda: next(batches))
@@ -143,22 +160,22 @@ class Run:
     def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         host = pipeline.batches(self.photos, self.config, first_step=first, **share)
-        return pipeline.prefetch(
-            map(self.objective.prepare, host), partial(parallel.place, devices=self.devices)
-        )
+        return pipeline.prefetch(map(self.objective.prepare, host), self.parallel.place)
 
-    def _step(self, epoch: int) -> Callable:
-        """The mapped step for the crops of an epoch, made once for each size."""
+    def _step(self, epoch: int) -> parallel.Step:
+        """The compiled step for the crops of an epoch, made once for each size."""
         size = self.config.crop_size(epoch)
         if size not in self._steps:
-            fixed = {
-                "config": self.config,
-                "model": self.model,
-                "tx": self.tx,
-                "loss": self.objective.loss,
-            }
-            step = partial(train_step, **fixed, crop_size=size, axis_name=parallel.AXIS)
-            self._steps[size] = parallel.pmap_step(step, self.devices)
+            step = partial(
+                train_step,
+                config=self.config,
+                model=self.model,
+                tx=self.tx,
+                loss=self.objective.loss,
+                crop_size=size,
+                axis_name=self.parallel.axis_name,
+            )
+            self._steps[size] = self.parallel.compile(step)
         return self._steps[size]
 
     def _ends_window(self, step: int) -> bool:
@@ -177,10 +194,8 @@ class Run:
         if not self._saves(step):
             return
         if not bool(_finite(state)):
-            raise FloatingPointError(
-                self._stopped(
-                    f"parameters: got NaN or infinite ones after step {step}, expected finite ones"
-                )
+            raise self._stopped(
+                f"parameters: got NaN or infinite ones after step {step}, expected finite ones"
             )
         metrics = None
         if self._ends_epoch(step):
@@ -189,29 +204,28 @@ class Run:
         checkpoint.save(self.checkpoints, state, step, metrics)
 
     def _log_window(self, window: "_Window") -> None:
-        means, bad = window.close()
-        if bad:
-            raise FloatingPointError(
-                self._stopped(f"loss: got {bad[1]} in step {bad[0]}, expected a finite number")
-            )
-        step, epoch = window.last, (window.last - 1) // self.steps
-        keeping = {
-            "step": step,
+        losses = window.close()
+        for step, loss in enumerate(losses, window.first):
+            if not np.isfinite(loss):
+                raise self._stopped(f"loss: got {loss} in step {step}, expected a finite number")
+        epoch = (window.last - 1) // self.steps
+        rate = self.rate((window.last - 1) // self.config.accumulate)
+        row = {
+            "step": window.last,
             "epoch": epoch + 1,
-            "steps": len(window.metrics),
+            "steps": len(losses),
             "crop": self.config.crop_size(epoch),
+            "learning_rate": float(np.asarray(rate)),
         }
-        rate = float(self.rate((step - 1) // self.config.accumulate))
-        means["waiting"] = window.waited / window.seconds
-        self.logs.window({**keeping, "learning_rate": rate, **means, "seconds": window.seconds})
+        self.logs.window({**row, **window.means, "seconds": window.seconds})
 
-    def _stopped(self, why: str) -> str:
+    def _stopped(self, why: str) -> FloatingPointError:
         self.checkpoints.wait_until_finished()
-        last, where = self.checkpoints.latest_step(), self.checkpoints.directory
-        return (
-            f"{why}; last good checkpoint: "
-            f"{f'step {last} in {where}' if last is not None else 'none'}"
-        )
+        last = self.checkpoints.latest_step()
+        if last is None:
+            return FloatingPointError(f"{why}; last good checkpoint: none")
+        where = self.checkpoints.directory
+        return FloatingPointError(f"{why}; last good checkpoint: step {last} in {where}")
 
     def finish(self, state: State) -> None:
         """Exports the averaged variables, whatever their accuracy; validates the written file."""
@@ -221,28 +235,28 @@ class Run:
             checkpoint.export(
                 self.config, jax.device_get(state.averaged), self.photos.classes, notes
             )
-        parallel.wait_for_all("exported")
+        wait_for_all("exported")
         exported = evaluate(self.config, self.validation, self.devices)
         self.logs.report({**notes, "exported_accuracy": exported})
 
     def close(self) -> None:
         """Ends what is still being written, also when the training was stopped."""
         self.checkpoints.close()
-        if self.logs:
-            self.logs.close()
+        if self._logs is not None:
+            self._logs.close()
 
 
 class _Window:
     """Steps between two lines of the log. Metrics stay on the devices until it is closed."""
 
     def __init__(self, last: int) -> None:
-        self.first, self.last, self.metrics, self.waited, self.began = (
-            last + 1,
-            last,
-            [],
-            0.0,
-            time.perf_counter(),
-        )
+        self.first = last + 1
+        self.last = last
+        self.metrics: list[objectives.Metrics] = []
+        self.means: dict[str, float] = {}  # from `close` on
+        self.waited = 0.0
+        self.seconds = 0.0
+        self.began = time.perf_counter()
 
     def waiting(self, get: Callable[[], Any]) -> Any:
         """What `get` returns; the time is counted as waiting for the input pipeline."""
@@ -251,37 +265,31 @@ class _Window:
         self.waited += time.perf_counter() - began
         return found
 
-    def add(self, metrics: dict[str, jax.Array]) -> None:
+    def add(self, metrics: objectives.Metrics) -> None:
+        """Counts a step, and waits for an earlier one if too many are queued."""
         self.metrics.append(metrics)
         self.last += 1
         if len(self.metrics) > _AHEAD:
             jax.block_until_ready(self.metrics[-1 - _AHEAD])
 
-    def close(self) -> tuple[dict[str, float], tuple[int, float] | None]:
-        """Means over the steps; and the first step whose loss is not finite, with that."""
+    def close(self) -> list[float]:
+        """Takes the means over the steps, and the share of waiting; the loss of each."""
         metrics = jax.device_get(self.metrics)
         self.seconds = time.perf_counter() - self.began
-        bad = [
-            (self.first + i, float(each["loss"]))
-            for i, each in enumerate(metrics)
-            if not np.isfinite(each["loss"])
-        ]
-        means = {
-            key: float(np.mean([each[key] for each in metrics], dtype=np.float64))
-            for key in metrics[0]
-        }
-        return means, bad[0] if bad else None
+        together = jax.tree.map(lambda *values: np.array(values, np.float64), *metrics)
+        self.means = {key: float(values.mean()) for key, values in together.items()}
+        self.means["waiting"] = self.waited / self.seconds
+        return together["loss"].tolist()
 
 
 @jax.jit
 def _finite(state: State) -> jax.Array:
-    return jnp.stack(
-        [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, state.ema))]
-    ).all()
+    each = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), (state.variables, state.ema))
+    return jnp.stack(jax.tree.leaves(each)).all()
 
 
 def validator(
-    config: Classification, model: nn.Module, devices: list[jax.Device] | None = None
+    config: Classification, model: nn.Module, devices: Devices | None = None
 ) -> Callable[[Variables, datasets.Dataset], dict[str, float]]:
     """Replicated variables and photos -> `val_accuracy` and `val_loss`, of all processes together.
 
@@ -290,32 +298,32 @@ def validator(
         model: whose variables they are.
         devices: of this process, which must then be the only one; None: all.
     """
-    step = partial(validation_step, config=config, model=model, axis_name=parallel.AXIS)
-    mapped = parallel.pmap_step(step, devices, donate=False)
+    how = parallel.choose(config, devices)
+    step = partial(validation_step, config=config, model=model, axis_name=how.axis_name)
+    compiled = how.compile(step, donate=())
 
     def validate(variables: Variables, photos: datasets.Dataset) -> dict[str, float]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         batches = pipeline.validation_batches(photos, config, config.batch_size, **share)
-        placed = pipeline.prefetch(batches, partial(parallel.place, devices=devices))
-        each = [jax.device_get(mapped(variables, batch, None)) for batch in placed]
-        sums = {key: sum(float(sums[key]) for sums in each) for key in each[0]}
+        placed = pipeline.prefetch(batches, how.place)
+        each = [jax.device_get(compiled(variables, batch, None)) for batch in placed]
+        sums = jax.tree.map(lambda *values: np.array(values, np.float64).sum(), *each)
         return {
-            "val_accuracy": sums["correct"] / sums["count"],
-            "val_loss": sums["loss"] / sums["count"],
+            "val_accuracy": float(sums["correct"] / sums["count"]),
+            "val_loss": float(sums["loss"] / sums["count"]),
         }
 
     return validate
 
 
 def evaluate(
-    config: Classification, photos: datasets.Dataset, devices: list[jax.Device] | None = None
+    config: Classification, photos: datasets.Dataset, devices: Devices | None = None
 ) -> float:
     """Prints and returns the accuracy of the exported file."""
     model, variables = models.load(config.export)
-    share = validator(config, model, devices)(parallel.replicate(variables, devices), photos)[
-        "val_accuracy"
-    ]
-    if jax.process_index() == 0:
+    placed = parallel.choose(config, devices).replicate(variables)
+    share = validator(config, model, devices)(placed, photos)["val_accuracy"]
+    if is_writer():
         size = Path(config.export).stat().st_size / 1e6
         said = (
             f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} "

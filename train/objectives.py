@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification
+from configs.common import Config
 
 # what a forward pass in training changed or left: "batch_stats", "auxiliary"
 Collections = dict[str, Any]
@@ -37,7 +38,8 @@ class Objective(NamedTuple):
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch
 
 
-Factory = Callable[[Classification, tuple[str, ...]], Objective]
+# of a kind of config, and the names of the classes
+Factory = Callable[[Config, tuple[str, ...]], Objective]
 
 
 def classification(config: Classification, classes: tuple[str, ...]) -> Objective:
@@ -53,6 +55,23 @@ def classification(config: Classification, classes: tuple[str, ...]) -> Objectiv
     return Objective(loss)
 
 
+def check_outputs(config: Classification, count: int) -> None:
+    """Refuses a softmax over one output: it is 1, and the loss 0, whatever the network says.
+
+    Args:
+        config: its `loss`.
+        count: logits of an image.
+
+    Raises:
+        ValueError: as said.
+    """
+    if count < 2 and config.loss == "softmax":
+        raise ValueError(
+            f"loss: got 'softmax' for {count} class, of which it is 0 whatever the network says; "
+            "expected 'sigmoid', or two classes or more"
+        )
+
+
 def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean over the images of -sum_c t_c ln softmax_c, or of the classes' mean yes-or-no loss.
 
@@ -65,7 +84,11 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
 
     Returns:
         A float32 scalar.
+
+    Raises:
+        ValueError: as `check_outputs`.
     """
+    check_outputs(config, logits.shape[-1])
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if config.loss == "sigmoid":
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
@@ -74,18 +97,23 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
 
 def auxiliary(config: Classification, collections: Collections, targets: jax.Array) -> jax.Array:
     """`auxiliary_weight` times the cross-entropies of the collection "auxiliary"; 0 without any."""
-    logits = jax.tree.leaves(collections.get("auxiliary", {}))
-    return config.auxiliary_weight * sum(
-        (cross_entropy(config, each, targets) for each in logits), jnp.float32(0)
-    )
+    total = jnp.float32(0)
+    for logits in jax.tree.leaves(collections.get("auxiliary", {})):
+        total += cross_entropy(config, logits, targets)
+    return config.auxiliary_weight * total
 
 
 def accuracy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Share of the images whose largest logit is of a class of the largest target."""
+    """Share of the images that are `hits`."""
     return hits(logits, targets).mean()
 
 
 def hits(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """`[B]` booleans: whether the largest logit is of a (perhaps not the only) largest target."""
+    """`[B]` booleans: whether the largest logit is of a (perhaps not the only) largest target.
+
+    Of a single class: whether the logit is positive where the target is above 1/2, and only there.
+    """
+    if logits.shape[-1] == 1:
+        return (logits[:, 0] > 0) == (targets[:, 0] > 0.5)
     top = jnp.take_along_axis(targets, logits.argmax(-1, keepdims=True), axis=-1)[:, 0]
     return top >= targets.max(-1)

@@ -1,14 +1,17 @@
 """The optimiser of a run, its schedule, and the parameters that it leaves alone."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from configs import Classification
+
+Params = TypeVar("Params")  # a tree of arrays
 
 
 def schedule(config: Classification, steps_per_epoch: int) -> optax.Schedule:
@@ -25,52 +28,59 @@ def schedule(config: Classification, steps_per_epoch: int) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(
             0.0, config.learning_rate, warm, round(config.epochs * updates)
         )
-    drops = {round(epoch * updates): config.decay_factor for epoch in _drops(config)}
+    drops: dict[int, float] = {}
+    for epoch in _drops(config):
+        update = round(epoch * updates)
+        drops[update] = drops.get(update, 1.0) * config.decay_factor
     decayed = optax.piecewise_constant_schedule(config.learning_rate, drops)
-    return lambda count: (
-        decayed(count) * jnp.minimum(1.0, count / max(warm, 1)) if warm else decayed(count)
-    )
+    if not warm:
+        return decayed
+    return lambda count: decayed(count) * jnp.minimum(1.0, count / warm)
 
 
 def _drops(config: Classification) -> Sequence[float]:
     """The epochs at which the rate falls."""
+    if config.schedule == "constant":
+        return ()
     if config.schedule == "multistep":
         return config.milestones
     every = itertools.count(config.decay_every, config.decay_every)
-    return (
-        list(itertools.takewhile(lambda epoch: epoch < config.epochs, every))
-        if config.schedule == "step"
-        else ()
-    )
+    return list(itertools.takewhile(lambda epoch: epoch < config.epochs, every))
 
 
 def optimizer(config: Classification, steps_per_epoch: int) -> optax.GradientTransformation:
     """Clipping, decay on all but norms and biases, the rule, accumulation; nothing if frozen."""
     rule = optax.chain(*_clip(config), *_rule(config, schedule(config, steps_per_epoch)))
     if config.frozen:
-        label = lambda params: _by_path(
-            params, lambda path: "frozen" if is_frozen(path, config.frozen) else "free"
-        )
-        rule = optax.partition({"free": rule, "frozen": optax.set_to_zero()}, label)
+        labels = partial(_labels, prefixes=config.frozen)
+        rule = optax.partition({"free": rule, "frozen": optax.set_to_zero()}, labels)
     if config.accumulate == 1:
         return rule
     return optax.MultiSteps(rule, config.accumulate).gradient_transformation()
 
 
 def _clip(config: Classification) -> list[optax.GradientTransformation]:
-    return [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if not config.clip_norm:
+        return []
+    return [optax.clip_by_global_norm(config.clip_norm)]
 
 
 def _rule(config: Classification, rate: optax.Schedule) -> list[optax.GradientTransformation]:
     if config.optimizer == "adamw":
         return [optax.adamw(rate, weight_decay=config.weight_decay, mask=_decayed)]
     decay = optax.add_decayed_weights(config.weight_decay, _decayed)
-    plain = (
-        optax.adam(rate)
-        if config.optimizer == "adam"
-        else optax.sgd(rate, config.momentum, config.nesterov)
-    )
-    return [decay, plain]
+    if config.optimizer == "adam":
+        return [decay, optax.adam(rate)]
+    return [decay, optax.sgd(rate, config.momentum, config.nesterov)]
+
+
+def _labels(params: Any, prefixes: Sequence[str]) -> Any:
+    def label(path: str) -> str:
+        if is_frozen(path, prefixes):
+            return "frozen"
+        return "free"
+
+    return _by_path(params, label)
 
 
 def _decayed(params: Any) -> Any:
@@ -83,7 +93,7 @@ def is_frozen(path: str, prefixes: Sequence[str]) -> bool:
     return any(f"{path}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def stop_frozen(params: Any, prefixes: Sequence[str]) -> Any:
+def stop_frozen(params: Params, prefixes: Sequence[str]) -> Params:
     """`params` with frozen ones constant, so that XLA computes nothing backwards for them alone.
 
     Raises:
@@ -98,14 +108,20 @@ def stop_frozen(params: Any, prefixes: Sequence[str]) -> Any:
                 f"frozen: got {prefix!r}, expected a prefix of a parameter's path such as "
                 f"{paths[0]!r}"
             )
+
+    def stopped(value: jax.Array, stop: bool) -> jax.Array:
+        if stop:
+            return jax.lax.stop_gradient(value)
+        return value
+
     frozen = _by_path(params, lambda path: is_frozen(path, prefixes))
-    return jax.tree.map(
-        lambda value, stop: jax.lax.stop_gradient(value) if stop else value, params, frozen
-    )
+    return jax.tree.map(stopped, params, frozen)
 
 
-def _by_path(params: Any, function: Any) -> Any:
+def _by_path(params: Any, function: Callable[[str], Any]) -> Any:
     """A tree like `params` of `function` of each one's path, "layer1.0.conv1.kernel"."""
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, _: function(".".join(str(key.key) for key in keys)), params
-    )
+
+    def at(keys: tuple[Any, ...], _: jax.Array) -> Any:
+        return function(".".join(str(key.key) for key in keys))
+
+    return jax.tree_util.tree_map_with_path(at, params)

@@ -76,10 +76,8 @@ def batches(
     """
     import grain
 
-    steps, share = (
-        steps_per_epoch(dataset, config),
-        _share(config.batch_size, process_index, process_count),
-    )
+    steps = steps_per_epoch(dataset, config)
+    share = _share(config.batch_size, process_index, process_count)
     example = partial(_example, dataset, config, share, steps)
     example(0)  # so that photos of a wrong size are an error here and not in a thread
     size = len(share)
@@ -133,10 +131,12 @@ def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Ba
     Raises:
         ValueError: a photo of another size or of unknown class.
     """
-    record, key = dataset[index], (config.seed, view, index)
-    image = (
-        _whole(record, config) if config.crop_on == "device" else random_crop(record, config, key)
-    )
+    record = dataset[index]
+    key = (config.seed, view, index)
+    if config.crop_on == "device":
+        image = _whole(record, config)
+    else:
+        image = random_crop(record, config, key)
     label = _label(record)
     if (label == UNKNOWN).any():
         raise ValueError(f"label: {record.id} is of unknown class, expected one")
@@ -145,7 +145,9 @@ def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Ba
 
 def _label(record: Record) -> np.ndarray:
     label = np.asarray(record.label)
-    return label.astype(np.int32 if label.ndim == 0 else np.float32)
+    if label.ndim == 0:
+        return label.astype(np.int32)
+    return label.astype(np.float32)
 
 
 @lru_cache(maxsize=2)  # threads work on two epochs at most at a time
@@ -157,8 +159,10 @@ def _whole(record: Record, config: Classification) -> np.ndarray:
     image = decode(record)
     size = (config.image_size, config.image_size)
     if image.shape[:2] != size:
-        got = f"image_size: got a photo of {image.shape[1::-1]} pixels, expected {size}"
-        raise ValueError(f"{got} with crop_on='device'; crop_on='host' takes any size")
+        raise ValueError(
+            f"image_size: got a photo of {image.shape[1::-1]} pixels, expected {size} with "
+            "crop_on='device'; crop_on='host' takes any size"
+        )
     return image
 
 
@@ -180,7 +184,8 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     References:
         Szegedy et al. 2015, Going deeper with convolutions, section 6.
     """
-    random, size = np.random.default_rng(key), config.image_size
+    random = np.random.default_rng(key)
+    size = config.image_size
     whole = open_image(record).size
     left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
     # Decoded no finer than the crop needs.
@@ -190,7 +195,9 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     scale = np.tile(pixels.shape[1::-1], 2) / np.tile(whole, 2)
     box = tuple(scale * (left, top, left + width, top + height))
     crop = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
-    return np.ascontiguousarray(crop[:, ::-1]) if random.random() < 0.5 else crop
+    if random.random() < 0.5:
+        return np.ascontiguousarray(crop[:, ::-1])
+    return crop
 
 
 def crop_box(
@@ -204,17 +211,14 @@ def crop_box(
     for _ in range(TRIES):
         pixels = math.prod(size) * random.uniform(*area)
         stretch = math.exp(0.5 * random.uniform(-math.log(ratio), math.log(ratio)))
-        width, height = (
-            max(1, round(math.sqrt(pixels) * stretch)),
-            max(1, round(math.sqrt(pixels) / stretch)),
-        )
+        width = max(1, round(math.sqrt(pixels) * stretch))
+        height = max(1, round(math.sqrt(pixels) / stretch))
         if width <= size[0] and height <= size[1]:
-            left, top = (
-                int(random.integers(0, room, endpoint=True))
-                for room in (size[0] - width, size[1] - height)
-            )
+            left = int(random.integers(0, size[0] - width, endpoint=True))
+            top = int(random.integers(0, size[1] - height, endpoint=True))
             return left, top, width, height
-    width, height = min(size[0], round(size[1] * ratio)), min(size[1], round(size[0] * ratio))
+    width = min(size[0], round(size[1] * ratio))
+    height = min(size[1], round(size[0] * ratio))
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height
 
 
@@ -252,7 +256,9 @@ def validation_batches(
     def example(number: int) -> Batch:
         step, place = divmod(number, len(share))
         index = step * batch + share[place]
-        return _centred(dataset, config, index) if index < len(dataset) else blank
+        if index < len(dataset):
+            return _centred(dataset, config, index)
+        return blank
 
     return iter(
         grain.MapDataset.range(count)
@@ -272,16 +278,18 @@ def centre_crop(record: Record, config: Classification) -> np.ndarray:
 
     The shorter side becomes image_size / crop_fraction.
     """
-    pixels, size = decode(record), config.image_size
+    pixels = decode(record)
+    size = config.image_size
     shorter = round(size / config.crop_fraction)
-    height, width = (
-        max(size, side * shorter // min(pixels.shape[:2])) for side in pixels.shape[:2]
-    )
+    rows, columns = pixels.shape[:2]
+    height = max(size, rows * shorter // min(rows, columns))
+    width = max(size, columns * shorter // min(rows, columns))
     if pixels.shape[:2] != (height, width):
         pixels = np.asarray(
             Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
         )
-    top, left = round((height - size) / 2), round((width - size) / 2)
+    top = round((height - size) / 2)
+    left = round((width - size) / 2)
     return pixels[top : top + size, left : left + size]
 
 
@@ -298,11 +306,12 @@ def prefetch(
     Returns:
         What `place` returned, in the order of the batches.
     """
-    batches, placed = iter(batches), collections.deque()
-    placed.extend(place(batch) for batch in itertools.islice(batches, ahead))
-    while placed:
-        placed.extend(place(batch) for batch in itertools.islice(batches, 1))
+    source = iter(batches)
+    placed = collections.deque(map(place, itertools.islice(source, ahead)))
+    for batch in source:
+        placed.append(place(batch))
         yield placed.popleft()
+    yield from placed
 
 
 def images_per_second(dataset: Dataset, config: Classification, seconds: float) -> float:
@@ -321,7 +330,8 @@ def images_per_second(dataset: Dataset, config: Classification, seconds: float) 
     """
     feed = batches(dataset, dataclasses.replace(config, epochs=10**6))
     next(feed)
-    began, count = time.perf_counter(), 0
+    began = time.perf_counter()
+    count = 0
     while time.perf_counter() - began < seconds:
         count += len(next(feed)["label"])
     return count / (time.perf_counter() - began)

@@ -4,24 +4,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import configs
-from train import loop, objectives, parallel
+from configs.common import Config
+from jaxcam._ground.devices import join
+from train import loop, objectives
 
 
 def main(
     name: str,
-    about: str,
-    factory: objectives.Factory,
-    kind: type[configs.Classification] = configs.Classification,
+    about: str | None,
+    factory: objectives.Factory[Config],
+    kind: type[Config],
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Runs `python -m NAME ...`.
 
     Args:
         name: of the program.
-        about: one line on it.
+        about: its docstring, whose first line the help says.
         factory: config and classes -> what is minimised.
         kind: of the configs that it takes.
         arguments: of the command line; None takes the process's.
@@ -29,7 +30,7 @@ def main(
     chosen = _parser(name, about).parse_args(arguments)
     try:
         if chosen.distributed is not None:
-            parallel.initialize(chosen.distributed)
+            join(chosen.distributed)
         config = configs.override(configs.load(chosen.config), chosen.set)
         if not isinstance(config, kind):
             raise ValueError(
@@ -41,8 +42,8 @@ def main(
         sys.exit(f"{name}: {error}")
 
 
-def _parser(name: str, about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"python -m {name}", description=about)
+def _parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"python -m {name}", description=_first_line(about))
     parser.add_argument(
         "--config", required=True, help="a Python file that defines `config`: configs/NAME.py"
     )
@@ -64,14 +65,22 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
         metavar="",
         help=(
             "one of several processes, each started with the same command and folders: nothing "
-            "more on a TPU pod, under Slurm, Open MPI or Kubernetes, else HOST:PORT of process 0, "
-            "the number of processes and own index"
+            "more on a TPU pod, under Slurm, Open MPI or Kubernetes, or with "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment; "
+            "else HOST:PORT of process 0, the number of processes and own index"
         ),
     )
     return parser
 
 
-def _dispatch(config: Any, factory: objectives.Factory, chosen: argparse.Namespace) -> None:
+def _first_line(text: str | None) -> str:
+    """Python started with -OO has no docstrings."""
+    return (text or "").partition("\n")[0]
+
+
+def _dispatch(
+    config: Config, factory: objectives.Factory[Config], chosen: argparse.Namespace
+) -> None:
     if chosen.evaluate:
         loop.evaluate(config, loop.data(config, "val"))
     elif chosen.export_only:

@@ -60,7 +60,8 @@ def train_step(
 
     Gradients and metrics are averaged over `axis_name` after differentiation; batch statistics are
     averaged by the model's own batch norms, which must be created with the same axis name. Units
-    are dropped per device.
+    are dropped per device. Without an axis the share is the whole batch, and all these are means
+    over it.
 
     Args:
         state: to go on from.
@@ -71,7 +72,8 @@ def train_step(
         tx: made by `optimizer` of the same config.
         loss: what is minimised.
         crop_size: side of the training crops in pixels.
-        axis_name: mapped axis of the devices, None for one.
+        axis_name: mapped axis of the devices; None: one device, or arrays that all devices share
+            (see `train.parallel`).
 
     Returns:
         The next state; and metrics, `loss` and `gradient_norm` (before clipping) among them.
@@ -118,13 +120,22 @@ def _forward(
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):
-        mutable = ["batch_stats", "auxiliary"]
-        return model.apply(variables, images, train=True, mutable=mutable, rngs={"dropout": key})
+        logits, collections = model.apply(
+            variables,
+            images,
+            train=True,
+            mutable=["batch_stats", "auxiliary"],
+            rngs={"dropout": key},
+        )
+    return logits, dict(collections)
 
 
 def _dropout_key(config: Classification, step: jax.Array, axis_name: str | None) -> jax.Array:
+    device: jax.Array | int = 0
+    if axis_name is not None:
+        device = jax.lax.axis_index(axis_name)
     key = jax.random.fold_in(jax.random.key(config.seed), step)
-    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    return jax.random.fold_in(key, device)
 
 
 def _average(config: Classification, state: State, variables: Variables) -> Variables:
@@ -138,16 +149,8 @@ def _average(config: Classification, state: State, variables: Variables) -> Vari
     update = state.step // config.accumulate
     decay = jnp.minimum(config.ema_decay, (1.0 + update) / (10.0 + update))
     decay = jnp.where((state.step + 1) % config.accumulate == 0, decay, 1.0)
-    return optax.incremental_update(variables, state.ema, 1 - decay)
-
-
-def predict(
-    config: Classification, model: nn.Module
-) -> Callable[[Variables, jax.Array], jax.Array]:
-    """A compiled function of variables, uint8 images `[B, H, W, 3]`: logits `[B, num_classes]`."""
-    return jax.jit(
-        lambda variables, images: model.apply(variables, normalize(images / 255.0, config))
-    )
+    averaged: Any = optax.incremental_update(variables, state.ema, 1 - decay)
+    return averaged
 
 
 def validation_step(
@@ -167,12 +170,15 @@ def validation_step(
         constants: none; as steps are mapped with them.
         config: the run's.
         model: called as in use.
-        axis_name: mapped axis of the devices, None for one.
+        axis_name: mapped axis of the devices, None if the batch is whole.
     """
     del constants
-    logits = model.apply(variables, normalize(batch["image"] / 255.0, config)).astype(jnp.float32)
+    output: Any = model.apply(variables, normalize(batch["image"] / 255.0, config))
+    logits = output.astype(jnp.float32)
     targets = soft_targets(batch["label"], model.num_classes, 0.0)
     losses = jax.vmap(partial(objectives.cross_entropy, config))(logits[:, None], targets[:, None])
     counted = {"count": 1.0, "correct": objectives.hits(logits, targets), "loss": losses}
     sums = {key: jnp.where(batch["mask"], value, 0.0).sum() for key, value in counted.items()}
-    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+    if axis_name is None:
+        return sums
+    return jax.lax.psum(sums, axis_name)

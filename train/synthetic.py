@@ -27,13 +27,15 @@ def load(config: Classification, split: str) -> Dataset:
     count = _COUNTS[split]
     random = np.random.default_rng((config.seed, zlib.crc32(split.encode())))
     noise = random.integers(0, 64, (count, config.image_size, config.image_size, 3))
-    images = (noise + 60 * (np.arange(count) % CLASSES)[:, None, None, None]).astype(np.uint8)
-    records = [
-        Record(image, _label(config, i % CLASSES), NO_BOXES, f"{split} {i}")
-        for i, image in enumerate(images)
-    ]
+    records = []
+    for index in range(count):
+        brightness = index % CLASSES
+        image = (noise[index] + 60 * brightness).astype(np.uint8)
+        records.append(Record(image, _label(config, brightness), NO_BOXES, f"{split} {index}"))
     return Dataset(records, tuple(f"class {index}" for index in range(CLASSES)))
 
 
-def _label(config: Classification, label: int) -> int | np.ndarray:
-    return label if config.loss == "softmax" else (np.arange(CLASSES) <= label).astype(np.float32)
+def _label(config: Classification, brightness: int) -> int | np.ndarray:
+    if config.loss == "softmax":
+        return brightness
+    return (np.arange(CLASSES) <= brightness).astype(np.float32)

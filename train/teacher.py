@@ -7,6 +7,7 @@ stopped asks only for the missing ones.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -19,32 +20,29 @@ from tqdm import tqdm
 
 from configs import Distillation
 from jaxcam import blackbox
+from jaxcam._ground.devices import fill_up, is_writer, wait_for_all
 from jaxcam.datasets import Dataset
-from train import parallel, pipeline
+from train import pipeline
 from train.augment import augment
 
-BATCH = 100
+BATCH = 100  # even: CutMix, unused, pairs neighbours
 # What the answers depend on.
 _FIELDS = (
-    *(
-        "data",
-        "train_split",
-        "seed",
-        "image_size",
-        "crop_on",
-        "crop_sizes",
-        "crop_area",
-        "crop_ratio",
-        "color_jitter",
-    ),
-    *(
-        "teacher",
-        "teacher_kind",
-        "teacher_options",
-        "teacher_mean",
-        "teacher_std",
-        "teacher_probabilities",
-    ),
+    "data",
+    "train_split",
+    "seed",
+    "image_size",
+    "crop_on",
+    "crop_sizes",
+    "crop_area",
+    "crop_ratio",
+    "color_jitter",
+    "teacher",
+    "teacher_kind",
+    "teacher_options",
+    "teacher_mean",
+    "teacher_std",
+    "teacher_probabilities",
 )
 
 
@@ -64,22 +62,22 @@ def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -
             `[B, classes]`.
         FileNotFoundError: no such teacher.
     """
-    folder = Path(config.answers) if folder is None else folder
-    if jax.process_index() == 0:  # the others find what it wrote
+    if folder is None:
+        folder = Path(config.answers)
+    if is_writer():  # the others find what it wrote
         _fill(folder, config, photos)
-    parallel.wait_for_all("answers")
+    wait_for_all("answers")
     return [np.load(_file(folder, view), mmap_mode="r") for view in range(config.views)]
 
 
 def _fill(folder: Path, config: Distillation, photos: Dataset) -> None:
     _claim(folder, config)
-    teacher = None
-    for view in range(config.views):
-        if not _file(folder, view).exists():
-            teacher = teacher or blackbox.KINDS[config.teacher_kind](
-                config.teacher, **config.teacher_options
-            )
-            _save(_file(folder, view), _ask(config, photos, teacher, view))
+    missing = [view for view in range(config.views) if not _file(folder, view).exists()]
+    if not missing:
+        return
+    teacher = blackbox.KINDS[config.teacher_kind](config.teacher, **config.teacher_options)
+    for view in missing:
+        _save(_file(folder, view), _ask(config, photos, teacher, view))
 
 
 def _file(folder: Path, view: int) -> Path:
@@ -87,38 +85,38 @@ def _file(folder: Path, view: int) -> Path:
 
 
 def _claim(folder: Path, config: Distillation) -> None:
-    numbers = json.loads(
-        json.dumps({name: getattr(config, name) for name in _FIELDS}, default=dict)
-    )
+    """Writes down what the answers depend on, or compares with what is written there."""
+    ours = {name: getattr(config, name) for name in _FIELDS}
+    text = json.dumps(ours, indent=1, default=dict)
     path = folder / "settings.json"
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        different = ", ".join(
-            f"{k} {theirs.get(k)!r} there, {v!r} here"
-            for k, v in numbers.items()
-            if theirs.get(k) != v
-        )
-        if different:
-            raise ValueError(f"answers: {folder} holds answers to other questions: {different}")
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(numbers, indent=1))
+    theirs = json.loads(path.read_text())
+    different = []
+    for name, value in json.loads(text).items():
+        if theirs.get(name) != value:
+            different.append(f"{name} {theirs.get(name)!r} there, {value!r} here")
+    if different:
+        raise ValueError(
+            f"answers: {folder} holds answers to other questions: {', '.join(different)}"
+        )
 
 
 def _ask(config: Distillation, photos: Dataset, teacher: blackbox.Model, view: int) -> np.ndarray:
-    found, starts = [], range(0, len(photos), BATCH)
-    for images in tqdm(
-        _views(config, photos, view), f"teacher, view {view + 1}", len(starts), disable=None
-    ):
-        found.append(
-            _checked(np.asarray(teacher(images), np.float32), len(images), len(photos.classes))
-        )
-    logits = np.concatenate(found)
-    return (
-        np.log(np.maximum(logits, np.finfo(np.float32).tiny))
-        if config.teacher_probabilities
-        else logits
+    found = []
+    batches = math.ceil(len(photos) / BATCH)
+    bar = tqdm(
+        _views(config, photos, view), f"teacher, view {view + 1}", total=batches, disable=None
     )
+    for images in bar:
+        outputs = np.asarray(teacher(images), np.float32)
+        found.append(_checked(outputs, len(images), len(photos.classes)))
+    outputs = np.concatenate(found)
+    if config.teacher_probabilities:
+        return np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return outputs
 
 
 def _checked(outputs: np.ndarray, batch: int, classes: int) -> np.ndarray:
@@ -135,25 +133,19 @@ def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndar
     """All photos in order, augmented as in training and normalised as the teacher expects."""
     import grain
 
-    (_, size), classes = config.crop_sizes[0], len(photos.classes)
+    (_, size) = config.crop_sizes[0]
+    classes = len(photos.classes)
+    mean = np.asarray(config.teacher_mean, np.float32)
+    std = np.asarray(config.teacher_std, np.float32)
     # Mean 0 and deviation 1: the pixels that the student sees, before its own normalisation.
     plain: Any = dataclasses.replace(config, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     augmented = jax.jit(lambda batch: augment(batch, plain, classes, size)[0])
     example = partial(pipeline.photo, photos, config, view)
     threads = grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=2 * config.workers)
-    for batch in (
-        grain.MapDataset.range(len(photos)).map(example).batch(BATCH).to_iter_dataset(threads)
-    ):
-        images = np.asarray(augmented(_even(batch)))[: len(batch["label"])]
-        yield (images - np.asarray(config.teacher_mean, np.float32)) / np.asarray(
-            config.teacher_std, np.float32
-        )
-
-
-def _even(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Filled up to `BATCH` with its last photo: one program; CutMix, unused, pairs neighbours."""
-    index = np.minimum(np.arange(BATCH), len(batch["label"]) - 1)
-    return {name: value[index] for name, value in batch.items()}
+    batches = grain.MapDataset.range(len(photos)).map(example).batch(BATCH)
+    for batch in batches.to_iter_dataset(threads):
+        images = np.asarray(augmented(fill_up(batch, BATCH)))[: len(batch["label"])]
+        yield (images - mean) / std
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -24,7 +24,7 @@ def measure(case: Explained) -> dict[str, jax.Array]:
         "adcc": found.adcc,
         "coherency": found.coherency,
         "complexity": found.complexity,
-        "drop": 100 * found.average_drop,  # in percent, as every drop here
+        "drop": found.average_drop,
     }
 
 

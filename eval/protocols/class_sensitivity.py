@@ -116,8 +116,8 @@ def _half_boxes(photos: Photos, height: int, width: int) -> np.ndarray:
     if photos.boxes is None:
         whole = np.array([0, 0, half - 1, height - 1], np.float32)
         return np.broadcast_to(whole, (len(photos), 1, 4)).copy()
-    boxes = jnp.asarray(photos.boxes)
-    return np.asarray(metrics.resize_boxes(boxes, (height, width), (height, half)), np.float32)
+    resized = metrics.resize_boxes(photos.boxes, (height, width), (height, half))
+    return np.asarray(resized, np.float32)
 
 
 def other_class(plan: Plan) -> Changes:

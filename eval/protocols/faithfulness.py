@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from eval.run.protocol import Explained, Metric, Protocol
@@ -50,7 +49,7 @@ def _win_rates(drops: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
         rates[method] = {}
         for other, rival in drops.items():
             if other != method:
-                won = metrics.win_rate(jnp.asarray(drop), jnp.asarray(rival))
+                won = metrics.win_rate(drop, rival)
                 rates[method][other] = float(np.nanmean(np.asarray(won)))
     return rates
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -91,7 +90,7 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
     ours.check()
     photos, teacher = predict(settings.model, settings)
     _, student = predict(settings.student, settings)
-    found = np.asarray(metrics.sim(jnp.asarray(teacher), jnp.asarray(student), settings.top))
+    found = np.asarray(metrics.sim(teacher, student, n=settings.top))
     name = Path(settings.student).stem  # keys are METHOD/LAYER/METRIC: a path would be taken apart
     values = {}
     for n in range(settings.top):

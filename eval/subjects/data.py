@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -190,8 +189,8 @@ def stretched(record: Record, size: int) -> np.ndarray:
 def _boxes(record: Record, size: int) -> np.ndarray:
     """Its boxes `[K, 4]` at the network's size."""
     photo = datasets.open_image(record)
-    boxes = jnp.asarray(record.boxes)
-    return np.asarray(metrics.resize_boxes(boxes, (photo.height, photo.width), (size, size)))
+    resized = metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size))
+    return np.asarray(resized)
 
 
 # Sets by a short name -------------------------------------------------

@@ -297,7 +297,7 @@ def _unit(image: np.ndarray) -> np.ndarray:
 def halves(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
     """LIME's z `[n, B, S]` bool: each shown with probability 1/2, first row all `present`."""
     shown = (_uniform(key, count, present.shape[1]) < 0.5).at[0].set(True)
-    return shown[:, None] & present
+    return shown[:, None] & present[None]
 
 
 @partial(jax.jit, static_argnames="count")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxcam import loops
 from jaxcam._explainers.black_box import Progress, black_box
 from jaxcam._ground import chunks, interpolation
-from jaxcam._ground.dtypes import cast_like
+from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
 from jaxcam.targets import Activation, Targets
 
@@ -175,7 +175,8 @@ def _masked(
     """The next masks `[n, H, W]` and the images times each, `[n, B, H, W, C]`."""
     part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, count)
     drawn = masks(part(grids), part(shifts), images.shape[1:3])
-    return drawn, cast_like(images * drawn[:, None, :, :, None], images)
+    masked = at_least_float32(images)[None] * drawn[:, None, :, :, None]
+    return drawn, cast_like(masked, images)
 
 
 @jax.jit

@@ -54,7 +54,8 @@ def separable(x: jax.Array, rows: np.ndarray, columns: np.ndarray, axis: int = 1
         `[..., H, W, ...]`.
     """
     letters = string.ascii_lowercase[: x.ndim]
-    down, across = letters[axis], letters[axis + 1]
+    down = letters[axis]
+    across = letters[axis + 1]
     result = letters.replace(down, "H").replace(across, "W")
     return jnp.einsum(
         f"H{down},{letters},W{across}->{result}",

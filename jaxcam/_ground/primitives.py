@@ -36,7 +36,8 @@ CONVERSIONS = _names("convert_element_type")
 
 # Each value of the operand once.
 MOVES = _names("reshape transpose squeeze expand_dims rev")
-SLICE, PAD = "slice", "pad"
+SLICE = "slice"
+PAD = "pad"
 # Some values of the operand, by fixed or by computed places.
 PARTS = _names(f"{SLICE} dynamic_slice split unstack gather")
 # Values of the operand, more than once.
@@ -55,9 +56,11 @@ SUMS = _names("reduce_sum reduce_window_sum cumsum")  # of one operand's values
 EXTREMES = _names(  # the largest or least of one operand's values
     "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin"
 )
-DENSE, CONV = "dot_general", "conv_general_dilated"
+DENSE = "dot_general"
+CONV = "conv_general_dilated"
 LINEAR = frozenset({DENSE, CONV})  # linear in each of two operands
-PRODUCT, QUOTIENT = "mul", "div"
+PRODUCT = "mul"
+QUOTIENT = "div"
 NEGATION = "neg"
 
 # Value by value -------------------------------------------------------
@@ -71,7 +74,8 @@ NON_NEGATIVE = _names("exp exp2 abs sqrt rsqrt square cosh")
 SIGN_KEEPING = _names("expm1 log1p sinh asinh atan cbrt floor ceil round")
 # f(x) has the sign of x and lies in [-1, 1].
 SATURATING = _names("tanh erf sign")
-LOGISTIC, ERFC = "logistic", "erfc"  # in (0, 1) and (0, 2)
+LOGISTIC = "logistic"  # in (0, 1)
+ERFC = "erfc"  # in (0, 2)
 WAVES = _names("sin cos")  # in [-1, 1]
 POWERS = _names("pow integer_pow")
 # Of no sign or bound that is known.

@@ -92,6 +92,15 @@ def mixes(eqn: Any, index: int, operand: Axes) -> bool:
     return name in _NEIGHBOURS or name not in ELEMENTWISE | _MOVES
 
 
+def joins_batch(eqn: Any, index: int, operand: Axes) -> bool:
+    """Whether an equation sums over or chooses from the images of a batch."""
+    name = eqn.primitive.name
+    if name not in _ALONG:
+        return False
+    atoms = [atom for axis in _ALONG[name](eqn, index) for atom in operand[axis].atoms]
+    return any(atom.source == BATCH and atom.whole > 1 for atom in atoms)
+
+
 def leaves_out(eqn: Any, operand: Axes) -> bool:
     """Whether an equation takes only what stands beside the positions: `tokens[:, 0]`."""
     if eqn.primitive.name != "slice":

@@ -9,7 +9,7 @@ from jaxcam._program import trace
 from jaxcam._program.checks import check_output
 from jaxcam._program.layers import Forward, opens, select
 from jaxcam._program.question import traced
-from jaxcam._program.sites import PIXELS_PATH, Site
+from jaxcam._program.sites import PIXELS_PATH, Site, find
 
 
 class Split(NamedTuple):
@@ -48,7 +48,7 @@ def split(
     """
     program = traced(forward, images)
     check_output(program, images.shape[0], has_aux, classes=False)
-    (site,) = select(program, layer, images)
+    (site,) = select(find(program), layer, images)
     return cut(program, images, site, has_aux)
 
 

@@ -81,7 +81,7 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
 
     def tapped(images: jax.Array, delta: Any = None) -> tuple[Any, Any]:
         program = trace.trace(forward, images)
-        sites = select(program, layer, images)
+        sites = select(find(program), layer, images)
         alone = layer is None or isinstance(layer, str)
         deltas = delta or {} if not alone else {}
         if alone and delta is not None:
@@ -94,14 +94,14 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
     return tapped
 
 
-def select(program: trace.Program, layer: Layer, images: Any, outputs: int = 1) -> list[Site]:
-    """The sites of the layers asked for, in the order asked; `"pixels"` are the images.
+def select(found: Sequence[Site], layer: Layer, images: Any) -> list[Site]:
+    """Those of a program's sites that are asked for, in that order; `"pixels"` are the images.
 
     Raises:
         ValueError: no layers at all, an unknown name (the closest ones are named), a layer inside a
             loop.
     """
-    sites = {site.name: site for site in find(program, outputs)}
+    sites = {site.name: site for site in found}
     known = listed(list(sites.values()), len(images.shape))
     names = _names(layer, known)
     sites.setdefault(PIXELS, _pixel_site(images))

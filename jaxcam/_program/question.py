@@ -7,6 +7,7 @@ activations and gradients.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,11 +20,19 @@ from jaxcam._program import grids, trace
 from jaxcam._program.checks import check_images, check_output
 from jaxcam._program.grids import Grid, Layout
 from jaxcam._program.layers import Forward, Layer, run, select, zeros_like
-from jaxcam._program.sites import PIXELS_PATH, Site
+from jaxcam._program.sites import PIXELS_PATH, Site, find
 from jaxcam.targets import Targets, check, concrete, scores
 
 # (A, G) -> maps: `[B, *spatial, c]` twice -> `[B, *spatial]`
 Formula = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+_JOINED = (
+    "forward: the images of a batch are joined at {!r}, as by a batch norm in training mode, so "
+    "that a map depends on what else is in the batch. Explain the model as it is used: "
+    "model.eval() for NNX, train=False (use_running_average=True) for Linen, training=False for "
+    "Keras, inference_mode(model) for Equinox."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,7 @@ def ask(
     has_aux: bool = False,
     spatial: bool = True,
     used: bool = True,
+    joined: bool = False,
 ) -> Question:
     """Checks what an explainer is asked.
 
@@ -108,6 +118,8 @@ def ask(
         has_aux: whether `forward` returns `(output, aux)`.
         spatial: whether the layers must have positions.
         used: whether the output must depend on the layers.
+        joined: whether the images of a batch may depend on each other, as in training; else a
+            model of which they do is warned of.
 
     Raises:
         ValueError: something does not fit; the message says what was got and what expected.
@@ -119,7 +131,10 @@ def ask(
     if not callable(targets):
         classes = shapes.shape[1]
         targets = check(targets, batch, classes)
-    sites = select(program, layer, images, len(jax.tree.leaves(shapes)))
+    found = find(program, len(jax.tree.leaves(shapes)))
+    if found.joins and not joined:
+        warnings.warn(_JOINED.format(found.joins), stacklevel=4)
+    sites = select(found, layer, images)
     known = {}
     for site in sites:
         if used:

@@ -29,6 +29,16 @@ class Site(NamedTuple):
     grid: Grid | None = None  # how it becomes [B, *spatial, c], if the program says so
 
 
+class Sites(list[Site]):
+    """The sites of a program in execution order.
+
+    `joins` names the layer at which the images of a batch are joined, as by a batch norm in
+    training mode, or is None.
+    """
+
+    joins: str | None = None
+
+
 class Layers(dict):
     """`{name: ShapeDtypeStruct}` in execution order; `default` is what `layer=None` picks or None.
 
@@ -71,7 +81,7 @@ class _Flow(NamedTuple):
     mixed: int = 0  # something has joined the site's positions with other entries
 
 
-def find(program: trace.Program, outputs: int = 1) -> list[Site]:
+def find(program: trace.Program, outputs: int = 1) -> Sites:
     """Every tag of a program in execution order, also those that a loop hides.
 
     The walk carries, for each variable, the name of the tag that produced it, as a tag on an equal
@@ -104,6 +114,7 @@ class _Finder:
         self.rank = len(shape)
         self.sites: list[Site] = []
         self.count: Counter = Counter()
+        self.joins: int | None = None  # before which site the batch was first joined
 
     def add(
         self, name: str, path: trace.Path, aval: Any, axes: Axes = (), loop: str | None = None
@@ -120,6 +131,10 @@ class _Finder:
             for tag in _tags(sub):
                 self.add(tag.params["name"], path, tag.outvars[0].aval, loop=eqn.primitive.name)
         joined = _joined(eqn, flows)
+        if self.joins is None and any(
+            axes_of.joins_batch(eqn, i, f.axes) for i, f in enumerate(flows)
+        ):
+            self.joins = len(self.sites)
         axes = axes_of.of_results(eqn, [flow.axes for flow in flows])
         if is_tag(eqn):
             name = eqn.params["name"]
@@ -136,14 +151,17 @@ class _Finder:
             avoided=flow.avoided & ~bit, passed=flow.passed | bit, patches=flow.patches | bit
         )
 
-    def concluded(self, results: Sequence[_Flow]) -> list[Site]:
+    def concluded(self, results: Sequence[_Flow]) -> Sites:
         """The sites, with what the outputs say of them."""
         avoided = passed = reaching = 0
         for flow in results:
             avoided |= flow.avoided
             passed |= flow.passed
             reaching |= flow.patches | flow.mixed
-        found = []
+        found = Sites()
+        if self.joins is not None:
+            names = [site.name for site in self.sites[self.joins :]]
+            found.joins = names[0] if names else "the output"
         for index, site in enumerate(self.sites):
             facts = {
                 "cut": not avoided >> index & 1,

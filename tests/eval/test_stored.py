@@ -97,7 +97,7 @@ def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
         expected = metrics.adcc(model, images, single)
         full, masked = metrics.confidences(model, images, single(model, images, None))
         percent = 100 * np.maximum(full - masked, 0) / full
-        expected = expected._replace(average_drop=percent)
+        np.testing.assert_allclose(expected.average_drop, percent, rtol=1e-3, atol=1e-3)
         for name, part in zip(adcc.PROTOCOL.metrics, expected, strict=True):
             np.testing.assert_allclose(
                 values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name

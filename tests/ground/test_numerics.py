@@ -104,6 +104,23 @@ def test_kth_largest_is_that_of_a_sort(rng, dtype, k):
     np.testing.assert_array_equal(found, np.sort(np.asarray(rows, np.float32), 1)[:, -k])
 
 
+@pytest.mark.parametrize("k", [1, 7, 50, 100])
+def test_kth_largest_equals_a_sort(k, rng):
+    values = rng.normal(size=(5, 100)).astype(np.float32)
+    values[1] = np.round(values[1])  # ties
+    values[2] = -np.abs(values[2]) * 1e-40  # denormal
+    values[3] *= np.float32(1e37)
+    values[4, ::2] = 0.0
+    values[4, 1::4] = -0.0
+    expected = np.sort(values, axis=1)[:, -k]
+    with jax.enable_x64(True):
+        doubles = order.kth_largest(jnp.asarray(values, jnp.float64), k)
+    found = np.asarray(order.kth_largest(jnp.asarray(values), k))
+    np.testing.assert_array_equal(doubles, expected)
+    np.testing.assert_array_equal(found[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
+    np.testing.assert_allclose(found[2], expected[2], atol=1e-38)
+
+
 @pytest.mark.parametrize("side", [3, 5])
 def test_window_median_is_scipys(rng, side):
     images = rng.normal(size=(2, 7, 6, 2)).astype(np.float32)

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from configs.smoke import config
 from train import augment
@@ -117,6 +118,35 @@ def test_a_crop_is_that_of_its_key():
         # the border has nothing beyond it
         np.testing.assert_allclose(out[2:-2, 8, 0], rows[2:-2], atol=1e-4)
         np.testing.assert_allclose(out[8, 2:-2, 1], columns[2:-2], atol=1e-4)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_boxes_are_as_frequent_and_large_as_said(probability):
+    """Sides size x sqrt(1 - u) at a uniform centre, cut at the border, drawn so often."""
+    keys = jax.random.split(jax.random.key(7), 2000)
+    box = lambda key: augment._random_box(key, size=32, probability=probability)
+    areas = np.asarray(jax.jit(jax.vmap(box))(keys).sum((1, 2)))
+    np.testing.assert_allclose((areas > 0).mean(), probability, atol=0.04)
+    if probability < 1:
+        return
+    # A side s has the expected length s - s^2 / 4 within the photo: E[(s - s^2 / 4)^2] of s^2 = u.
+    np.testing.assert_allclose(areas.mean() / 32**2, 1 / 2 - 1 / 5 + 1 / 48, atol=0.01)
+
+
+def test_flips_are_half_of_the_crops(rng):
+    ramp = np.broadcast_to(np.arange(8.0)[None, :, None], (8, 8, 3))
+    crop = lambda key: augment._random_crop(key, ramp, config=PLAIN, size=8)
+    crops = np.asarray(jax.jit(jax.vmap(crop))(jax.random.split(jax.random.key(1), 1000)))
+    np.testing.assert_allclose((crops[:, 0, 0, 0] > crops[:, 0, -1, 0]).mean(), 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["seed", "view", "index"])
+def test_a_draw_hangs_on_seed_view_and_index(rng, place):
+    batch = _batch(rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
+    other = {**batch, "key": batch["key"].copy()}
+    other["key"][:, place] += 10
+    run = _augment(dataclasses.replace(config, color_jitter=0.3), 12)
+    assert np.abs(np.asarray(run(batch)[0]) - run(other)[0]).max((1, 2, 3)).min() > 0.01
 
 
 def test_smoothed_targets_are_their_formulas():

@@ -10,7 +10,8 @@ import pytest
 import configs
 from configs import smoke, tiny20
 from jaxcam import models
-from train import classify, loop, parallel, pipeline, program
+from jaxcam._ground import devices
+from train import classify, loop, pipeline, program
 from train.augment import normalize
 
 ONE = jax.devices()[:1]
@@ -194,7 +195,7 @@ def test_the_bundled_network_reaches_what_its_config_states(shared):
     )
     model, variables = models.load("tiny20")
     found = loop.validator(config, model, ONE)(
-        parallel.replicate(variables, ONE), loop.data(config, "val")
+        devices.replicate(variables, ONE), loop.data(config, "val")
     )
     # The exact share depends on the platform's rounding: 5 photos of 1000 may change sides.
     assert abs(found["val_accuracy"] - 0.793) <= 0.005

@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import configs
@@ -44,22 +43,4 @@ def test_no_experiment_writes_where_another_does():
         len({config.workdir for config in loaded})
         == len({config.export for config in loaded})
         == len(loaded)
-    )
-
-
-def test_the_papers_schedules():
-    """The rates at the start of the epochs around each drop, as the papers give them."""
-    cbam = configs.load(str(FOLDER / "imagenet_cbam_resnet50.py"))
-    rate = optimizer.schedule(cbam, 5000)
-    _assert_rates(rate, 5000, {0: 0.1, 29: 0.1, 30: 0.01, 59: 0.01, 60: 1e-3, 90: 1e-4})
-    birds = configs.load(str(FOLDER / "cub_distill.py"))
-    rate = optimizer.schedule(birds, 93)
-    _assert_rates(rate, 93, {0: 0.01, 29: 0.01, 30: 1e-3, 50: 1e-4, 60: 1e-5, 70: 1e-6})
-    voc = configs.load(str(FOLDER / "voc2012_foster.py"))
-    assert (voc.optimizer, voc.epochs, voc.image_size, voc.beta) == ("adam", 30, 192, 100.0)
-
-
-def _assert_rates(rate, steps, expected):
-    np.testing.assert_allclose(
-        [rate(steps * epoch) for epoch in expected], list(expected.values()), rtol=1e-5
     )

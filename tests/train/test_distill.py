@@ -11,7 +11,7 @@ import pytest
 from configs import Distillation
 from configs.common import as_kind
 from configs.smoke import config as smoke
-from jaxcam import models
+from jaxcam import blackbox, models
 from train import distill, loop, pipeline, teacher
 from train.augment import augment
 
@@ -78,6 +78,71 @@ def test_a_networks_answers_are_its_logits_on_the_students_images(taught, tmp_pa
     assert metrics["agreement"] == (theirs.argmax(1) == mine.argmax(1)).mean()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kd_weight": 0.0},
+        {"kd_weight": 2.5},
+        {"ce_weight": 0.0},
+        {"ce_weight": 0.25},
+        {"temperature": 4.0, "kd_weight": 0.5, "ce_weight": 3.0},
+        {"auxiliary_weight": 0.5},
+    ],
+    ids=str,
+)
+def test_the_loss_is_its_formula(black_box, rng, changes):
+    """kd T^2 KL + ce CE of the student, and a network's auxiliary CE, in float64."""
+    config = dataclasses.replace(black_box, **changes)
+    loss = distill.distillation(config, ("a", "b", "c", "d")).loss
+    mine, theirs, beside = rng.normal(size=(3, 6, 4)).astype(np.float32)
+    targets = np.full((6, 4), 0.1) + 0.6 * np.eye(4)[[0, 1, 2, 3, 0, 1]]
+    collections = {"auxiliary": {"logits": beside}}
+    value, (kept, metrics) = loss(
+        lambda images: (jnp.asarray(mine), collections),
+        jnp.zeros((6, 2, 2, 3)),
+        jnp.asarray(targets, jnp.float32),
+        {"teacher": jnp.asarray(theirs)},
+    )
+    kl = _kl(theirs, mine, config.temperature)
+    expected = config.kd_weight * kl + config.ce_weight * _cross_entropy(mine, targets)
+    expected += config.auxiliary_weight * _cross_entropy(beside, targets)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["divergence"], kl, rtol=1e-5)
+    hits = mine.argmax(1) == targets.argmax(1)
+    assert 0 < hits.mean() != (theirs.argmax(1) == targets.argmax(1)).mean()
+    np.testing.assert_allclose(metrics["accuracy"], hits.mean(), rtol=1e-6)
+    assert kept is collections
+
+
+def _log_softmax(x):
+    x = x.astype(np.float64)
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+def _cross_entropy(logits, targets):
+    return -(targets * _log_softmax(logits)).sum(1).mean()
+
+
+def _kl(teachers, students, t):
+    log_p, log_q = _log_softmax(teachers / t), _log_softmax(students / t)
+    return t**2 * (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
+
+
+def test_the_teachers_answers_are_constants_of_the_gradient(taught, tmp_path, rng):
+    """Where the images come from parameters, say."""
+    config = _config(tmp_path, teacher=taught)
+    objective = distill.distillation(config, ("a", "b", "c", "d"))
+    mine = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
+
+    def value(images):
+        batch = {"constants": objective.constants}
+        return objective.loss(lambda _: (mine, {}), images, jnp.eye(4)[:2], batch)[0]
+
+    images = jnp.asarray(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
+    assert (jax.grad(value)(images) == 0).all()
+
+
 def test_a_student_learns_from_a_network_alone(taught, tmp_path):
     config = _config(
         tmp_path, teacher=taught, ce_weight=0.0, epochs=4, crop_sizes=((0, 16),), color_jitter=0.0
@@ -116,6 +181,34 @@ def test_its_answers_are_to_the_images_that_the_student_sees(black_box):
     )
 
 
+def test_a_black_box_gets_its_own_normalisation(black_box):
+    """(x - mean) / std of the pixels in [0, 1] that the student sees."""
+    mean, std = (0.1, 0.2, 0.6), (0.5, 0.25, 2.0)
+    config = dataclasses.replace(black_box, teacher_mean=mean, teacher_std=std)
+    objective = distill.distillation(config, ("a", "b", "c", "d"))
+    batch = objective.prepare(_batch(config))
+    images, _ = augment(batch, config, 4, 12)
+    rgb = np.asarray(images) * 0.25 + 0.5
+    levels = (np.arange(4) * 60 + 32) / 255
+    seen = ((rgb - np.array(mean)) / np.array(std)).mean((1, 2, 3))
+    np.testing.assert_allclose(batch["teacher"], -50 * (seen[:, None] - levels) ** 2, rtol=1e-3)
+
+
+def test_a_black_box_gets_its_options(black_box, monkeypatch):
+    asked = []
+
+    def opened(*words, **options):
+        asked.append((words, options))
+        return lambda images: np.zeros((len(images), 4))
+
+    monkeypatch.setitem(blackbox.KINDS, "onnx", opened)
+    config = dataclasses.replace(
+        black_box, teacher="net.onnx", teacher_kind="onnx", teacher_options={"layout": "NHWC"}
+    )
+    teacher.answers(config, loop.data(config, "train"))
+    assert asked == [(("net.onnx",), {"layout": "NHWC"})]
+
+
 def test_views_come_again_in_the_third_epoch(black_box):
     each = [
         batch["key"]
@@ -150,6 +243,16 @@ def test_probabilities_become_logits(black_box, tmp_path):
     )
 
 
+def test_a_probability_of_zero_is_a_finite_logit(black_box, tmp_path):
+    (tmp_path / "box.py").write_text(
+        "import numpy as np\ndef brightness(x):\n    return np.eye(4)[[0] * len(x)]\n"
+    )
+    config = dataclasses.replace(black_box, teacher_probabilities=True)
+    found = teacher.answers(config, loop.data(config, "train"))[0]
+    smallest = np.log(np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(found[0], [0, smallest, smallest, smallest], rtol=1e-6)
+
+
 def test_answers_to_other_questions_are_refused(black_box, tmp_path):
     photos = loop.data(black_box, "train")
     teacher.answers(black_box, photos)
@@ -158,6 +261,36 @@ def test_answers_to_other_questions_are_refused(black_box, tmp_path):
     ):
         teacher.answers(dataclasses.replace(black_box, seed=1), photos)
     assert json.loads((tmp_path / "answers/settings.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": "elsewhere"},
+        {"train_split": "all"},
+        {"seed": 1},
+        {"image_size": 8},
+        {"crop_on": "host"},
+        {"crop_sizes": ((0, 8),)},
+        {"crop_area": (0.1, 1.0)},
+        {"crop_ratio": 1.0},
+        {"color_jitter": 0.4},
+        {"teacher": "another"},
+        {"teacher_kind": "onnx"},
+        {"teacher_options": {"threads": 1}},
+        {"teacher_mean": (0.5, 0.5, 0.5)},
+        {"teacher_std": (0.5, 0.5, 0.5)},
+        {"teacher_probabilities": True},
+    ],
+    ids=str,
+)
+def test_all_that_answers_depend_on_is_compared(black_box, tmp_path, changes):
+    """And nothing else: other numbers of the student's training find the same answers."""
+    (field,) = changes
+    teacher._claim(tmp_path, black_box)
+    teacher._claim(tmp_path, dataclasses.replace(black_box, learning_rate=7.0, epochs=9))
+    with pytest.raises(ValueError, match=f"answers to other questions: {field} .* there, .* here"):
+        teacher._claim(tmp_path, dataclasses.replace(black_box, **changes))
 
 
 @pytest.mark.parametrize(
@@ -191,6 +324,20 @@ def test_configs_that_do_not_fit(black_box, changes, message):
 def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
     with pytest.raises(ValueError, match=r"teacher: .* knows 4 classes, expected 2"):
         distill.distillation(_config(tmp_path, teacher=taught), ("a", "b"))
+
+
+def test_a_teacher_of_yes_and_no_is_refused(taught, tmp_path):
+    _, variables = models.load(taught)
+    path = tmp_path / "several.safetensors"
+    about = models.describe(taught)
+    models.save(
+        path, about.architecture, dict(about.options), variables, extra_metadata={"loss": "sigmoid"}
+    )
+    config = _config(tmp_path, teacher=str(path))
+    with pytest.raises(
+        ValueError, match=r"teacher: .*several.* with loss 'sigmoid', expected 'sof"
+    ):
+        distill.distillation(config, ("a", "b", "c", "d"))
 
 
 def test_a_config_of_another_kind_is_one_line():

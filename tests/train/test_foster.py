@@ -20,17 +20,16 @@ DEVICES = jax.devices()
 
 def stepped(config, count):
     """Variables and metrics after one step on some devices."""
+    how = parallel.choose(config, DEVICES[:count])
     photos = loop.data(config, "train")
-    model = initial.network(config, 4, parallel.AXIS)
+    model = initial.network(config, 4, how.axis_name)
     tx = optimizer.optimizer(config, 8)
     start = state.create(config, initial.variables(config, model)[0], tx)
     objective = foster.fostering(config, photos.classes)
     fixed = {"config": config, "model": model, "tx": tx, "loss": objective.loss, "crop_size": 12}
-    step = parallel.pmap_step(
-        lambda *args: state.train_step(*args, **fixed, axis_name=parallel.AXIS), DEVICES[:count]
-    )
-    batch = parallel.place(next(pipeline.batches(photos, config)), DEVICES[:count])
-    after, metrics = step(parallel.replicate(start, DEVICES[:count]), batch, None)
+    step = how.compile(lambda *args: state.train_step(*args, **fixed, axis_name=how.axis_name))
+    batch = how.place(next(pipeline.batches(photos, config)))
+    after, metrics = step(how.replicate(start), batch, None)
     return jax.device_get(after.variables), jax.device_get(metrics)
 
 
@@ -39,8 +38,9 @@ def assert_same(first, second):
 
 
 def test_devices_do_not_matter():
-    one, four = stepped(CONFIG, 1), stepped(CONFIG, 4)
-    assert_same(one, four)
+    one = stepped(CONFIG, 1)
+    assert_same(one, stepped(CONFIG, 4))
+    assert_same(one, stepped(dataclasses.replace(CONFIG, parallel="jit"), 4))
     assert 0 < one[1]["penalty"] <= np.log(36)
     np.testing.assert_allclose(
         one[1]["loss"], one[1]["classification"] + 0.5 * one[1]["penalty"], rtol=1e-5
@@ -80,6 +80,98 @@ def test_several_classes_a_photo():
         ValueError, match=r"label_smoothing: got 0.1, expected 0 with loss='sigmoid'"
     ):
         foster.fostering(dataclasses.replace(CONFIG, loss="sigmoid"), ())
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """A forward pass in training with an auxiliary output, images, and targets of other classes."""
+    config = dataclasses.replace(CONFIG, parallel="jit")
+    model = initial.network(config, 4)
+    variables = initial.variables(config, model)[0]
+
+    def forward(images):
+        logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return logits, {"auxiliary": {"logits": -2 * logits}}
+
+    images = jax.random.normal(jax.random.key(1), (6, 16, 16, 3))
+    classes = (forward(images)[0].argmax(1) + 1) % 4  # never the predicted one
+    return forward, images, 0.85 * jax.nn.one_hot(classes, 4) + 0.0375
+
+
+def _fostered(seen, **changes):
+    config = dataclasses.replace(CONFIG, parallel="jit", **changes)
+    forward, images, targets = seen
+    loss = foster.fostering(config, ("a", "b", "c", "d")).loss
+    run = jax.jit(lambda images, targets: loss(forward, images, targets, {}))
+    value, (_, metrics) = run(images, targets)
+    return value, metrics
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"beta": 2.0},
+        {"layer": "relu"},
+        {"term": "entropy_softmax"},
+        {"term": "area"},
+        {"term": "dispersion"},
+        {"explain": "predicted"},
+        {"layer": "relu", "term": "area", "explain": "predicted", "auxiliary_weight": 0.0},
+    ],
+    ids=str,
+)
+def test_the_penalty_is_of_the_layer_term_and_class_that_the_config_says(seen, changes):
+    """The formula over again: cross-entropy + beta x mean term of the Grad-CAM + auxiliary."""
+    forward, images, targets = seen
+    said = {"layer": None, "term": "entropy", "explain": "label", "beta": 0.5, **changes}
+    classes = {"label": targets.argmax(1), "predicted": None}[said["explain"]]
+    plain = lambda x: forward(x)[0]
+    maps = np.asarray(jaxcam.grad_cam(plain, images, classes, layer=said["layer"]))
+    measure = {
+        "entropy": jaxcam.fostering.cam_entropy,
+        "entropy_softmax": lambda maps: jaxcam.fostering.cam_entropy(maps, norm="softmax"),
+        "area": jaxcam.fostering.cam_area,
+        "dispersion": lambda maps: -jaxcam.fostering.cam_dispersion(maps),
+    }[said["term"]]
+    penalty = np.asarray(measure(maps))[maps.max((1, 2)) > 0].mean()
+    logits = plain(images)
+    losses = lambda logits: -(targets * jax.nn.log_softmax(logits)).sum(1).mean()
+    expected = losses(logits) + said["beta"] * penalty
+    expected += changes.get("auxiliary_weight", 1.0) * losses(-2 * logits)
+    value, metrics = _fostered(seen, **changes)
+    np.testing.assert_allclose(metrics["penalty"], penalty, rtol=1e-4)
+    np.testing.assert_allclose(metrics["classification"], losses(logits), rtol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    assert metrics["accuracy"] == 0  # as the targets were made
+
+
+def test_each_option_changes_the_penalty(seen):
+    """So that the test above tells them apart."""
+    options = [{}, {"layer": "relu"}, {"term": "area"}, {"term": "entropy_softmax"}]
+    options += [{"term": "dispersion"}, {"explain": "predicted"}]
+    found = [float(_fostered(seen, **each)[1]["penalty"]) for each in options]
+    assert min(abs(a - b) for i, a in enumerate(found) for b in found[:i]) > 1e-3
+
+
+def test_several_classes_are_yes_or_no_each(seen):
+    """Any target above 0 is present; the term's mean is over all maps of present classes."""
+    forward, images, _ = seen
+    targets = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]] * 2, np.float32)
+    value, metrics = _fostered(
+        (forward, images, targets), loss="sigmoid", label_smoothing=0.0, auxiliary_weight=0.0
+    )
+    logits = np.asarray(forward(images)[0], np.float64)
+    losses = np.log1p(np.exp(logits)) - targets * logits
+    np.testing.assert_allclose(metrics["classification"], losses.mean(), rtol=1e-5)
+    entropies = []
+    for row, column in zip(*np.nonzero(targets), strict=True):
+        one = jaxcam.grad_cam(lambda x: forward(x)[0], images, int(column))[row : row + 1]
+        if one.max() > 0:
+            entropies.append(float(jaxcam.fostering.cam_entropy(one)[0]))
+    assert len(entropies) > 6
+    np.testing.assert_allclose(metrics["penalty"], np.mean(entropies), rtol=1e-4)
+    np.testing.assert_allclose(value, losses.mean() + 0.5 * np.mean(entropies), rtol=1e-4)
 
 
 def test_a_whole_run_is_sharper_than_without(tmp_path):

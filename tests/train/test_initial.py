@@ -32,6 +32,22 @@ def _same(a, b):
     )
 
 
+def test_parameters_are_those_of_the_seed():
+    model = initial.network(smoke, 4)
+    drawn = [
+        initial.variables(dataclasses.replace(smoke, seed=seed), model)[0] for seed in (0, 0, 1)
+    ]
+    assert all(_same(drawn[0], drawn[1]))
+    assert not all(_same(drawn[0], drawn[2]))
+
+
+def test_a_network_is_of_the_configs_options_dtype_and_axis():
+    config = dataclasses.replace(smoke, compute_dtype="bfloat16")
+    model = initial.network(config, 4, "device")
+    assert (model.num_classes, model.widths, model.axis_name) == (4, (8,), "device")
+    assert (model.dtype, initial.network(smoke, 4).dtype) == ("bfloat16", None)
+
+
 def test_parameters_start_from_a_file(trained):
     found, said = _start(trained[0], 4)
     assert all(_same(found, trained[1]))
@@ -57,6 +73,12 @@ def test_what_the_network_has_no_place_for_is_named(trained):
         _start(trained[0], 4, stem_width=4)
     with pytest.raises(FileNotFoundError, match="there is no file nets/none"):
         _start("nets/none.safetensors", 4)
+
+
+def test_one_output_needs_another_loss_than_softmax():
+    with pytest.raises(ValueError, match="loss: got 'softmax' for 1 class"):
+        initial.network(smoke, 1)
+    assert initial.network(dataclasses.replace(smoke, loss="sigmoid"), 1).num_classes == 1
 
 
 def test_what_the_file_lacks_is_drawn_and_named(trained):

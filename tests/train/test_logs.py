@@ -1,8 +1,10 @@
 import dataclasses
 import json
 import shutil
+import struct
 
 import pytest
+from tensorboardX.proto import event_pb2
 
 from configs.smoke import config as smoke
 from train import logs
@@ -71,10 +73,59 @@ def test_the_report_says_how_it_was_made(run):
     assert not list(run[0].glob(".*.part"))
 
 
+def test_times_and_processes_are_this_sittings(run, tmp_path, monkeypatch):
+    report = json.loads((run[0] / "report.json").read_text())
+    assert 0 < report["wall_seconds"] < 600
+    assert report["processes"] == 1
+    log = logs.Logs(dataclasses.replace(smoke, workdir=str(tmp_path / "other")), 0)
+    monkeypatch.setattr(logs.jax, "process_count", lambda: 3)
+    log.report({})
+    log.close()
+    report = json.loads((tmp_path / "other/report.json").read_text())
+    assert (report["processes"], report["last_epoch"], report["training_seconds"]) == (3, {}, 0)
+
+
+def test_only_the_writing_process_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logs, "is_writer", lambda: False)
+    log = logs.Logs(dataclasses.replace(smoke, workdir=str(tmp_path / "run")), 0)
+    log.line("a")
+    log.window({"step": 1, "epoch": 1, "steps": 1, "seconds": 1.0})
+    log.epoch({"step": 1, "epoch": 1})
+    log.report({})
+    log.close()
+    assert not (tmp_path / "run").exists() and not capsys.readouterr().out
+
+
 def test_tensorboard_holds_the_curves(run):
-    (file,) = (run[0] / "tensorboard").iterdir()
-    content = file.read_bytes()
-    assert b"train/loss" in content and b"epoch/val_accuracy" in content
+    events = _events(run[0])
+    curves = {
+        (value.tag, event.step): value.simple_value
+        for event in events
+        for value in event.summary.value
+    }
+    assert curves["train/loss", 3] == 1.0 and curves["train/loss", 4] == 5.0
+    assert curves["epoch/val_accuracy", 4] == 0.75
+    assert {tag.split("/")[1] for tag, _ in curves} == {
+        "loss", "seconds", "crop", "images_per_s", "val_accuracy"
+    }  # fmt: skip
+
+
+def test_a_resumed_curve_replaces_what_came_after_its_step(tmp_path):
+    """TensorBoard leaves out points from the first step on that the resumed run makes again."""
+    logs.Logs(dataclasses.replace(smoke, workdir=str(tmp_path)), 7).close()
+    starts = [event.step for event in _events(tmp_path) if event.HasField("session_log")]
+    assert starts == [8]
+
+
+def _events(folder):
+    """Of the one file: records of a length in 8 bytes, 4 of checksum, the event, 4 of checksum."""
+    (file,) = (folder / "tensorboard").iterdir()
+    content, events = file.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(event_pb2.Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
 
 
 def test_a_resumed_epoch_counts_the_windows_before(run, tmp_path):

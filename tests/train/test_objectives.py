@@ -37,6 +37,25 @@ def test_a_hit_is_any_class_that_is_present():
     assert float(objectives.accuracy(LOGITS, targets)) == 0.5
 
 
+def test_softmax_over_one_output_is_refused():
+    """Its loss is 0 whatever the network says."""
+    one = np.ones((2, 1), np.float32)
+    message = "loss: got 'softmax' for 1 class, of which it is 0 .*; expected 'sigmoid', or two"
+    with pytest.raises(ValueError, match=message):
+        objectives.cross_entropy(smoke, one, one)
+    loss = objectives.classification(smoke, ("a",)).loss
+    with pytest.raises(ValueError, match=message):
+        loss(lambda images: (one, {}), None, one, {})
+
+
+def test_a_single_yes_or_no_is_right_by_its_sign():
+    logits = np.array([[2.0], [2.0], [-1.0], [-1.0]], np.float32)
+    targets = np.array([[1.0], [0.0], [1.0], [0.0]], np.float32)
+    assert objectives.hits(logits, targets).tolist() == [True, False, False, True]
+    found = objectives.cross_entropy(SIGMOID, logits, targets)
+    np.testing.assert_allclose(found, np.log1p(np.exp([-2.0, 2.0, 1.0, -1.0])).mean(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_auxiliary_logits_are_trained_too(weight):
     """As Attention Branch Networks leave them in the collection "auxiliary"."""

@@ -80,6 +80,26 @@ def test_momentum_is_its_formula(nesterov, second):
     np.testing.assert_allclose(update["bn"]["bias"], -0.5 * second, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", ["adam", "adamw"])
+def test_adam_is_its_formula(rule):
+    """-lr m / (sqrt(v) + 1e-8) of the unbiased means, decays 0.9 and 0.999 (Kingma & Ba 2015)."""
+    config = dataclasses.replace(PLAIN, optimizer=rule, schedule="constant", momentum=0.3)
+    gradients = [1.0, -3.0, 0.5]
+    updates = _updates(config, [_like(each) for each in gradients])
+    m = v = 0.0
+    for t, (gradient, update) in enumerate(zip(gradients, updates, strict=True), start=1):
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        expected = -0.5 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(update["bn"]["bias"], expected, rtol=1e-4)
+
+
+def test_milestones_of_one_update_drop_the_rate_twice():
+    """Epochs 1.0 and 1.04 of 8 steps are both update 8."""
+    rates = _rates(12, schedule="multistep", milestones=(1.0, 1.04))
+    np.testing.assert_allclose(rates, [0.5] * 8 + [0.005] * 4, rtol=1e-6)
+
+
 def test_the_gradient_is_clipped_as_one_vector():
     gradient = jax.tree.map(lambda leaf: 10 * leaf, PARAMS)
     long = 10 * np.sqrt(9 + 16 + 4 + 1)

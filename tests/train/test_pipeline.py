@@ -104,6 +104,7 @@ def test_crops_hang_on_seed_epoch_and_index_alone():
     record = photos(1, lambda _: (60, 40))[0]
     crop = lambda *key: pipeline.random_crop(record, HOST, key)
     np.testing.assert_array_equal(crop(0, 1, 2), crop(0, 1, 2))
+    assert crop(0, 1, 2).shape == (16, 16, 3)
     for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
         assert not np.array_equal(crop(0, 1, 2), crop(*other))
 
@@ -162,6 +163,37 @@ def test_crop_boxes_have_the_areas_and_ratios_asked_for():
     np.testing.assert_allclose(np.log(ratio).mean(), 0, atol=0.02)
     place = boxes[:, :2] / ((400, 300) - boxes[:, 2:])
     np.testing.assert_allclose(place.mean(0), 0.5, atol=0.02)
+
+
+def test_ten_crops_are_tried_before_the_middle_one():
+    """As many draws as are asked for of a photo that none fits."""
+
+    class Counting:
+        def __init__(self):
+            self.random, self.draws = np.random.default_rng(0), 0
+
+        def uniform(self, low, high):
+            self.draws += 1
+            return self.random.uniform(low, high)
+
+    random = Counting()
+    pipeline.crop_box(random, (400, 100), (1.0, 1.0), 4 / 3)
+    assert random.draws == 2 * 10  # an area and a ratio each
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_so_many_threads_read_as_the_config_says(monkeypatch, workers):
+    import grain
+
+    asked = []
+    options = grain.ReadOptions
+    monkeypatch.setattr(
+        grain, "ReadOptions", lambda **said: (asked.append(said), options(**said))[1]
+    )
+    config = dataclasses.replace(CONFIG, workers=workers)
+    next(pipeline.batches(photos(8), config))
+    next(pipeline.validation_batches(photos(8), config, 8))
+    assert asked == [{"num_threads": workers, "prefetch_buffer_size": workers + 1}] * 2
 
 
 def test_a_photo_that_no_crop_fits_gives_its_middle():
@@ -267,6 +299,11 @@ def test_prefetch_keeps_the_order_and_places_ahead():
     assert seen == list(range(6))
     batch = next(pipeline.prefetch(iter([{"image": np.ones(3)}])))
     assert isinstance(batch["image"], jax.Array)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_prefetch_ends_with_its_batches(count):
+    assert list(pipeline.prefetch(range(count), lambda item: item, ahead=2)) == list(range(count))
 
 
 def test_the_command_prints_a_rate_for_each_mode(tmp_path, capsys):

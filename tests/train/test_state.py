@@ -7,6 +7,7 @@ import pytest
 
 from configs.smoke import config as smoke
 from train import initial, loop, objectives, optimizer, pipeline, state
+from train.augment import augment
 
 CONFIG = dataclasses.replace(smoke, warmup_epochs=0.0)
 
@@ -49,6 +50,26 @@ def test_the_average_follows_the_variables_by_its_formula(two_steps):
         assert int(after.step) == t + 1
         assert 0 < float(metrics[t]["loss"]) < 5
         assert after.averaged is after.ema
+
+
+def test_the_metrics_are_the_losses_and_the_gradients_size(two_steps):
+    """The loss of the augmented images in training; the gradient's norm before clipping."""
+    config = dataclasses.replace(CONFIG, momentum=0.0, weight_decay=0.0, clip_norm=1e-3)
+    step, start, batch = _step(config)
+    _, metrics = step(start, batch)
+    for name in ("loss", "accuracy", "gradient_norm"):
+        np.testing.assert_allclose(metrics[name], two_steps[1][0][name], rtol=1e-5)
+    images, targets = augment(batch, config, 4, 12)
+    logits, _ = initial.network(config, 4).apply(
+        start.variables, images, train=True, mutable=["batch_stats"]
+    )
+    losses = -(targets * jax.nn.log_softmax(logits)).sum(1)
+    np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
+    step, start, batch = _step(dataclasses.replace(config, clip_norm=0.0))
+    after, _ = step(start, batch)
+    moved = jax.tree.map(lambda a, b: a - b, after.variables["params"], start.variables["params"])
+    norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(moved)))
+    np.testing.assert_allclose(norm, config.learning_rate * metrics["gradient_norm"], rtol=1e-4)
 
 
 def test_every_parameter_and_statistic_moves(two_steps):
@@ -139,6 +160,16 @@ def test_dropout_is_drawn_anew_by_step_and_the_same_again():
         jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(step), None)) for step in (0, 1, 0)
     ]
     assert not np.array_equal(keys[0], keys[1]) and np.array_equal(keys[0], keys[2])
+    other = state._dropout_key(dataclasses.replace(CONFIG, seed=1), jnp.int32(0), None)
+    assert not np.array_equal(keys[0], jax.random.key_data(other))
+
+
+def test_each_device_drops_other_units_and_the_first_those_of_one_alone():
+    key = lambda _: jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(3), "device"))
+    keys = np.asarray(jax.vmap(key, axis_name="device")(jnp.arange(4)))
+    assert len({tuple(each) for each in keys.tolist()}) == 4
+    alone = jax.random.key_data(state._dropout_key(CONFIG, jnp.int32(3), None))
+    np.testing.assert_array_equal(keys[0], alone)
 
 
 def test_validation_counts_only_what_is_masked_in():
@@ -165,3 +196,32 @@ def test_validation_counts_only_what_is_masked_in():
     np.testing.assert_allclose(
         [sums["count"], sums["correct"], sums["loss"]], [3, 2, losses.sum()], rtol=1e-5
     )
+
+
+def test_validation_normalises_and_adds_up_over_the_devices():
+    """Two devices' shares: the sums of both, of images (x / 255 - mean) / std."""
+    config = dataclasses.replace(CONFIG, mean=(0.25,) * 3, std=(0.5,) * 3)
+
+    class Bright:
+        num_classes = 2
+        apply = staticmethod(
+            lambda variables, images: jnp.stack(
+                [0 * images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1
+            )
+        )
+
+    batch = {
+        "image": np.array([255, 0, 51, 255], np.uint8).reshape(2, 2, 1, 1, 1).repeat(3, -1),
+        "label": np.array([[1, 1], [1, 0]]),
+        "mask": np.ones((2, 2), bool),
+    }
+    sums = jax.vmap(
+        lambda each: state.validation_step(
+            {}, each, config=config, model=Bright(), axis_name="device"
+        ),
+        axis_name="device",
+    )(batch)
+    scores = np.array([1.5, -0.5, -0.1, 1.5])
+    losses = np.log1p(np.exp(scores * [-1, -1, -1, 1]))
+    assert sums["count"].tolist() == [4, 4] and sums["correct"].tolist() == [1, 1]
+    np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)

@@ -14,6 +14,14 @@ def test_brightness_tells_the_class():
     assert not np.array_equal(photos[0].image, synthetic.load(config, "val")[0].image)
 
 
+def test_the_noise_is_that_of_the_seed():
+    one, again, other = (
+        synthetic.load(dataclasses.replace(config, seed=seed), "train")[0].image
+        for seed in (0, 0, 1)
+    )
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+
+
 def test_with_several_classes_the_darker_ones_are_there_too():
     photos = synthetic.load(dataclasses.replace(config, loss="sigmoid"), "train")
     np.testing.assert_array_equal([photos[i].label for i in range(4)], np.tri(4))
