@@ -28,6 +28,7 @@ LEVELS = [
     {"jaxcam.metrics", "jaxcam.pictures"},
     {"jaxcam"},
     {"jaxcam.methods"},
+    {"jaxcam.classifier", "jaxcam.scaling"},
     {"jaxcam.cli"},
     {"jaxcam.__main__"},
 ]
