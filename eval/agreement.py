@@ -80,7 +80,7 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
     check_folder(settings, NAME)
     photos, teacher = predict(settings.model, settings)
     _, student = predict(settings.student, settings)
-    found = np.asarray(metrics.sim(teacher, student, settings.top))
+    found = np.asarray(metrics.sim(teacher, student, n=settings.top))
     name = Path(settings.student).stem  # keys are METHOD/LAYER/METRIC: a path would be taken apart
     values = {f"{name}/{LAYER}/sim_{n + 1}": found[:, n] for n in range(settings.top)}
     hits = {

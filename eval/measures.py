@@ -60,7 +60,7 @@ NAMED: dict[str, Named] = {
     "adcc": Named("ADCC", 1),
     "coherency": Named("ADCC's coherency", 1),
     "complexity": Named("ADCC's complexity", -1),
-    "drop": Named("ADCC's average drop, a fraction", -1),
+    "drop": Named("ADCC's average drop, %", -1),
     "correlation": Named("Correlation of two classes' maps", -1),
     "own": Named("Energy in the class's own box", 1),
     "other": Named("Energy in the other class's box", -1),

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import jaxcam
 from eval.command import command
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
@@ -96,8 +97,8 @@ METHODS: dict[str, Method] = {
     "relevance_cam/all": Method(
         _at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"
     ),
-    **{name: Method(_at(relevance.lrp, None, composite=name)) for name in lrp.COMPOSITES},
-    "clrp": Method(_at(relevance.clrp, None), base="z_plus"),
+    **{name: Method(_at(jaxcam.lrp_map, "pixels", composite=name)) for name in lrp.COMPOSITES},
+    "clrp": Method(_at(jaxcam.clrp_map, "pixels"), base="z_plus"),
     **{name: Method(_explained(getattr(attention, name))) for name in ATTENTION},
     "training": Method(_stepped(_cross_entropy), base="training"),
     **{f"fostering/{stage}": Method(_fostering(stage), base="training") for stage in _STAGES},

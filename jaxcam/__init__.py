@@ -1,4 +1,12 @@
-"""Class-activation explanations for JAX: where a classifier looks, for any images -> logits."""
+"""Class-activation explanations for JAX: where a model looks, for any function images -> output.
+
+Explainers are functions of this module; `jaxcam.maps`, `jaxcam.metrics`, `jaxcam.lrp`,
+`jaxcam.fostering`, `jaxcam.targets`, `jaxcam.blackbox` and `jaxcam.loops` are modules beside them,
+`jaxcam.models` and `jaxcam.datasets` are imported when they are asked for.
+"""
+
+import importlib
+from typing import Any
 
 from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering
@@ -24,22 +32,35 @@ from jaxcam._explainers.lime import quickshift as quickshift
 from jaxcam._explainers.mask import mask as mask
 from jaxcam._explainers.perturbation import ablation_cam as ablation_cam
 from jaxcam._explainers.perturbation import score_cam as score_cam
+from jaxcam._explainers.relevance import channel_weights as channel_weights
+from jaxcam._explainers.relevance import clrp_map as clrp_map
+from jaxcam._explainers.relevance import lrp_map as lrp_map
 from jaxcam._explainers.relevance import relevance_cam as relevance_cam
+from jaxcam._explainers.relevance import top_channels as top_channels
 from jaxcam._explainers.rise import rise as rise
+from jaxcam._program.adapters import equinox as equinox
+from jaxcam._program.adapters import haiku as haiku
+from jaxcam._program.adapters import keras as keras
 from jaxcam._program.adapters import linen as linen
 from jaxcam._program.adapters import nnx as nnx
-from jaxcam._program.layers import activations_and_gradients as activations_and_gradients
+from jaxcam._program.cuts import split as split
+from jaxcam._program.grids import Tokens as Tokens
 from jaxcam._program.layers import layers as layers
-from jaxcam._program.layers import split as split
 from jaxcam._program.layers import tag as tag
 from jaxcam._program.layers import tap as tap
+from jaxcam._program.question import activations_and_gradients as activations_and_gradients
+from jaxcam._program.question import explain as explain
 from jaxcam._version import __version__ as __version__
 
+_LAZY = ("datasets", "models")
+_HELPERS = ("importlib", "Any")
 
-def __getattr__(name: str):
+__all__ = [name for name in globals() if not name.startswith("_") and name not in _HELPERS]
+__all__ += _LAZY
+
+
+def __getattr__(name: str) -> Any:
     # flax takes as long to import as all the rest; explaining a model of one's own does without it.
-    if name in ("models", "datasets"):
-        import importlib
-
+    if name in _LAZY:
         return importlib.import_module(f"jaxcam.{name}")
     raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")

@@ -19,6 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, check_choice
+
+__all__ = ["KINDS", "SIZE", "Model", "callback", "onnx", "onnx_size", "python"]
+
 Model = Callable[[np.ndarray], np.ndarray]  # images [B, H, W, C] -> outputs [B, N]
 _LAYOUTS = {"NCHW": (0, 3, 1, 2), "NHWC": (0, 1, 2, 3)}
 SIZE = "image_size"  # metadata of an ONNX file that takes any size: the one it was trained with
@@ -67,17 +71,15 @@ def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
         ValueError: as `onnx`, or the file does not say.
     """
     session = _opened(path, layout, threads=1)
-    shape, noted = (
-        session.get_inputs()[0].shape,
-        session.get_modelmeta().custom_metadata_map.get(SIZE, ""),
-    )
-    height, width = (shape[_LAYOUTS[layout].index(axis)] for axis in (1, 2))
+    shape = session.get_inputs()[0].shape
+    height = shape[_LAYOUTS[layout].index(1)]
+    width = shape[_LAYOUTS[layout].index(2)]
     if isinstance(height, int) and isinstance(width, int):
         return height, width
+    noted = session.get_modelmeta().custom_metadata_map.get(SIZE, "")
     if not noted.isdecimal():
-        raise ValueError(
-            f"path: {path} takes images {shape}, expected a fixed size or the metadata {SIZE!r}"
-        )
+        got = f"{path}, which takes images {shape}"
+        raise ArgumentError("path", got, f"a fixed size or the metadata {SIZE!r}")
     return int(noted), int(noted)
 
 
@@ -94,12 +96,11 @@ def python(name: str) -> Model:
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise ValueError(
-            f"name: got {name!r}, expected 'package.module:function' or 'file.py:function'"
-        )
+        expected = "'package.module:function' or 'file.py:function'"
+        raise ArgumentError("name", repr(name), expected)
     function = getattr(_module(place), attribute, None)
     if not callable(function):
-        raise ValueError(f"name: got {name!r}, expected a function {attribute!r} in {place}")
+        raise ArgumentError("name", repr(name), f"a function {attribute!r} in {place}")
     return lambda images: np.asarray(function(np.asarray(images)), np.float32)
 
 
@@ -122,7 +123,8 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
         flat = np.asarray(images).reshape(-1, *images.shape[-3:])
         found = np.asarray(model(flat), np.float32)
         if found.shape != (len(flat), num_outputs):
-            raise ValueError(f"model: returned {found.shape}, expected {(len(flat), num_outputs)}")
+            expected = str((len(flat), num_outputs))
+            raise ArgumentError("model", f"a result of shape {found.shape}", expected)
         return found.reshape(*images.shape[:-3], num_outputs)
 
     def forward(images: jax.Array) -> jax.Array:
@@ -136,12 +138,9 @@ KINDS: dict[str, Callable[..., Model]] = {"onnx": onnx, "python": python}
 
 
 def _opened(path: str | Path, layout: str, threads: int) -> Any:
-    if layout not in _LAYOUTS:
-        raise ValueError(
-            f"layout: got {layout!r}, expected one of {', '.join(map(repr, _LAYOUTS))}"
-        )
+    check_choice("layout", layout, _LAYOUTS)
     if not Path(path).is_file():
-        raise FileNotFoundError(f"path: got {str(path)!r}, expected an ONNX file")
+        raise ArgumentFileError("path", repr(str(path)), "an ONNX file")
     try:
         import onnxruntime
     except ImportError as error:
@@ -153,7 +152,8 @@ def _opened(path: str | Path, layout: str, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no common base but this
-        raise ValueError(f"path: {path} is no ONNX file that onnxruntime reads: {error}") from error
+        expected = f"an ONNX file that onnxruntime reads ({error})"
+        raise ArgumentError("path", repr(str(path)), expected) from error
 
 
 def _in_pieces(run: Model, size: int) -> Model:
@@ -170,10 +170,11 @@ def _module(place: str) -> Any:
         try:
             return importlib.import_module(place)
         except ModuleNotFoundError as error:
-            raise FileNotFoundError(f"name: found no module {place!r} ({error})") from error
-    if not Path(place).is_file():
-        raise FileNotFoundError(f"name: got {place!r}, expected a Python file")
+            expected = f"a module that can be imported ({error})"
+            raise ArgumentFileError("name", repr(place), expected) from error
     spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+    if not Path(place).is_file() or spec is None or spec.loader is None:
+        raise ArgumentFileError("name", repr(place), "a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

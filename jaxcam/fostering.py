@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcam._explainers.gradient import check_option, grad_cam
+from jaxcam._explainers.formulas import grad_cam_map
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.layers import Forward
-from jaxcam._program.trace import check_forward
+from jaxcam._program.question import ask, gradients, mapped
 
 _NORMS = ("sum", "softmax")
 
@@ -41,7 +43,7 @@ class Fostered(NamedTuple):
     aux: Any
 
 
-def cam_entropy(maps: jax.Array, norm: str = "sum") -> jax.Array:
+def cam_entropy(maps: jax.Array, *, norm: str = "sum") -> jax.Array:
     """Entropy of a map as a distribution over its cells: ce = -sum_ij P_ij ln P_ij, P = M / sum M.
 
     Args:
@@ -59,9 +61,12 @@ def cam_entropy(maps: jax.Array, norm: str = "sum") -> jax.Array:
         Schoettl, Improving the interpretability of CNNs by CAM fostering, 2020 (arXiv 2009.12546),
         eq. of ce. The normalisation by the sum is the secondary literature's reading.
     """
-    check_option("norm", norm, _NORMS)
+    check_choice("norm", norm, _NORMS)
     maps = _checked(maps)
-    p = _distribution(maps) if norm == "sum" else jax.nn.softmax(maps, axis=(1, 2))
+    if norm == "sum":
+        p = _distribution(maps)
+    else:
+        p = jax.nn.softmax(maps, axis=(1, 2))
     empty = p == 0  # not p > 0: a NaN must stay one
     return -jnp.where(empty, 0, p * jnp.log(jnp.where(empty, 1, p))).sum((1, 2))
 
@@ -86,8 +91,10 @@ def cam_area(maps: jax.Array) -> jax.Array:
         Schoettl 2020, eq. of ca.
     """
     p = _distribution(_checked(maps))
-    rows, columns = _centred(p.sum(2)), _centred(p.sum(1))
-    spread_y, spread_x = (p.sum(2) * rows**2).sum(1), (p.sum(1) * columns**2).sum(1)
+    rows = _centred(p.sum(2))
+    columns = _centred(p.sum(1))
+    spread_y = (p.sum(2) * rows**2).sum(1)
+    spread_x = (p.sum(1) * columns**2).sum(1)
     covariance = (p * rows[:, :, None] * columns[:, None, :]).sum((1, 2))
     determinant = spread_y * spread_x - covariance**2
     flat = determinant <= 0
@@ -177,47 +184,39 @@ def fostering_loss(
         Schoettl 2020 (arXiv 2009.12546): l = l_train + beta ce. Area and dispersion are measures
         there, not terms.
     """
-    check_option("term", term, TERMS)
-    check_option("explain", explain, ("label", "predicted"))
-    check_forward(forward)
+    check_choice("term", term, TERMS)
+    check_choice("explain", explain, ("label", "predicted"))
     labels = _check_labels(labels, len(images), explain)
     _check_beta(beta)
-
-    def seen(x: jax.Array) -> tuple[jax.Array, Any]:
-        logits, aux = forward(x) if has_aux else (forward(x), None)
-        return logits, (logits, aux)
-
-    several = labels.dtype == bool
-    classes = (
-        jnp.broadcast_to(jnp.arange(labels.shape[-1]), labels.shape)
-        if several
-        else _classes(labels)
-    )
-    maps, (logits, aux) = grad_cam(
-        seen, images, None if explain == "predicted" else classes, layer=layer, has_aux=True
-    )
+    classes = None
+    if explain == "label":
+        classes = _classes(labels)
+    question = ask(forward, images, classes, layer=layer, has_aux=has_aux, joined=True)
+    logits, acts, grads, aux = gradients(question)
+    (name,) = question.names
+    maps = question.marked(mapped(question, grad_cam_map, name, acts, grads))
     classification = _classification(logits, labels)
     flat = maps.reshape(-1, *maps.shape[-2:])
-    counts = (jax.lax.stop_gradient(flat).max((1, 2)) > 0) & (
-        labels.reshape(-1) if several else True
-    )
+    counts = jax.lax.stop_gradient(flat).max((1, 2)) > 0
+    if labels.dtype == bool:
+        counts = counts & labels.reshape(-1)
     penalty = _mean(TERMS[term](flat), counts, axis_name)
     return classification + beta * penalty, Fostered(logits, maps, classification, penalty, aux)
 
 
 def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if labels.ndim == 2 and labels.shape != logits.shape:
-        raise ValueError(
-            f"labels: got {labels.shape[1]} classes, expected {logits.shape[1]}, one for each logit"
+        classes = f"{labels.shape[1]} classes"
+        raise ArgumentError("labels", classes, f"{logits.shape[1]}, one for each logit")
+    # A softmax of one logit is 1, and its loss 0, whatever it says.
+    if logits.shape[1] == 1 and labels.dtype != bool:
+        raise ArgumentError(
+            "labels",
+            f"{labels.dtype} for a single logit",
+            f"booleans [{len(labels)}, 1], whether the class is there: the loss then is the "
+            "sigmoid cross-entropy",
         )
-    if (
-        logits.shape[1] == 1 and labels.dtype != bool
-    ):  # a softmax of one logit is 1, and its loss 0, whatever it says
-        raise ValueError(
-            f"labels: got {labels.dtype} for a single logit, expected booleans [{len(labels)}, 1], "
-            "whether the class is there: the loss then is the sigmoid cross-entropy"
-        )
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     if labels.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     if labels.dtype == bool:
@@ -226,16 +225,21 @@ def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _classes(labels: jax.Array) -> jax.Array:
-    return labels if labels.ndim == 1 else labels.argmax(-1)
+    """The classes whose maps count: all where labels are booleans, else the likeliest."""
+    if labels.dtype == bool:
+        return jnp.broadcast_to(jnp.arange(labels.shape[-1]), labels.shape)
+    if labels.ndim == 2:
+        return labels.argmax(-1)
+    return labels
 
 
 def _mean(values: jax.Array, counts: jax.Array, axis_name: str | None) -> jax.Array:
     """Mean of the values that count, 0 if there are none; NaN values stay NaN."""
     number = counts.sum().astype(values.dtype)
-    number = number if axis_name is None else jax.lax.pmean(number, axis_name)
-    return jnp.where(counts | jnp.isnan(values), values, 0).sum() / jnp.where(
-        number == 0, 1, number
-    )
+    if axis_name is not None:
+        number = jax.lax.pmean(number, axis_name)
+    total = jnp.where(counts | jnp.isnan(values), values, 0).sum()
+    return total / jnp.where(number == 0, 1, number)
 
 
 def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
@@ -243,32 +247,32 @@ def _check_labels(labels: jax.Array, batch: int, explain: str) -> jax.Array:
     try:
         labels = jnp.asarray(labels)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"labels: got {labels!r}, expected {expected}") from error
-    kind = {1: jnp.integer, 2: jnp.floating}.get(labels.ndim)
-    fits = kind is not None and len(labels) == batch
-    if not fits or not (
-        jnp.issubdtype(labels.dtype, kind) or (labels.ndim == 2 and labels.dtype == bool)
-    ):
-        raise ValueError(f"labels: got shape {labels.shape} of {labels.dtype}, expected {expected}")
+        raise ArgumentError("labels", repr(labels), expected) from error
+    fits = labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.integer)
+    if labels.ndim == 2:
+        fits = labels.dtype == bool or jnp.issubdtype(labels.dtype, jnp.floating)
+    if not fits or len(labels) != batch:
+        got = f"shape {labels.shape} of {labels.dtype}"
+        raise ArgumentError("labels", got, expected)
     if labels.dtype == bool and explain == "predicted":
-        raise ValueError("explain: got 'predicted' with several classes an image, expected 'label'")
+        got = "'predicted' with several classes an image"
+        raise ArgumentError("explain", got, "'label'")
     return labels
 
 
 def _check_beta(beta: Any) -> None:
+    if isinstance(beta, int | float):
+        return
     array = hasattr(beta, "dtype") and hasattr(beta, "shape")
-    if not (
-        isinstance(beta, int | float)
-        or (array and beta.shape == () and jnp.issubdtype(beta.dtype, jnp.number))
-    ):
-        raise ValueError(f"beta: got {beta!r}, expected a number, 0 or more")
+    if not array or beta.shape != () or not jnp.issubdtype(beta.dtype, jnp.number):
+        raise ArgumentError("beta", repr(beta), "a number, 0 or more")
 
 
 def _checked(maps: jax.Array) -> jax.Array:
     maps = jnp.asarray(maps)
     if maps.ndim != 3 or 0 in maps.shape[1:]:
-        raise ValueError(f"maps: got shape {maps.shape}, expected [B, h, w]")
-    return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+        raise ArgumentError("maps", f"shape {maps.shape}", "[B, h, w]")
+    return at_least_float32(maps)
 
 
 def _distribution(maps: jax.Array) -> jax.Array:
@@ -283,5 +287,5 @@ def _centred(marginal: jax.Array) -> jax.Array:
     """Coordinates 0, 1, ... relative to their mean under `marginal` `[B, n]`."""
     position = jnp.arange(marginal.shape[1], dtype=marginal.dtype)
     # From the middle, not from 0, so that float32 keeps its digits on large maps.
-    position = position - (marginal.shape[1] - 1) / 2
+    position = (position - (marginal.shape[1] - 1) / 2)[None]
     return position - (marginal * position).sum(1, keepdims=True)

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.lax import ConvDimensionNumbers
 
+from jaxcam._ground import primitives
 from jaxcam._program import trace
 
-_CONV = "conv_general_dilated"
+__all__ = ["fold", "map", "scan", "while_loop"]
 
 
 def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -70,6 +71,52 @@ def while_loop(going: Callable, step: Callable, carry: Any) -> Any:
     return jax.lax.while_loop(going, _laid_out(step), carry)
 
 
+def fold(
+    step: Callable,
+    state: Any,
+    steps: int,
+    *,
+    done: Callable | None = None,
+    on_host: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Any:
+    """`state = step(state, i)` for i from 0 to `steps` - 1, or until `done(state)`.
+
+    Args:
+        step: (state, i) to state; i is an int in Python's loop, an int32 in the compiled one.
+        state: arrays that go from step to step.
+        steps: how many, at most.
+        done: state to whether it is good enough already, asked after each step.
+        on_host: whether the steps run one by one in a Python loop, not in one compiled loop.
+        progress: called with (steps done, steps) after each step, which takes a Python loop.
+
+    Returns:
+        The last state.
+
+    Raises:
+        TypeError: as `jax.lax.scan`, where the compiled loop's state changes its type.
+    """
+    if on_host or progress is not None:
+        return _fold_on_host(step, state, steps, done, progress)
+    if done is None:
+        return scan(lambda state, i: (step(state, i), None), state, jnp.arange(steps))[0]
+    going = lambda carry: (carry[1] < steps) & ~done(carry[0])
+    following = lambda carry: (step(*carry), carry[1] + 1)
+    return while_loop(going, following, (state, jnp.int32(0)))[0]
+
+
+def _fold_on_host(
+    step: Callable, state: Any, steps: int, done: Callable | None, progress: Callable | None
+) -> Any:
+    for i in range(steps):
+        state = step(state, i)
+        if progress is not None:
+            progress(i + 1, steps)
+        if done is not None and done(state):
+            break
+    return state
+
+
 def _laid_out(body: Callable) -> Callable:
     """A body with its convolutions laid out.
 
@@ -80,32 +127,36 @@ def _laid_out(body: Callable) -> Callable:
 
     def run(*args: Any) -> Any:
         program = trace.trace(body, *args)
-        visit = lambda _, eqn, values: (
-            [_convolve(eqn, *values)] if _is_conv(eqn) else trace.bind(eqn, values)
+        opens = lambda _, eqn: (
+            eqn.primitive.name in primitives.CALLS and trace.contains(eqn, _is_conv)
         )
-        opens = lambda _, eqn: eqn.primitive.name in trace.CALLS and trace.contains(eqn, _is_conv)
-        results = trace.evaluate(program.closed, jax.tree.leaves(args), visit, opens=opens)
+        results = trace.evaluate(program.closed, jax.tree.leaves(args), _visit, opens=opens)
         return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
 
     return run
 
 
+def _visit(_: trace.Path, eqn: Any, values: Sequence) -> Sequence:
+    if _is_conv(eqn):
+        return [_convolve(eqn, *values)]
+    return trace.bind(eqn, values)
+
+
 def _is_conv(eqn: Any) -> bool:
-    return eqn.primitive.name == _CONV
+    return eqn.primitive.name == primitives.CONV
 
 
 def _convolve(eqn: Any, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
     """A convolution with its operands and its result transposed by operations of their own."""
     numbers = eqn.params["dimension_numbers"]
-    dimensions, space = lhs.ndim, range(1, lhs.ndim - 1)
-    images, kernel = (
-        (0, dimensions - 1, *space),
-        (dimensions - 1, dimensions - 2, *range(dimensions - 2)),
-    )
-    operands = lhs.transpose(_last(numbers.lhs_spec)), rhs.transpose(_first_last(numbers.rhs_spec))
-    (result,) = trace.bind(
-        eqn, operands, dimension_numbers=ConvDimensionNumbers(images, kernel, images)
-    )
+    dimensions = lhs.ndim
+    space = range(1, dimensions - 1)
+    images = (0, dimensions - 1, *space)
+    kernel = (dimensions - 1, dimensions - 2, *range(dimensions - 2))
+    wanted = ConvDimensionNumbers(images, kernel, images)
+    lhs = lhs.transpose(_last(numbers.lhs_spec))
+    rhs = rhs.transpose(_first_last(numbers.rhs_spec))
+    (result,) = trace.bind(eqn, (lhs, rhs), dimension_numbers=wanted)
     return jnp.moveaxis(result, range(dimensions), _last(numbers.out_spec))
 
 

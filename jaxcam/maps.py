@@ -9,10 +9,35 @@ of giving it a colour of the scale.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_choice,
+    check_size,
+    check_within,
+    one_of,
+)
+
+__all__ = [
+    "figure",
+    "normalize",
+    "overlay",
+    "resize",
+    "segmentation_mask",
+    "threshold",
+    "threshold_of_max",
+]
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
 
 _NORMALIZE_FIRST = "see jaxcam.maps.normalize"
 COLORMAP = "inferno"
@@ -25,7 +50,7 @@ _RESIZE = {
 }
 
 
-def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> jax.Array:
+def resize(maps: ArrayLike, size: Sequence[int], method: str = "bilinear") -> jax.Array:
     """Resize maps, sampling at pixel centres and without antialiasing.
 
     out[y, x] = the map, interpolated at ((y + 1/2) h / H - 1/2, (x + 1/2) w / W - 1/2)
@@ -47,15 +72,12 @@ def resize(maps: jax.Array, size: tuple[int, int], method: str = "bilinear") -> 
             or `method` is unknown.
     """
     maps = _as_maps(maps)
-    if np.shape(size) != (2,) or any(int(n) != n or n < 1 for n in size):
-        raise ValueError(f"size: got {size!r}, expected (height, width) in whole pixels")
-    if method not in _RESIZE:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(_RESIZE)}")
-    shape = maps.shape[:-2] + tuple(int(n) for n in size)
+    shape = (*maps.shape[:-2], *check_size("size", size))
+    check_choice("method", method, _RESIZE)
     return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)
 
 
-def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100) -> jax.Array:
+def normalize(maps: ArrayLike, method: str = "min_max", *, percentile: float = 100) -> jax.Array:
     """Scale each map to a fixed range.
 
     =========  =================================  =======  =========================================
@@ -83,14 +105,14 @@ def normalize(maps: jax.Array, method: str = "min_max", percentile: float = 100)
             is not in (0, 100].
     """
     maps = _as_maps(maps)
-    if method not in _NORMALIZE:
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(_NORMALIZE)}")
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile: got {percentile}, expected above 0 and at most 100")
-    return _NORMALIZE[method](_without_outliers(maps, percentile) if percentile < 100 else maps)
+    check_choice("method", method, _NORMALIZE)
+    check_within("percentile", percentile, 0, 100, ends="(]")
+    if percentile < 100:
+        maps = _without_outliers(maps, percentile)
+    return _NORMALIZE[method](maps)
 
 
-def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
+def threshold(maps: ArrayLike, *, k: float = 1.0) -> jax.Array:
     """Mask of the cells more than k standard deviations above the map's mean.
 
     mask = L > mean L + k std L, with the population's standard deviation.
@@ -117,7 +139,29 @@ def threshold(maps: jax.Array, k: float = 1.0) -> jax.Array:
     return above > mean + k * above.std(axis=(-2, -1), keepdims=True)
 
 
-def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
+def segmentation_mask(raw: ArrayLike, size: Sequence[int], *, k: float = 1.0) -> jax.Array:
+    """Relevance-CAM's mask of the object: the map at the image's size, thresholded.
+
+    mask = L > mean L + k std L, L the raw map resized bilinearly.
+
+    Args:
+        raw: raw maps `[..., h, w]`.
+        size: (H, W) of the images, in pixels.
+        k: How many standard deviations.
+
+    Returns:
+        `[..., H, W]` bool.
+
+    Raises:
+        ValueError: As `resize` and `threshold`.
+
+    References:
+        Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+    """
+    return threshold(resize(raw, size), k=k)
+
+
+def threshold_of_max(maps: ArrayLike, *, fraction: float = 0.2) -> jax.Array:
     """Mask of the cells above a fraction of the map's maximum.
 
     mask = L > fraction * max L, which is empty unless max L > 0
@@ -136,17 +180,16 @@ def threshold_of_max(maps: jax.Array, fraction: float = 0.2) -> jax.Array:
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3.2.
     """
     maps = _as_maps(maps)
-    if not 0 <= fraction < 1:
-        raise ValueError(f"fraction: got {fraction}, expected a number in [0, 1)")
+    check_within("fraction", fraction, 0, 1, ends="[)")
     return maps > fraction * maps.max(axis=(-2, -1), keepdims=True)
 
 
 def overlay(
     images: np.ndarray,
     heatmaps: np.ndarray,
+    *,
     colormap: str | None = None,
     alpha: float | np.ndarray = 0.5,
-    *,
     signed: bool = False,
 ) -> np.ndarray:
     """Blend heatmaps over images.
@@ -169,10 +212,15 @@ def overlay(
         ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such
             colormap.
     """
-    images, heatmaps = np.asarray(images, np.float32), np.asarray(heatmaps, np.float32)
+    images = np.asarray(images, np.float32)
+    heatmaps = np.asarray(heatmaps, np.float32)
     _check_overlay(images, heatmaps, alpha, signed)
-    colours = _colormap(colormap or (SIGNED_COLORMAP if signed else COLORMAP))
-    values = (heatmaps + 1) / 2 if signed else heatmaps
+    if signed:
+        values = (heatmaps + 1) / 2
+        colours = _colormap(colormap or SIGNED_COLORMAP)
+    else:
+        values = heatmaps
+        colours = _colormap(colormap or COLORMAP)
     known = ~np.isnan(values)[..., None]
     heat = colours(np.nan_to_num(values))[..., :3]
     opacity = np.broadcast_to(alpha, heatmaps.shape)[..., None]
@@ -189,7 +237,7 @@ def figure(
     alpha: float = 0.5,
     signed: bool = False,
     panel: float = 2.2,
-):
+) -> "Figure":
     """A grid of pictures: a row for each image, which comes first and then under each heatmap.
 
     Args:
@@ -214,23 +262,23 @@ def figure(
     from matplotlib.figure import Figure
 
     images = np.asarray(images, np.float32)
-    columns = dict(heatmaps) if isinstance(heatmaps, Mapping) else {"": heatmaps}
+    columns = heatmaps if isinstance(heatmaps, Mapping) else {"": heatmaps}
     _check_figure(images, columns, titles)
     _check_scale(columns, signed)
-    options = {"colormap": colormap, "alpha": alpha, "signed": signed}
-    pictures = [("", images)] + [
-        (name, overlay(images, np.asarray(resize(maps, images.shape[1:3])), **options))
-        for name, maps in columns.items()
-    ]
-    rows, cols, height = len(images), len(pictures), panel * images.shape[1] / images.shape[2]
-    made = Figure(figsize=(cols * panel, rows * height + 0.3), layout="constrained")
-    axes = made.subplots(rows, cols, squeeze=False)
-    for column, (name, pixels) in enumerate(pictures):
+    pictures: dict[str | None, np.ndarray] = {None: images}
+    for name, maps in columns.items():
+        large = np.asarray(resize(maps, images.shape[1:3]))
+        pictures[name] = overlay(images, large, colormap=colormap, alpha=alpha, signed=signed)
+    rows = len(images)
+    height = panel * images.shape[1] / images.shape[2]
+    made = Figure(figsize=(len(pictures) * panel, rows * height + 0.3), layout="constrained")
+    axes = made.subplots(rows, len(pictures), squeeze=False)
+    for column, (name, pixels) in enumerate(pictures.items()):
         for row in range(rows):
             axes[row, column].imshow(pixels[row])
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
-        axes[0, column].set_title(name, fontsize=9, parse_math=False)
+        axes[0, column].set_title(name or "", fontsize=9, parse_math=False)
     for row, title in enumerate(titles or ()):
         axes[row, 0].set_ylabel(title, fontsize=9, parse_math=False)
     return made
@@ -248,7 +296,8 @@ def _without_outliers(maps: jax.Array, percentile: float) -> jax.Array:
 
 
 def _min_max(maps: jax.Array) -> jax.Array:
-    low, high = maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True)
+    low = maps.min(axis=(-2, -1), keepdims=True)
+    high = maps.max(axis=(-2, -1), keepdims=True)
     return _divide(maps - low, high - low)
 
 
@@ -268,37 +317,33 @@ def _signed(maps: jax.Array) -> jax.Array:
 _NORMALIZE = {"min_max": _min_max, "positive": _positive, "max": _max, "signed": _signed}
 
 
-def _as_maps(maps: jax.Array) -> jax.Array:
+def _as_maps(maps: ArrayLike) -> jax.Array:
     maps = jnp.asarray(maps)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"maps: got shape {maps.shape}, expected [..., h, w] with h, w > 0")
-    return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+        raise ArgumentError("maps", f"shape {maps.shape}", "[..., h, w] with h, w > 0")
+    return at_least_float32(maps)
 
 
-def _colormap(name: str):
+def _colormap(name: str) -> "Colormap":
     import matplotlib
 
     try:
         return matplotlib.colormaps[name]
     except KeyError:
-        raise ValueError(
-            f"colormap: got {name!r}, expected one of matplotlib.colormaps, such as inferno"
-        ) from None
+        expected = one_of(name, matplotlib.colormaps, "names of matplotlib.colormaps")
+        raise ArgumentError("colormap", repr(name), expected) from None
 
 
 def _check_overlay(
     images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool
 ) -> None:
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or heatmaps.shape != images.shape[:-1]:
-        raise ValueError(
-            f"images, heatmaps: got shapes {images.shape} and {heatmaps.shape}, expected [B, H, W, "
-            "3] and [B, H, W] of the same B, H and W (jaxcam.maps.resize)"
-        )
+        got = f"shape {heatmaps.shape} for images {images.shape}"
+        expected = "images [B, H, W, 3] and heatmaps [B, H, W] of their size (jaxcam.maps.resize)"
+        raise ArgumentError("heatmaps", got, expected)
     if np.shape(alpha) not in ((), heatmaps.shape):
-        raise ValueError(
-            f"alpha: got shape {np.shape(alpha)}, expected a number or {heatmaps.shape}, as "
-            "heatmaps"
-        )
+        expected = f"a number or {heatmaps.shape}, as heatmaps"
+        raise ArgumentError("alpha", f"shape {np.shape(alpha)}", expected)
     _check_range("alpha", np.asarray(alpha, np.float32), 0, "an opacity")
     _check_range("images", images, 0, "divide 8-bit images by 255")
     _check_range("heatmaps", heatmaps, -1 if signed else 0, _NORMALIZE_FIRST)
@@ -307,33 +352,32 @@ def _check_overlay(
 def _check_range(name: str, values: np.ndarray, low: int, advice: str) -> None:
     known = values[~np.isnan(values)]
     if known.size and not (low - 1e-5 <= known.min() and known.max() <= 1 + 1e-5):
-        found = f"{known.min():.4g} to {known.max():.4g}"
-        raise ValueError(f"{name}: got values {found}, expected [{low}, 1] ({advice})")
+        got = f"values {known.min():.4g} to {known.max():.4g}"
+        raise ArgumentError(name, got, f"[{low}, 1] ({advice})")
 
 
 def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | None) -> None:
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images: got shape {images.shape}, expected [B, H, W, 3] with B > 0")
+    count = len(images)
+    if images.ndim != 4 or count == 0:
+        raise ArgumentError("images", f"shape {images.shape}", "[B, H, W, 3] with B > 0")
     for name, maps in columns.items():
-        if np.ndim(maps) != 3 or len(maps) != len(images):
-            raise ValueError(
-                f"heatmaps: got shape {np.shape(maps)} for {name!r}, expected [{len(images)}, h, w]"
-            )
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(
-            f"titles: got {len(titles)}, expected one for each of the {len(images)} images"
-        )
+        if np.ndim(maps) != 3 or len(maps) != count:
+            got = f"shape {np.shape(maps)} for {name!r}"
+            raise ArgumentError("heatmaps", got, f"[{count}, h, w]")
+    if titles is not None and len(titles) != count:
+        raise ArgumentError("titles", len(titles), f"one for each of the {count} images")
 
 
 def _check_scale(columns: Mapping, signed: bool) -> None:
     """Refuses maps that are not normalised; one of several on a common scale may be faint."""
-    low, peaks = -1 if signed else 0, [0.0]
+    low = -1 if signed else 0
+    peak = 0.0
     for name, maps in columns.items():
         values = np.asarray(maps, np.float32)
-        _check_range(f"heatmaps {name!r}" if name else "heatmaps", values, low, _NORMALIZE_FIRST)
-        peaks.append(float(np.abs(values[~np.isnan(values)]).max(initial=0)))
-    if 0 < max(peaks) < 0.5:
-        raise ValueError(
-            f"heatmaps: got values of at most {max(peaks):.4g} in all of them, expected normalised "
-            f"maps, which span [{low}, 1]; {_NORMALIZE_FIRST}"
-        )
+        where = f"heatmaps {name!r}" if name else "heatmaps"
+        _check_range(where, values, low, _NORMALIZE_FIRST)
+        peak = max(peak, float(np.abs(values[~np.isnan(values)]).max(initial=0)))
+    if 0 < peak < 0.5:
+        got = f"values of at most {peak:.4g} in all of them"
+        expected = f"normalised maps, which span [{low}, 1]; {_NORMALIZE_FIRST}"
+        raise ArgumentError("heatmaps", got, expected)

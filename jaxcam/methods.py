@@ -1,10 +1,10 @@
 """The one table of explanation methods: what the command line and experiments know of each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jaxcam
-from jaxcam._explainers import relevance
 from jaxcam.targets import Activation
 
 
@@ -66,13 +66,13 @@ METHODS = {
     ),
     "cbam_attention": Method(
         "CBAM attention",
-        jaxcam.cbam_attention,
+        partial(jaxcam.cbam_attention, normalize="sum"),
         "what a CBAM network attends to, all blocks; no class",
         layered=False,
     ),
     "layerwise_grad_cam": Method(
         "Layer-wise Grad-CAM",
-        jaxcam.layerwise_grad_cam,
+        partial(jaxcam.layerwise_grad_cam, normalize="sum"),
         "Grad-CAM summed over the last three stages",
         layered=False,
     ),
@@ -84,14 +84,14 @@ METHODS = {
     ),
     "lrp": Method(
         "LRP",
-        relevance.lrp,
+        jaxcam.lrp_map,
         "relevance of each pixel for the class; signed",
         layered=False,
         signed=True,
     ),
     "clrp": Method(
         "CLRP",
-        relevance.clrp,
+        jaxcam.clrp_map,
         "the same, against all other classes; signed",
         layered=False,
         signed=True,

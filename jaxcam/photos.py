@@ -26,6 +26,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxcam._ground import interpolation
+from jaxcam._ground.errors import ArgumentError, check_choice, check_size
+
+__all__ = ["FITS", "Box", "input_size", "prepare", "read", "restore", "seen"]
+
 FITS = ("stretch", "crop", "pad", "aspect")
 
 _GREY = (124, 116, 104)  # ImageNet's mean colour: near zero once a network has normalised it
@@ -109,7 +114,7 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
 
 
 def input_size(
-    photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch"
+    photo_size: tuple[int, ...], size: tuple[int, int], fit: str = "stretch"
 ) -> tuple[int, int]:
     """Height and width of what `prepare` returns: `size`, unless `fit` is "aspect".
 
@@ -132,7 +137,9 @@ def input_size(
     if fit != "aspect":
         return int(size[0]), int(size[1])
     short = min(size)
-    step = 32 if short >= 128 else 8
+    step = 8
+    if short >= 128:
+        step = 32
 
     def side(pixels: int) -> int:
         ideal = short * pixels / min(photo_size)
@@ -141,7 +148,7 @@ def input_size(
     return side(photo_size[0]), side(photo_size[1])
 
 
-def seen(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch") -> Box:
+def seen(photo_size: tuple[int, ...], size: tuple[int, int], fit: str = "stretch") -> Box:
     """The rectangle of the photo that the network's input shows, in the photo's pixels.
 
     Args:
@@ -159,15 +166,16 @@ def seen(photo_size: tuple[int, int], size: tuple[int, int], fit: str = "stretch
     height, width = photo_size
     if fit in ("stretch", "aspect"):
         return Box(0.0, 0.0, float(width), float(height))
-    pick = min if fit == "crop" else max
-    scale = pick(height / size[0], width / size[1])
-    h, w = scale * size[0], scale * size[1]
+    scales = (height / size[0], width / size[1])
+    scale = min(scales) if fit == "crop" else max(scales)
+    h = scale * size[0]
+    w = scale * size[1]
     return Box((width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2)
 
 
 def restore(
     maps: np.ndarray,
-    photo_size: tuple[int, int],
+    photo_size: tuple[int, ...],
     size: tuple[int, int] | None = None,
     fit: str = "stretch",
 ) -> np.ndarray:
@@ -194,7 +202,7 @@ def restore(
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"maps: got shape {maps.shape}, expected [..., h, w] with h, w > 0")
+        raise ArgumentError("maps", f"shape {maps.shape}", "[..., h, w] with h, w > 0")
     box = seen(photo_size, size or (1, 1), fit)
     rows = _sampling(photo_size[0], box.top, box.bottom, maps.shape[-2])
     columns = _sampling(photo_size[1], box.left, box.right, maps.shape[-1])
@@ -244,20 +252,26 @@ def _deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise _BadPhoto("has values that are not finite (NaN or infinity)")
-    black, white = 0.0, 65535.0
-    if mode in ("I", "F"):
-        low, high = values.min(), values.max()
-        whites = [
-            w for w in ((1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)) if high <= w
-        ]
-        black, white = (0.0, whites[0]) if low >= 0 and whites else (low, high)
+    black, white = _ends(values, mode)
     grey = 255 * (values - black) / max(white - black, np.finfo(np.float64).tiny)
     return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
 
 
+def _ends(values: np.ndarray, mode: str) -> tuple[float, float]:
+    """The values that are black and white."""
+    low = values.min()
+    high = values.max()
+    whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(mode, (65535.0,))
+    for white in whites:
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high
+
+
 def _padded(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
     """The photo on a grey canvas that holds the box, and the box in the canvas's coordinates."""
-    left, top = -int(np.floor(min(box.left, 0))), -int(np.floor(min(box.top, 0)))
+    left = -int(np.floor(min(box.left, 0)))
+    top = -int(np.floor(min(box.top, 0)))
     canvas = Image.new("RGB", (image.width + 2 * left, image.height + 2 * top), _GREY)
     canvas.paste(image, (left, top))
     return canvas, Box(box.left + left, box.top + top, box.right + left, box.bottom + top)
@@ -266,23 +280,19 @@ def _padded(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
 def _sampling(pixels: int, low: float, high: float, cells: int) -> np.ndarray:
     """`[pixels, cells]` bilinear weights of the cells that span low..high; NaN rows outside."""
     centres = np.arange(pixels) + 0.5
-    u = np.clip((centres - low) * cells / (high - low) - 0.5, 0, cells - 1)
-    weights = np.maximum(1 - np.abs(u[:, None] - np.arange(cells)), 0)
+    weights = interpolation.linear((centres - low) * cells / (high - low) - 0.5, cells)
     weights[(centres < low) | (centres > high)] = np.nan
     return weights
 
 
 def _check_photo(photo: np.ndarray) -> None:
-    shape, dtype = getattr(photo, "shape", None), getattr(photo, "dtype", type(photo).__name__)
-    if shape is None or len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
-        raise ValueError(f"photo: got {dtype} of shape {shape}, expected a uint8 array [H, W, 3]")
+    shape = np.shape(photo)
+    dtype = getattr(photo, "dtype", type(photo).__name__)
+    if len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
+        raise ArgumentError("photo", f"{dtype} of shape {shape}", "a uint8 array [H, W, 3]")
 
 
-def _check_fit(photo_size: tuple[int, int], size: tuple[int, int], fit: str) -> None:
-    for name, value in (("photo_size", photo_size), ("size", size)):
-        if len(value) != 2 or any(int(n) != n or n < 1 for n in value):
-            raise ValueError(
-                f"{name}: got {tuple(value)}, expected (height, width) in whole pixels"
-            )
-    if fit not in FITS:
-        raise ValueError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
+def _check_fit(photo_size: tuple[int, ...], size: tuple[int, int], fit: str) -> None:
+    check_size("photo_size", photo_size)
+    check_size("size", size)
+    check_choice("fit", fit, FITS)

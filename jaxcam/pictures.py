@@ -4,22 +4,31 @@ Figures are laid out by hand (`jaxcam._layouts`, in inches), so that panels are 
 crisp at `DPI` and nothing is wasted; pyplot and its global state are never touched.
 """
 
-import contextlib
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from jaxcam import _layouts as layouts
 from jaxcam import maps, photos
+from jaxcam._ground import files
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._layouts import MARGIN, Label, Page, Rect
 
+__all__ = ["DPI", "Explanation", "Style", "draw", "paths", "save", "save_maps", "verdict"]
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 DPI = 200
-ACCENT, INK, FAINT, RULE = "#d9480f", "#212529", "#868e96", "#dee2e6"
+ACCENT = "#d9480f"
+INK = "#212529"
+FAINT = "#868e96"
+RULE = "#dee2e6"
 
 _TOP = 5
 # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
@@ -49,8 +58,20 @@ class Explanation(NamedTuple):
     signed: frozenset[str] = frozenset()
 
 
+class Scale(NamedTuple):
+    """How a map becomes colours: a method of `jaxcam.maps.normalize` and a colormap."""
+
+    normalize: str
+    colormap: str
+
+    @property
+    def around_zero(self) -> bool:
+        """Whether 0 is the middle of the scale."""
+        return self.normalize == "signed"
+
+
 class Style(NamedTuple):
-    """How maps become colours: a method of `jaxcam.maps.normalize` and a colormap.
+    """How maps become colours: as `Scale`, or as suits each.
 
     None for the one that suits the map: "signed" and "coolwarm" where 0 is the middle, else
     "positive" and "inferno".
@@ -59,14 +80,18 @@ class Style(NamedTuple):
     normalize: str | None = None
     colormap: str | None = None
 
-    def resolved(self, signed: bool = False) -> "Style":
+    def resolved(self, signed: bool = False) -> Scale:
         """With nothing left open, for a map that is signed at the pixels or one that is not."""
-        normalize = self.normalize or ("signed" if signed else "positive")
-        usual = maps.SIGNED_COLORMAP if normalize == "signed" else maps.COLORMAP
-        return Style(normalize, self.colormap or usual)
+        normalize = self.normalize
+        if normalize is None:
+            normalize = "signed" if signed else "positive"
+        usual = maps.COLORMAP
+        if normalize == "signed":
+            usual = maps.SIGNED_COLORMAP
+        return Scale(normalize, self.colormap or usual)
 
 
-def draw(explanation: Explanation, style: Style = Style()):  # noqa: B008  (a constant)
+def draw(explanation: Explanation, style: Style = Style()) -> "Figure":  # noqa: B008  (a constant)
     """Draw an explanation, its maps interpolated bicubically.
 
     How maps are arranged is said in `jaxcam._layouts.arrange`.
@@ -98,7 +123,7 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
     Raises:
         OSError: The file cannot be written; the message names it.
     """
-    with atomically(path) as file, warnings.catch_warnings():
+    with files.replacing(path) as file, warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes
         warnings.filterwarnings("ignore", "Glyph")
         draw(explanation, style).savefig(file, format="png")
@@ -112,8 +137,13 @@ def save_maps(
     Raises:
         OSError: The file cannot be written; the message names it.
     """
-    with atomically(path) as file:
-        np.savez_compressed(file, **explained, logits=logits, target=np.int32(target))
+    arrays: dict[str, np.ndarray] = {
+        **explained,
+        "logits": logits,
+        "target": np.array(target, np.int32),
+    }
+    with files.replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=True, **arrays)
 
 
 def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
@@ -130,31 +160,15 @@ def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
         taken: set[str] = set()
         return [path / _unused(Path(source).stem + suffix, taken) for source in sources]
     if path.suffix.lower() != ".png":
-        raise ValueError(f"got {out!r}, expected a folder or a file that ends in .png")
+        raise ArgumentError("out", repr(out), "a folder or a file that ends in .png")
     if len(sources) != 1:
-        raise ValueError(f"got one file, {out!r}, for {len(sources)} photos, expected a folder")
+        raise ArgumentError("out", f"one file, {out!r}, for {len(sources)} photos", "a folder")
     if path.exists() and Path(sources[0]).exists() and path.samefile(sources[0]):
-        raise ValueError(f"{out!r} is the photo itself")
+        raise ArgumentError("out", f"{out!r}, the photo itself", "another file")
     return [path]
 
 
-@contextlib.contextmanager
-def atomically(path: Path) -> Iterator[Any]:
-    """A binary file that becomes `path` when the block ends, or nothing at all if it fails.
-
-    Raises:
-        OSError: The file cannot be written; the message names it.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+atomically = files.replacing
 
 
 def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # noqa: B008  (a constant)
@@ -163,8 +177,10 @@ def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # no
         return "does not apply\nto this layer"
     if not np.isfinite(raw).all():
         return "no map:\nNaN or infinity"
+    if raw.min() == raw.max() == 0:
+        return "no evidence:\nzero everywhere"
     if raw.min() == raw.max():
-        return "no evidence:\nzero everywhere" if raw.max() == 0 else "no evidence:\nconstant map"
+        return "no evidence:\nconstant map"
     if raw.max() <= 0 and style.normalize in (None, "positive", "max"):
         return "no evidence for it,\nonly against"
     return None
@@ -172,10 +188,11 @@ def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # no
 
 def _unused(stem: str, taken: set[str]) -> str:
     """A file name that no earlier photo got; case does not tell files apart everywhere."""
-    candidates = (
-        f"{stem}{suffix}.png" for suffix in ("", *(f"-{n}" for n in range(2, len(taken) + 3)))
-    )
-    name = next(c for c in candidates if c.casefold() not in taken)
+    name = f"{stem}.png"
+    number = 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}.png"
     taken.add(name.casefold())
     return name
 
@@ -185,79 +202,78 @@ def _aspect(photo: np.ndarray) -> float:
     return float(np.clip(photo.shape[1] / photo.shape[0], 0.4, 4.0))
 
 
-def _draw_header(figure, page: Page, e: Explanation, style: Style) -> None:
+def _draw_header(figure: "Figure", page: Page, e: Explanation, style: Style) -> None:
     room = page.size[0] - 2 * MARGIN
     share = _percent(e.probabilities[e.target])
-    name = _elided(
-        e.classes[e.target], room - _length(f"Evidence for , {share}", 13, "bold"), 13, "bold"
-    )
-    _write(
-        figure, page, MARGIN, MARGIN + 0.2, f"Evidence for {name}, {share}", size=13, weight="bold"
-    )
+    room -= _length(f"Evidence for , {share}", 13, "bold")
+    title = f"Evidence for {_elided(e.classes[e.target], room, 13, 'bold')}, {share}"
+    _write(figure, page, MARGIN, MARGIN + 0.2, title, size=13, weight="bold")
     left = page.size[0] - MARGIN
-    for scale in sorted({style.resolved(_is_signed(e, key)) for key in e.maps}, reverse=True):
+    scales = {style.resolved(_is_signed(e, key)) for key in e.maps}
+    for scale in sorted(scales, reverse=True):
         left = _draw_key(figure, page, left, scale)
     height, width = e.photo.shape[:2]
-    facts = "  ·  ".join(fact for fact in ("", f"{width} × {height}", e.network) if fact)
+    facts = "  ·  ".join(filter(None, (f"{width} × {height}", e.network)))
     room = left - MARGIN - 0.25 - _length(f"  ·  {facts}", 8.5)
     facts = f"{_elided(e.name, room, 8.5)}  ·  {facts}"
     _write(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=FAINT)
 
 
-def _draw_key(figure, page: Page, right: float, style: Style) -> float:
+def _draw_key(figure: "Figure", page: Page, right: float, scale: Scale) -> float:
     """A colour scale between its ends' names, up to `right`; returns where the next may end."""
     style_of_text = {"size": 7.5, "color": FAINT}
-    low, high = ("against", "for") if style.normalize == "signed" else ("little", "much")
+    low, high = ("against", "for") if scale.around_zero else ("little", "much")
     bar = right - _length(high, 7.5) - 0.07 - _KEY_WIDTH
     left = bar - 0.07 - _length(low, 7.5)
     axes = _axes(figure, page, Rect(bar, MARGIN + 0.36, _KEY_WIDTH, 0.09))
-    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=style.colormap)
+    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=scale.colormap)
     _write(figure, page, left, MARGIN + 0.44, low, **style_of_text)
     _write(figure, page, bar + _KEY_WIDTH + 0.07, MARGIN + 0.44, high, **style_of_text)
     return left - 0.25
 
 
-def _draw_label(figure, page: Page, label: Label) -> None:
+def _draw_label(figure: "Figure", page: Page, label: Label) -> None:
     text = _elided(label.text, label.room, label.style["size"])
     _write(figure, page, label.left, label.top, text, **label.style)
 
 
 def _draw_map(
-    figure, page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style
+    figure: "Figure", page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style
 ) -> None:
-    photo = _to_panel(e.photo, place)
-    grey = np.repeat((photo @ np.float32([0.299, 0.587, 0.114]))[..., None], 3, axis=-1)
-    raw, signed = e.maps[key], _is_signed(e, key)
-    style = style.resolved(signed)
-    problem = verdict(raw, style)
-    if problem:
-        axes = _draw_image(figure, page, place, 0.75 + 0.2 * grey)
-        size = min(
-            8.0, 8 * (place.width - 0.1) / max(_length(line, 8) for line in problem.split("\n"))
-        )
-        axes.text(
-            0.5,
-            0.5,
-            problem,
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            size=size,
-            color=INK,
-        )
+    grey = _grey(_to_panel(e.photo, place))
+    raw = e.maps[key]
+    signed = _is_signed(e, key)
+    scale = style.resolved(signed)
+    problem = verdict(raw, Style(*scale))
+    if raw is None or problem:
+        _draw_problem(figure, page, place, grey, problem or "")
         return
-    fine = _smooth(raw, style.normalize, _PERCENTILE if signed else 100)
-    around_zero = style.normalize == "signed"
-    heat = np.clip(
-        photos.restore(fine, photo.shape[:2], e.size, e.fit), -1 if around_zero else 0, 1
-    )
+    percentile = _PERCENTILE if signed else 100.0
+    fine = photos.restore(_smooth(raw, scale.normalize, percentile), grey.shape[:2], e.size, e.fit)
     # the photo shows through most where there is little to say
-    strength = np.nan_to_num(np.abs(heat))
-    alpha = np.minimum(1.4 * strength, 1) if around_zero else 0.4 + 0.35 * strength
-    under = 0.45 + 0.5 * grey if around_zero else grey  # pale, as the middle of the scale is
-    _draw_image(
-        figure, page, place, maps.overlay(under, heat, style.colormap, alpha, signed=around_zero)
-    )
+    if scale.around_zero:
+        heat = np.clip(fine, -1, 1)
+        alpha = np.minimum(1.4 * np.nan_to_num(np.abs(heat)), 1)
+        grey = 0.45 + 0.5 * grey  # pale, as the middle of the scale is
+    else:
+        heat = np.clip(fine, 0, 1)
+        alpha = 0.4 + 0.35 * np.nan_to_num(heat)
+    options = {"colormap": scale.colormap, "alpha": alpha, "signed": scale.around_zero}
+    _draw_image(figure, page, place, maps.overlay(grey, heat, **options))
+
+
+def _draw_problem(figure: "Figure", page: Page, place: Rect, grey: np.ndarray, why: str) -> None:
+    """Why there is no map, over the faded photo."""
+    axes = _draw_image(figure, page, place, 0.75 + 0.2 * grey)
+    longest = max(_length(line, 8) for line in why.split("\n"))
+    size = min(8.0, 8 * (place.width - 0.1) / longest)
+    style = {"ha": "center", "va": "center", "size": size, "color": INK}
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, **style)
+
+
+def _grey(photo: np.ndarray) -> np.ndarray:
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    return np.repeat((photo @ weights)[..., None], 3, axis=-1)
 
 
 def _is_signed(e: Explanation, key: tuple[str, str]) -> bool:
@@ -268,47 +284,52 @@ def _smooth(raw: np.ndarray, normalize: str, percentile: float) -> np.ndarray:
     """A normalised map with finer cells; bilinear interpolation alone draws stars around cells."""
     factor = max(1, 128 // max(raw.shape))
     size = (factor * raw.shape[0], factor * raw.shape[1])
-    fine = maps.resize(maps.normalize(raw, normalize, percentile), size, "bicubic")
+    fine = maps.resize(maps.normalize(raw, normalize, percentile=percentile), size, "bicubic")
     return np.asarray(maps.normalize(fine, normalize))  # bicubic interpolation overshoots
 
 
-def _draw_bars(figure, page: Page, place: Rect, e: Explanation) -> None:
-    order = [int(i) for i in np.argsort(-np.nan_to_num(e.probabilities), kind="stable")]
+def _draw_bars(figure: "Figure", page: Page, place: Rect, e: Explanation) -> None:
+    order: list[int] = np.argsort(-np.nan_to_num(e.probabilities), kind="stable").tolist()
     shown = order[:_TOP]
     if e.target not in shown:
         shown = [*shown[:-1], e.target]
     step = min(0.42, place.height / len(shown))
     for row, index in enumerate(shown):
-        top, colour = place.top + row * step, ACCENT if index == e.target else "#adb5bd"
-        weight, p = ("bold" if index == e.target else "normal"), e.probabilities[index]
-        rank = "" if order.index(index) < _TOP else f"{order.index(index) + 1}.  "
-        label = _elided(rank + e.classes[index], place.width - 0.6, 8.5, weight)
-        _write(figure, page, place.left, top + 0.13, label, size=8.5, weight=weight)
-        _write(
-            figure,
-            page,
-            place.left + place.width,
-            top + 0.13,
-            _percent(p),
-            size=8.5,
-            weight=weight,
-            ha="right",
-        )
-        axes = _axes(figure, page, Rect(place.left, top + 0.19, place.width, 0.07))
-        axes.barh([0, 0], [1, np.nan_to_num(p)], height=1, color=[RULE, colour])
-        axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
+        name = e.classes[index]
+        if order.index(index) >= _TOP:
+            name = f"{order.index(index) + 1}.  {name}"
+        bar = place._replace(top=place.top + row * step)
+        _draw_bar(figure, page, bar, name, float(e.probabilities[index]), index == e.target)
+
+
+def _draw_bar(
+    figure: "Figure", page: Page, place: Rect, name: str, share: float, explained: bool
+) -> None:
+    weight, colour = ("bold", ACCENT) if explained else ("normal", "#adb5bd")
+    style = {"size": 8.5, "weight": weight}
+    right = place.left + place.width
+    label = _elided(name, place.width - 0.6, 8.5, weight)
+    _write(figure, page, place.left, place.top + 0.13, label, **style)
+    _write(figure, page, right, place.top + 0.13, _percent(share), ha="right", **style)
+    axes = _axes(figure, page, Rect(place.left, place.top + 0.19, place.width, 0.07))
+    axes.barh([0, 0], [1, np.nan_to_num(share)], height=1, color=[RULE, colour])
+    axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
 
 
 def _percent(share: float) -> str:
-    return "NaN" if np.isnan(share) else f"{100 * share:.1f} %"
+    if np.isnan(share):
+        return "NaN"
+    return f"{100 * share:.1f} %"
 
 
 def _elided(text: str, room: float, points: float, weight: str = "normal") -> str:
     """As much of a line as there is room for, and at least four characters."""
     if _length(text, points, weight) <= room:
         return text
-    fits = [n for n in range(4, len(text)) if _length(text[: n - 1] + "…", points, weight) <= room]
-    return text[: max(fits, default=4) - 1].rstrip() + "…"
+    kept = max(len(text) - 2, 3)
+    while kept > 3 and _length(f"{text[:kept]}…", points, weight) > room:
+        kept -= 1
+    return f"{text[:kept].rstrip()}…"
 
 
 def _length(text: str, points: float, weight: str = "normal") -> float:
@@ -322,30 +343,29 @@ def _length(text: str, points: float, weight: str = "normal") -> float:
 
 def _to_panel(photo: np.ndarray, place: Rect) -> np.ndarray:
     """The photo at the panel's resolution, `[h, w, 3]` float32 in [0, 1]; its own aspect ratio."""
-    scale = min(place.width * DPI / photo.shape[1], place.height * DPI / photo.shape[0])
-    size = [max(1, round(scale * n)) for n in (photo.shape[1], photo.shape[0])]
-    return (
-        np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
-    )
+    height, width = photo.shape[:2]
+    scale = DPI * min(place.width / width, place.height / height)
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    resized = Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.float32) / 255
 
 
-def _draw_image(figure, page: Page, place: Rect, pixels: np.ndarray):
+def _draw_image(figure: "Figure", page: Page, place: Rect, pixels: np.ndarray) -> "Axes":
     axes = _axes(figure, page, place)
     axes.imshow(pixels)
     return axes
 
 
-def _axes(figure, page: Page, place: Rect):
+def _axes(figure: "Figure", page: Page, place: Rect) -> "Axes":
     width, height = page.size
     bottom = height - place.top - place.height
-    axes = figure.add_axes(
-        [place.left / width, bottom / height, place.width / width, place.height / height]
-    )
+    corner = (place.left / width, bottom / height)
+    axes = figure.add_axes((*corner, place.width / width, place.height / height))
     axes.set_axis_off()
     return axes
 
 
-def _write(figure, page: Page, left: float, top: float, text: str, **style) -> None:
+def _write(figure: "Figure", page: Page, left: float, top: float, text: str, **style: Any) -> None:
     """Text with its baseline at `top`, taken literally: a name may hold "$" or non-text bytes."""
     style = {"color": INK, "parse_math": False} | style
     figure.text(left / page.size[0], 1 - top / page.size[1], _drawable(text), **style)

@@ -14,9 +14,14 @@ os.environ.setdefault("PJRT_NPROC", "16")
 # Compile time dominates these tests; `.ci/run` runs one job with all optimisations.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import jax
 import numpy as np
 import pytest
 
+# Rooms whose formulas have yet to say every promotion.
+_LENIENT = {"cli", "eval", "explainers", "lrp", "models", "train"}
+_LENIENT |= {"test_blackbox.py", "test_confidence.py", "test_layers.py"}
+_LENIENT |= {"test_fostering.py", "test_fostering_loss.py"}
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -32,3 +37,17 @@ def shared() -> pathlib.Path:
 def rng() -> np.random.Generator:
     """A seeded NumPy generator."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def strict(request: pytest.FixtureRequest):
+    """Our formulas promote neither ranks nor types in silence, in a stricter JAX than users have.
+
+    `@pytest.mark.lenient` is for what runs the code of third parties, which does so.
+    """
+    room = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+    if room in _LENIENT or request.node.get_closest_marker("lenient"):
+        yield
+        return
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield

@@ -51,10 +51,12 @@ def test_entropy_of_the_softmax_depends_on_scale(rng):
     maps = jnp.asarray(rng.normal(size=(1, 4, 4)), jnp.float32)
     p = np.exp(maps) / np.exp(maps).sum()
     np.testing.assert_allclose(
-        fostering.cam_entropy(maps, "softmax"), [-(p * np.log(p)).sum()], rtol=1e-5
+        fostering.cam_entropy(maps, norm="softmax"), [-(p * np.log(p)).sum()], rtol=1e-5
     )
-    assert fostering.cam_entropy(10 * maps, "softmax") < fostering.cam_entropy(maps, "softmax")
-    assert fostering.cam_entropy(jnp.array([[[0.0, 1e4]]]), "softmax") == 0
+    assert fostering.cam_entropy(10 * maps, norm="softmax") < fostering.cam_entropy(
+        maps, norm="softmax"
+    )
+    assert fostering.cam_entropy(jnp.array([[[0.0, 1e4]]]), norm="softmax") == 0
 
 
 def test_area_of_a_gaussian_a_cell_and_a_line():
@@ -116,4 +118,4 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match=r"maps: got shape \(3, 3\), expected \[B, h, w\]"):
             measure(jnp.ones((3, 3)))
     with pytest.raises(ValueError, match="norm: got 'max', expected one of 'sum', 'softmax'"):
-        fostering.cam_entropy(jnp.ones((1, 3, 3)), "max")
+        fostering.cam_entropy(jnp.ones((1, 3, 3)), norm="max")

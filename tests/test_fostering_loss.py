@@ -65,7 +65,7 @@ def test_stopping_the_weights_would_change_the_heads_gradient(net):
     def stopped(params):
         _, a, g = jaxcam.activations_and_gradients(lambda x: pooled(params, x), images, LABELS)
         return cam_entropy(
-            jaxcam._explainers.gradient.grad_cam_map(a, jax.lax.stop_gradient(g))
+            jaxcam._explainers.formulas.grad_cam_map(a, jax.lax.stop_gradient(g))
         ).mean()
 
     only_term = lambda p: loss(p, images, beta=1.0) - loss(p, images, beta=0.0)

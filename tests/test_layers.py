@@ -234,7 +234,7 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES, lambda z: z),
-            r"targets: the function returned shape \(4, 3\)",
+            r"targets: got shape \(4, 3\) from the function",
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES.at[0, 0, 0, 0].set(jnp.nan)),
@@ -242,7 +242,7 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES[0]),
-            r"images: got shape \(6, 6, 3\), expected \[B, H, W, C\]",
+            r"images: got shape \(6, 6, 3\), of which forward says: .*, expected \[B, H, W, C\]",
         ),
         (
             lambda: jaxcam.grad_cam(lambda x: (pooled(x), 1), IMAGES),
@@ -263,13 +263,13 @@ def pooled(x):
         (lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[]), r"layer: got no names"),
         (
             lambda: jaxcam.grad_cam(lambda x: x.mean((1, 2)), IMAGES),
-            r"forward has no activation with spatial extent",
+            r"layer: got None for a model with no spatial extent among its 0 layers",
         ),
         (
             lambda: jaxcam.grad_cam(
                 lambda x: jaxcam.tag(x.mean((1, 2)), "pool"), IMAGES, layer="pool"
             ),
-            r"layer 'pool': got shape \(4, 3\), expected spatial extent",
+            r"layer: got 'pool' of shape \(4, 3\), expected spatial extent",
         ),
         (
             lambda: jaxcam.tap(pooled, "features")(IMAGES, jnp.ones(3)),
@@ -320,7 +320,7 @@ def test_a_tag_inside_a_scan_is_reported():
         ].mean((1, 2))
 
     assert jaxcam.layers(forward, IMAGES) == {}
-    with pytest.raises(ValueError, match="layer: 'inside' lies inside a scan"):
+    with pytest.raises(ValueError, match="layer: got 'inside', which lies inside a scan"):
         jaxcam.grad_cam(forward, IMAGES, layer="inside")
 
 

@@ -101,3 +101,27 @@ def test_bodies_stay_as_they_are_on_accelerators(rng, monkeypatch):
     w, x = operands(rng, LAYOUTS[1])
     step = lambda x: lax.conv_general_dilated(x, w, (1, 1), "SAME")
     assert convolutions(lambda x: loops.map(step, x), x[None])[0].lhs_spec == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+@pytest.mark.parametrize("until", [None, 4])
+def test_fold_is_the_loop_it_says(on_host, until):
+    done = None if until is None else lambda state: state[1] >= until
+    step = lambda state, i: (state[0] + i * i, state[1] + 1)
+    start = (jnp.int32(0), jnp.int32(0))
+    total, count = loops.fold(step, start, 7, done=done, on_host=on_host)
+    assert (total, count) == ((14, 4) if until else (91, 7))
+
+
+def test_fold_tells_its_progress_after_each_step():
+    told = []
+    step = lambda state, i: state + i
+    found = loops.fold(step, 0, 3, progress=lambda *said: told.append(said))
+    assert found == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert loops.fold(step, 0, 3, done=lambda state: state >= 1, progress=print) == 1
+
+
+def test_a_compiled_fold_keeps_types():
+    with pytest.raises(TypeError):
+        loops.fold(lambda state, i: jnp.float32(0.5), jnp.int32(0), 3)

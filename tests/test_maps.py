@@ -1,5 +1,7 @@
 """maps: against literal float64 NumPy references, and the laws that they keep."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -76,20 +78,20 @@ def test_resize_of_half_precision_is_float32():
         (lambda: maps.resize(np.ones((3, 3)), (4.5, 4)), r"size: got \(4\.5, 4\)"),
         (
             lambda: maps.resize(np.ones((3, 3)), (4, 4), "cubic"),
-            r"method: got 'cubic', expected one of bilinear, bicubic",
+            r"method: got 'cubic', expected one of 'bilinear', 'bicubic'",
         ),
         (
             lambda: maps.normalize(np.ones((3, 3)), "minmax"),
-            r"method: got 'minmax', expected one of min_max, positive",
+            r"method: got 'minmax', expected one of 'min_max', 'positive'",
         ),
         (lambda: maps.normalize(np.ones(3)), r"maps: got shape \(3,\)"),
         (
-            lambda: maps.normalize(np.ones((3, 3)), "max", 0),
-            r"percentile: got 0, expected above 0 and at most 100",
+            lambda: maps.normalize(np.ones((3, 3)), "max", percentile=0),
+            r"percentile: got 0, expected a number in \(0, 100\]",
         ),
         (lambda: maps.threshold(np.ones(3)), r"maps: got"),
         (
-            lambda: maps.threshold_of_max(np.ones((3, 3)), 1.5),
+            lambda: maps.threshold_of_max(np.ones((3, 3)), fraction=1.5),
             r"fraction: got 1\.5, expected a number in \[0, 1\)",
         ),
     ],
@@ -169,21 +171,23 @@ def test_normalize_to_a_percentile_cuts_outliers_first(rng, method):
     raw = rng.normal(size=(2, 9, 8))
     raw[0, 3, 3], raw[1, 2, 2] = 40, -30
     for percentile in (80, 90.0):
-        out = np.asarray(maps.normalize(raw, method, percentile))
+        out = np.asarray(maps.normalize(raw, method, percentile=percentile))
         for found, one in zip(out, raw, strict=True):
             limit = np.percentile(np.abs(one), percentile)
             cut = np.minimum(np.maximum(one, -limit), limit)
             np.testing.assert_allclose(found, NORMALIZE_REFERENCES[method](cut), atol=1e-6)
         assert np.abs(out - np.asarray(maps.normalize(raw, method))).max() > 0.1
-    np.testing.assert_array_equal(maps.normalize(raw, method, 100), maps.normalize(raw, method))
+    np.testing.assert_array_equal(
+        maps.normalize(raw, method, percentile=100), maps.normalize(raw, method)
+    )
 
 
 def test_normalize_to_a_percentile_keeps_maps_that_are_zero_nearly_everywhere():
     sparse = np.zeros((1, 10, 10))
     sparse[0, 4, 4] = 2
-    np.testing.assert_array_equal(maps.normalize(sparse, "signed", 90), sparse / 2)
+    np.testing.assert_array_equal(maps.normalize(sparse, "signed", percentile=90), sparse / 2)
     assert np.isfinite(
-        jax.grad(lambda m: maps.normalize(m, "signed", 90).sum())(jnp.asarray(sparse))
+        jax.grad(lambda m: maps.normalize(m, "signed", percentile=90).sum())(jnp.asarray(sparse))
     ).all()
 
 
@@ -191,38 +195,40 @@ def test_normalize_to_a_percentile_keeps_maps_that_are_zero_nearly_everywhere():
 def test_threshold_is_mean_plus_k_population_deviations(rng, k):
     raw = rng.gamma(1.0, size=(3, 6, 5))
     expected = np.stack([m > m.mean() + k * np.sqrt(((m - m.mean()) ** 2).mean()) for m in raw])
-    got = maps.threshold(raw, k)
+    got = maps.threshold(raw, k=k)
     assert got.dtype == jnp.bool_ and 0 < expected.sum() < expected.size
     np.testing.assert_array_equal(got, expected)
     # affine maps change nothing
-    np.testing.assert_array_equal(maps.threshold(5 * raw - 2, k), expected)
+    np.testing.assert_array_equal(maps.threshold(5 * raw - 2, k=k), expected)
     # mean 1/4, deviation sqrt(3)/4 = 0.433, of a sample 1/2
     spike = np.array([[0.0, 0.0, 0.0, 1.0]])
-    assert maps.threshold(spike, 1.7).any() and not maps.threshold(spike, 1.75).any()
+    assert maps.threshold(spike, k=1.7).any() and not maps.threshold(spike, k=1.75).any()
 
 
 def test_threshold_of_max_is_cams_rule(rng):
     raw = rng.normal(size=(3, 6, 5))
     expected = np.stack([m > 0.2 * m.max() for m in raw])
     np.testing.assert_array_equal(maps.threshold_of_max(raw), expected)
-    assert maps.threshold_of_max(raw, 0.9).sum() < expected.sum()
+    assert maps.threshold_of_max(raw, fraction=0.9).sum() < expected.sum()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7, np.nan])
 def test_thresholds_are_empty_for_constant_maps(value):
     flat = np.full((1, 7, 7), value)
-    assert not maps.threshold(flat, 0.0).any()
+    assert not maps.threshold(flat, k=0.0).any()
     assert not maps.threshold_of_max(-np.abs(flat)).any()
 
 
 def test_overlay_blends_the_colormap(rng):
     images, heat = rng.random((2, 4, 5, 3)), rng.random((2, 4, 5))
     colours = matplotlib.colormaps["viridis"](heat)[..., :3]
-    got = maps.overlay(images, heat, "viridis", alpha=0.3)
+    got = maps.overlay(images, heat, colormap="viridis", alpha=0.3)
     np.testing.assert_allclose(got, 0.7 * images + 0.3 * colours, atol=1e-6)
-    np.testing.assert_allclose(maps.overlay(images[0], heat[0], "viridis", alpha=0.3), got[0])
+    np.testing.assert_allclose(
+        maps.overlay(images[0], heat[0], colormap="viridis", alpha=0.3), got[0]
+    )
     np.testing.assert_allclose(maps.overlay(images, heat, alpha=0.0), images, atol=1e-7)
-    varied = maps.overlay(images, heat, "viridis", alpha=heat)
+    varied = maps.overlay(images, heat, colormap="viridis", alpha=heat)
     np.testing.assert_allclose(varied, images + heat[..., None] * (colours - images), atol=1e-6)
 
 
@@ -249,7 +255,7 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
     [
         (
             lambda: maps.overlay(ONES, np.zeros((1, 3, 2))),
-            r"images, heatmaps: got shapes \(1, 2, 2, 3\) and \(1, 3, 2\)",
+            r"heatmaps: got shape \(1, 3, 2\) for images \(1, 2, 2, 3\), expected images \[B",
         ),
         (
             lambda: maps.overlay(255 * ONES, ZEROS),
@@ -271,7 +277,10 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
             lambda: maps.overlay(ONES, ZEROS, alpha=np.ones(2)),
             r"alpha: got shape \(2,\), expected a number or",
         ),
-        (lambda: maps.overlay(ONES, ZEROS, "infrno"), r"colormap: got 'infrno', expected one of"),
+        (
+            lambda: maps.overlay(ONES, ZEROS, colormap="infrno"),
+            r"colormap: got 'infrno', expected one of",
+        ),
         (
             lambda: maps.figure(ONES[0], ZEROS),
             r"images: got shape \(2, 2, 3\), expected \[B, H, W, 3\]",
@@ -328,3 +337,24 @@ def test_figure_takes_what_normalize_gives(rng):
     maps.figure(images, maps.normalize(0 * heat))
     maps.figure(images, np.full((1, 4, 4), np.nan))
     maps.figure(images, maps.normalize(heat - 0.5, "signed"), signed=True)
+
+
+def test_segmentation_mask_is_the_threshold_of_the_resized_map(rng):
+    raw = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    for k in (1.0, 0.5):
+        large = np.asarray(maps.resize(raw, (16, 12)))
+        deviations = (large - large.mean((1, 2), keepdims=True)) / large.std((1, 2), keepdims=True)
+        mask = maps.segmentation_mask(raw, (16, 12), k=k)
+        np.testing.assert_array_equal(mask, deviations > k)
+    np.testing.assert_array_equal(
+        maps.segmentation_mask(raw, (16, 12)), maps.segmentation_mask(raw, (16, 12), k=1.0)
+    )
+
+
+def test_numbers_are_given_by_name():
+    for name in maps.__all__:
+        value = getattr(maps, name)
+        if inspect.isfunction(value):
+            for parameter in inspect.signature(value).parameters.values():
+                if isinstance(parameter.default, int | float):
+                    assert parameter.kind is parameter.KEYWORD_ONLY, (name, parameter.name)

@@ -274,7 +274,7 @@ PHOTO = np.zeros((4, 6, 3), np.uint8)
         (lambda: photos.prepare("cat.png", (8, 8)), r"photo: got str .*expected a uint8"),
         (
             lambda: photos.prepare(PHOTO, (8, 8), "squash"),
-            r"fit: got 'squash', expected one of stretch",
+            r"fit: got 'squash', expected one of 'stretch', 'crop', 'pad', 'aspect'",
         ),
         (lambda: photos.prepare(PHOTO, (8, 0)), r"size: got \(8, 0\), expected \(height, width\)"),
         (

@@ -177,7 +177,7 @@ def test_a_layer_that_no_logit_depends_on_has_no_gradient_and_says_so(rng):
     images = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
     used = {site.name: site.used for site in sites.find(trace.trace(side, images))}
     assert used == {"stem": True, "side": False, "top": True}
-    with pytest.raises(ValueError, match="layer: got 'side', which the logits do not depend on"):
+    with pytest.raises(ValueError, match="layer: got 'side', which the output does not depend on"):
         jaxcam.grad_cam(side, images, layer="side")
     _, side_acts = jaxcam.tap(side, "side")(images)  # its activations are there all the same
     np.testing.assert_allclose(side_acts, 2 * images - 1, rtol=1e-6)

@@ -3,8 +3,8 @@
 A block takes F_i to F_o = Ms(F') * F' with F' = Mc(F_i) * F_i; its layer-wise attention is ATT =
 F_o - F_i. The paper leaves open how ATT `[B, h, w, c]` becomes a map. Both gates lie in (0, 1): ATT
 has the sign of -F_i and is near 0 where attention is high, so its product with Grad-CAM as printed
-is largest where Grad-CAM is 0. The defaults here (mean over channels, sum over blocks, then
-min-max) make high attention a high value where F_i is positive; the rest are keywords.
+is largest where Grad-CAM is 0. The mean over channels and the sum over blocks make high attention a
+high value where F_i is positive; the rest are keywords.
 
 All maps have the size of the images, `[B, H, W]`, as they are sums over layers of different
 resolution.
@@ -17,28 +17,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._explainers.gradient import (
-    at_least_float32,
-    check_option,
-    each_target,
-    grad_cam,
-    grad_cam_map,
-)
-from jaxcam._program import trace
-from jaxcam._program.layers import (
-    Forward,
-    activations_and_gradients,
-    check_images,
-    check_logits,
-    check_spatial,
-    find,
-    run,
-    select,
-    tap,
-)
+from jaxcam._explainers.formulas import grad_cam_map
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._program.checks import check_planar
+from jaxcam._program.layers import Forward, run
+from jaxcam._program.layers import layers as layers_of
+from jaxcam._program.question import Question, ask, check_used, gradients, mapped
 from jaxcam.maps import normalize as rescale
 from jaxcam.maps import resize
-from jaxcam.targets import Targets, check
+from jaxcam.targets import Targets
 
 _STAGES = 3  # how many stages the paper sums, the last ones
 _SOURCES = {"att": "f_o - f_i", "spatial_gate": "gate"}
@@ -59,10 +47,10 @@ def cbam_attention(
     blocks: str | Sequence[str] | None = None,
     source: str = "att",
     reduction: str = "mean",
-    normalize: str | None = "sum",
+    normalize: str | None = None,
     has_aux: bool = False,
 ) -> Any:
-    """MATT: the attention of CBAM blocks, min-max(sum_b resize(mean_k ATT_b)), ATT_b = F_o - F_i.
+    """MATT: the attention of CBAM blocks, sum_b resize(mean_k ATT_b), ATT_b = F_o - F_i; signed.
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`, in which each block's ATT is a layer
@@ -77,7 +65,7 @@ def cbam_attention(
             attention is high).
         normalize: where min-max takes a map to [0, 1]: "sum" (after the sum over blocks), "each"
             (every block's map, which lets all blocks count alike, and the sum), or None (nowhere:
-            the paper's formula, sign and all).
+            the paper's formula, sign and all: a raw map, as of all explainers).
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
@@ -92,15 +80,15 @@ def cbam_attention(
         to 3.
     """
     _check_options(source, reduction, normalize)
-    check_images(images)
-    program = trace.trace(forward, images)
-    checked = check(targets, *check_logits(program, images, has_aux))
-    sites = select(program, _attention_layers(program, blocks, source))
-    outputs, found = run(program, images, sites, {})
-    maps = _attention_sum(found, images.shape[1:3], reduction, normalize)
-    if getattr(checked, "ndim", 1) == 2:
-        maps = jnp.broadcast_to(maps[:, None], (*checked.shape, *images.shape[1:3]))
-    return (maps, outputs[1]) if has_aux else maps
+    check_planar(images)
+    names = _attention_layers(forward, images, blocks, source)
+    question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+    outputs, found = run(question.program, images, question.sites, {})
+    maps = _attention_sum(question, names, found, reduction, normalize)
+    if getattr(question.targets, "ndim", 1) == 2:
+        shape = (*question.targets.shape, *images.shape[1:3])
+        maps = jnp.broadcast_to(maps[:, None], shape)
+    return _with_aux(question.marked(maps), question, question.parted(outputs)[1])
 
 
 def layerwise_grad_cam(
@@ -109,10 +97,10 @@ def layerwise_grad_cam(
     targets: Targets = None,
     *,
     layers: str | Sequence[str] | None = None,
-    normalize: str | None = "sum",
+    normalize: str | None = None,
     has_aux: bool = False,
 ) -> Any:
-    """ML: the Grad-CAMs of several stages, min-max(sum_l resize(ReLU(sum_k alpha_lk A_lk))).
+    """ML: the Grad-CAMs of several stages, sum_l resize(ReLU(sum_k alpha_lk A_lk)).
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`; any network.
@@ -133,13 +121,13 @@ def layerwise_grad_cam(
     References:
         Kang et al., 2021, eq. 6; Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2.
     """
-    check_option("normalize", normalize, _NORMALIZE)
-    check_images(images)
-    names = _stage_layers(trace.trace(forward, images), layers)
-    found = grad_cam(forward, images, targets, layer=names, has_aux=has_aux)
-    found, *aux = found if has_aux else (found,)
-    maps = _sum(list(found.values()), images.shape[1:3], normalize)
-    return (maps, *aux) if has_aux else maps
+    check_choice("normalize", normalize, _NORMALIZE)
+    check_planar(images)
+    names = _stage_layers(forward, images, layers)
+    question = ask(forward, images, targets, layer=names, has_aux=has_aux)
+    _, acts, grads, aux = gradients(question)
+    maps = _evidence(question, names, acts, grads, normalize)
+    return _with_aux(question.marked(maps), question, aux)
 
 
 def attention_grad_cam(
@@ -184,86 +172,111 @@ def attention_grad_cam(
         Kang et al., 2021, eq. 6 to 9.
     """
     _check_options(source, reduction, normalize)
-    check_images(images)
-    program = trace.trace(forward, images)
-    gates, stages = _attention_layers(program, blocks, source), _stage_layers(program, layers)
-    check(targets, *check_logits(program, images, has_aux))
-
-    def attending(x: jax.Array) -> tuple:
-        """The logits, and beside them what the gates do: one forward pass for both factors."""
-        outputs, found = tap(forward, gates)(x)
-        return (outputs[0], (outputs[1:], found)) if has_aux else (outputs, ((), found))
-
-    _, acts, grads, (aux, found) = activations_and_gradients(
-        attending, images, targets, layer=stages, has_aux=True
-    )
-    attention = _attention_sum(found, images.shape[1:3], reduction, normalize)
-    cams = [
-        each_target(grad_cam_map, acts[name], grads[name], f"layer {name!r}") for name in stages
-    ]
-    evidence = _sum(cams, images.shape[1:3], normalize)
-    maps = (attention if evidence.ndim == 3 else attention[:, None]) * evidence
+    check_planar(images)
+    gates = _attention_layers(forward, images, blocks, source)
+    stages = _stage_layers(forward, images, layers)
+    # One forward pass for both factors. No logit depends on what the gates show.
+    names = [*stages, *gates]
+    question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+    for site in question.sites[: len(stages)]:
+        check_used(site)
+    _, acts, grads, aux = gradients(question)
+    attention = _attention_sum(question, gates, acts, reduction, normalize)
+    evidence = _evidence(question, stages, acts, grads, normalize)
+    if evidence.ndim == 4:
+        attention = attention[:, None]
+    maps = attention * evidence
     if softmax:
         maps = jax.nn.softmax(maps, axis=(-2, -1))
-    return (maps, *aux) if has_aux else maps
+    return _with_aux(question.marked(maps), question, aux)
+
+
+def _with_aux(maps: jax.Array, question: Question, aux: Any) -> Any:
+    if question.has_aux:
+        return maps, aux
+    return maps
+
+
+def _evidence(
+    question: Question, names: Sequence[str], acts: Mapping, grads: Mapping, normalize: str | None
+) -> jax.Array:
+    maps = [mapped(question, grad_cam_map, name, acts, grads) for name in names]
+    return _sum(maps, question.images.shape[1:3], normalize)
 
 
 def _attention_sum(
-    found: Mapping, size: tuple[int, int], reduction: str, normalize: str | None
+    question: Question,
+    names: Sequence[str],
+    found: Mapping,
+    reduction: str,
+    normalize: str | None,
 ) -> jax.Array:
-    spatial = [
-        at_least_float32(check_spatial(acts, f"layer {name!r}")) for name, acts in found.items()
-    ]
-    return _sum([_REDUCTIONS[reduction](acts) for acts in spatial], size, normalize)
+    maps = []
+    for name in names:
+        spatial = at_least_float32(question.spatial(name, found[name]))
+        maps.append(_REDUCTIONS[reduction](spatial))
+    return _sum(maps, question.images.shape[1:3], normalize)
 
 
 def _sum(maps: Sequence[jax.Array], size: tuple[int, int], normalize: str | None) -> jax.Array:
     """The sum of maps `[..., h, w]` of any resolution, at one size."""
     resized = [resize(each, size) for each in maps]
-    total = sum(map(rescale, resized) if normalize == "each" else resized)
-    return total if normalize is None else rescale(total)
+    if normalize == "each":
+        resized = [rescale(each) for each in resized]
+    total = sum(resized)
+    if normalize is None:
+        return total
+    return rescale(total)
 
 
 def _attention_layers(
-    program: trace.Program, blocks: str | Sequence[str] | None, source: str
+    forward: Forward, images: Any, blocks: str | Sequence[str] | None, source: str
 ) -> list[str]:
     if blocks is not None:
         return [f"{block}.{source}" for block in _names("blocks", blocks)]
-    known = [site.name for site in find(program)]
-    found = [name for name in known if name.partition("@")[0].rpartition(".")[2] == source]
+    known = list(layers_of(forward, images))
+    found = []
+    for name in known:
+        last = name.partition("@")[0].rpartition(".")[2]
+        if last == source:
+            found.append(name)
     if not found:
-        raise ValueError(
-            f"forward: got a network without CBAM blocks among its {len(known)} layers, expected "
+        raise ArgumentError(
+            "forward",
+            f"a network without CBAM blocks among its {len(known)} layers",
             f"some named '<block>.{source}'; take jaxcam.models.create('cbam_resnet50') or its "
-            f"like, or name what a block of your own computes with jaxcam.tag({_SOURCES[source]}, "
-            f"'block1.{source}')"
+            "like, or name what a block of your own computes with "
+            f"jaxcam.tag({_SOURCES[source]}, 'block1.{source}')",
         )
     return found
 
 
-def _stage_layers(program: trace.Program, layers: str | Sequence[str] | None) -> list[str]:
-    if layers is not None:
-        return _names("layers", layers)
-    known = [site.name for site in find(program)]
+def _stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | None) -> list[str]:
+    if asked is not None:
+        return _names("layers", asked)
+    known = list(layers_of(forward, images))
     found = [name for name in known if re.fullmatch(r"layer\d+", name)]
     if not found:
-        raise ValueError(
-            "layers: got None where no layer is named layer1, layer2, ..., expected names, such as "
-            f"{known[-4:]}"
+        raise ArgumentError(
+            "layers",
+            "None where no layer is named layer1, layer2, ...",
+            f"names, such as {known[-4:]}",
         )
     return found[-_STAGES:]
 
 
-def _names(argument: str, names: str | Sequence[str]) -> list[str]:
-    if not isinstance(names, str | Iterable):
-        raise ValueError(f"{argument}: got {names!r}, expected a name, several names or None")
-    listed = [names] if isinstance(names, str) else list(names)
+def _names(argument: str, names: Any) -> list[str]:
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Iterable):
+        raise ArgumentError(argument, repr(names), "a name, several names or None")
+    listed = list(names)
     if not listed:
-        raise ValueError(f"{argument}: got no names, expected at least one")
+        raise ArgumentError(argument, "no names", "at least one")
     return listed
 
 
 def _check_options(source: str, reduction: str, normalize: str | None) -> None:
-    check_option("source", source, _SOURCES)
-    check_option("reduction", reduction, _REDUCTIONS)
-    check_option("normalize", normalize, _NORMALIZE)
+    check_choice("source", source, _SOURCES)
+    check_choice("reduction", reduction, _REDUCTIONS)
+    check_choice("normalize", normalize, _NORMALIZE)

@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._explainers.rise import BlackBox, Progress, black_box, chunks, run
-from jaxcam._program.layers import check_images
+from jaxcam import loops
+from jaxcam._explainers.black_box import BlackBox, Progress, black_box
+from jaxcam._ground import chunks
+from jaxcam._ground.errors import check_at_least
+from jaxcam._program.checks import check_planar
 from jaxcam.targets import Activation, Targets, concrete
 
 Segments = jax.Array | np.ndarray | Callable[[np.ndarray], np.ndarray] | None
@@ -38,8 +41,13 @@ class Surrogate(NamedTuple):
 
 
 def lime(
-    forward: Callable, images: jax.Array, targets: Targets = None, **options: Any
-) -> jax.Array:
+    forward: Callable,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    has_aux: bool = False,
+    **options: Any,
+) -> Any:
     """LIME: a pixel gets its superpixel's coefficient in a local linear model, `lime_surrogate`.
 
     Args:
@@ -47,6 +55,7 @@ def lime(
         images: `[B, H, W, C]`, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
             or a function of what `forward` returns -> y `[B]`, taken as it is.
+        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
         **options: those of `lime_surrogate`.
 
     Returns:
@@ -60,7 +69,11 @@ def lime(
         Ribeiro et al., "Why should I trust you?", KDD 2016; github.com/marcotcr/lime,
         lime_image.py.
     """
-    return lime_surrogate(forward, images, targets, **options).saliency
+    found = lime_surrogate(forward, images, targets, has_aux=has_aux, **options)
+    if has_aux:
+        surrogate, aux = found
+        return surrogate.saliency, aux
+    return found.saliency
 
 
 def lime_surrogate(
@@ -79,8 +92,9 @@ def lime_surrogate(
     key: jax.Array | None = None,
     activation: Activation = None,
     host: bool = False,
+    has_aux: bool = False,
     progress: Progress | None = None,
-) -> Surrogate:
+) -> Any:
     """The linear model y = b_0 + sum_s b_s z_s, of which segments (z_s = 1) are shown.
 
     y is the class probability when only the segments with z_s = 1 are shown.
@@ -115,6 +129,7 @@ def lime_surrogate(
         key: of the random samples; None is `jax.random.key(0)`.
         activation: as in `rise`.
         host: as in `rise`.
+        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(surrogate, aux)`.
         progress: as in `rise`, of samples done.
 
     Returns:
@@ -132,10 +147,11 @@ def lime_surrogate(
         github.com/pytorch/captum.
     """
     _check_options(kernel, num_samples, kernel_width, alpha)
-    check_images(jnp.asarray(images))
+    check_planar(jnp.asarray(images))
     rules = KERNELS[kernel]
     labels, count = number(images, segments, num_segments)
-    images, box = black_box(forward, images, targets, activation, host, progress)
+    options = {"host": host, "has_aux": has_aux, "progress": progress}
+    images, box, aux = black_box(forward, images, targets, activation, **options)
     present = _present(labels, count)
     samples = rules.sample(jax.random.key(0) if key is None else key, num_samples, present)
     hidden = hide(images, labels, count, hide_color)
@@ -144,7 +160,12 @@ def lime_surrogate(
     found = _fit(
         rules.fit, samples, kinds, present, kernel_width, rules.alpha if alpha is None else alpha
     )
-    return Surrogate(*(found if box.kinds else (x[:, 0] for x in found)), labels)
+    if not box.kinds:
+        found = (x[:, 0] for x in found)
+    surrogate = Surrogate(*found, labels)
+    if has_aux:
+        return surrogate, aux
+    return surrogate
 
 
 # Segments ------------------------------------------------------------
@@ -321,8 +342,10 @@ def _answers(
 ) -> jax.Array:
     """The model's scores `[n, B, (K)]` for samples `[n, B, S]`."""
     count, batch, _ = samples.shape
-    steps, size = chunks(count, chunk)
-    padded = jnp.pad(samples, ((0, steps * size - count), (0, 0), (0, 0)))
+    check_at_least("chunk", chunk, 1)
+    plan = chunks.equal(count, chunk)
+    size = plan.size
+    padded = jnp.pad(samples, ((0, plan.padded - count), (0, 0), (0, 0)))
 
     def step(answers: jax.Array, i: Any) -> jax.Array:
         part = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
@@ -330,9 +353,9 @@ def _answers(
             answers, box.scores(show(*scene, part)), i * size, 0
         )
 
-    start = jnp.zeros((steps * size, batch, *box.kinds), jnp.float32)
-    told = progress and (lambda i, _: progress(min(i * size, count), count))
-    return run(step, start, steps, host=host, progress=told)[:count]
+    start = jnp.zeros((plan.padded, batch, *box.kinds), jnp.float32)
+    told = chunks.telling(progress, plan)
+    return loops.fold(step, start, plan.steps, on_host=host, progress=told)[:count]
 
 
 # Fits ----------------------------------------------------------------

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from jaxcam import loops
-from jaxcam._explainers.rise import BlackBox, Progress, black_box
-from jaxcam._program.layers import cast_like
+from jaxcam._explainers.black_box import BlackBox, Progress, black_box
+from jaxcam._ground.dtypes import cast_like
 from jaxcam.targets import Activation, Targets
 
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -62,8 +62,9 @@ def mask(
     baseline: Any = None,
     key: jax.Array | None = None,
     activation: Activation = None,
+    has_aux: bool = False,
     progress: Progress | None = None,
-) -> jax.Array:
+) -> Any:
     """MASK: S = 1 - m, m = argmin lambda_1 |1 - m|_1 + lambda_2 sum |grad m|^beta + y(Phi).
 
     Phi = m x + (1 - m) x_0. The mask m, of one cell for every 8 x 8 pixels, is optimised by Adam
@@ -87,6 +88,7 @@ def mask(
             or a number, `[C]` or whole images; None for the variant's own.
         key: of jitter and noise, which all images share; None is `jax.random.key(0)`.
         activation: as in `jaxcam.rise`.
+        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
         progress: a function of (steps done, steps), called after every few steps from a Python loop
             over compiled ones, which then takes the place of the compiled one; the result is the
             same.
@@ -105,18 +107,22 @@ def mask(
         github.com/jacobgil/pytorch-explain-black-box.
     """
     rules = check_variant(variant)
-    images, box = black_box(forward, images, targets, activation, False, progress)
+    given = {"has_aux": has_aux, "progress": progress}
+    images, box, aux = black_box(forward, images, targets, activation, **given)
     null = make_baseline(images, rules.baseline if baseline is None else baseline)
     batch, kinds = images.shape[0], box.kinds
     if kinds:  # a copy of each image for each of its targets
         images, null = (x if x is None else jnp.repeat(x, kinds[0], 0) for x in (images, null))
         box = box._replace(targets=box.targets.ravel())
     key = jax.random.key(0) if key is None else key
-    # Not the ask that `black_box` made: compiled functions are cached by the function that they are
+    # Not the one that `black_box` compiled: compiled functions are cached by the function they are
     # given.
-    cells = optimize(box._replace(ask=forward), images, null, rules, key, progress)
+    cells = optimize(box._replace(forward=forward), images, null, rules, key, progress)
     saliency = jnp.clip(1 - enlarge(cells, images.shape[1:3], rules), 0, 1)
-    return saliency.reshape(batch, *kinds, *saliency.shape[1:])
+    saliency = saliency.reshape(batch, *kinds, *saliency.shape[1:])
+    if has_aux:
+        return saliency, aux
+    return saliency
 
 
 # Optimisation --------------------------------------------------------

@@ -1,4 +1,4 @@
-"""CAMs from perturbation: Score-CAM masks the image, Ablation-CAM removes one channel.
+"""Class-activation maps from perturbation: Score-CAM masks the image, Ablation-CAM a channel.
 
 Both weigh the channels of one layer by what the model answers to a perturbation per channel. The
 perturbations are made chunk by chunk inside one compiled loop: masks stay at the layer's resolution
@@ -13,21 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import loops
-from jaxcam._explainers.gradient import at_least_float32, weighted_sum
-from jaxcam._program import trace
-from jaxcam._program.layers import (
-    Forward,
-    Layer,
-    Split,
-    cast_like,
-    check_images,
-    check_logits,
-    check_spatial,
-    run,
-    select,
-    split,
-)
-from jaxcam.targets import Activation, Targets, check, confidence, resolve, scores
+from jaxcam._explainers.formulas import check_relu, combined, positions
+from jaxcam._explainers.signature import Explanation, explainer
+from jaxcam._ground import chunks, interpolation
+from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._program.cuts import cut
+from jaxcam._program.grids import Layout
+from jaxcam._program.layers import Forward, Layer, run
+from jaxcam._program.question import Question, ask
+from jaxcam.targets import Activation, Targets, confidence, resolve, scores
 
 
 class ScoreVariant(NamedTuple):
@@ -48,20 +43,23 @@ SCORE_VARIANTS = {
         probabilities=False, channel_softmax=True, align_corners=True, eps=1e-8
     ),
 }
+_ABLATIONS = ("paper", "jacobgil")
 
 
+@explainer
 def score_cam(
     forward: Forward,
     images: jax.Array,
     targets: Targets = None,
     *,
     layer: Layer = None,
+    layout: Layout = None,
     variant: str = "official",
-    relu: bool = True,
+    relu: str | None = "sum",
     activation: Activation = None,
     chunk: int = 16,
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """Score-CAM: L = ReLU(sum_k s_k A_k), s_k the score of the image masked by channel k.
 
     The mask H_k is A_k upsampled to the image and min-max scaled to [0, 1]; it multiplies the image
@@ -69,212 +67,192 @@ def score_cam(
     Costs one forward pass per channel.
 
     Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        forward: as in `grad_cam`.
+        images: as in `grad_cam`, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
-            or a function logits -> scores `[B]`, taken as they are.
-        layer: a name, several, or None for the last layer with spatial extent.
+            or a function of what `forward` returns -> scores `[B]`, taken as they are.
+        layer: as in `grad_cam`.
+        layout: as in `grad_cam`.
         variant: "official" (s_k is the class probability), "paper" (softmax over channels of the
             logits, Algorithm 1; the baseline score cancels in it), "jacobgil" (as the paper, masks
             upsampled with aligned corners).
-        relu: whether to rectify the sum.
+        relu: as in `grad_cam`; the paper's is "sum".
         activation: of the official variant: what makes logits probabilities, as in
             `jaxcam.targets.probabilities`.
-        chunk: how many masks are evaluated at once; sets the memory, `chunk * B` images.
-        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
+        chunk: how many masks are evaluated at once, at most; sets the memory, `chunk * B` images.
+        has_aux: as in `grad_cam`.
 
     Returns:
-        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for
-        several layers.
+        As `grad_cam`.
 
     Raises:
-        ValueError: bad input, as in `activations_and_gradients`; an unknown `variant`; a `chunk`
-            below 1.
+        ValueError: bad input, as in `explain`; an unknown `variant` or `relu`; a `chunk` below 1.
 
     References:
         Wang et al., Score-CAM, CVPR Workshops 2020, Algorithm 1.
     """
-    if variant not in SCORE_VARIANTS:
-        raise ValueError(
-            f"variant: got {variant!r}, expected one of {', '.join(map(repr, SCORE_VARIANTS))}"
-        )
-    program, names = _prepare(forward, images, targets, layer, chunk, has_aux)
-    outputs, acts = run(program, images, select(program, names), {})
-    logits, *aux = outputs if has_aux else (outputs,)
-    chosen, rules = resolve(logits, targets), SCORE_VARIANTS[variant]
-    model = (lambda x: forward(x)[0]) if has_aux else forward
-    answer = (
-        (lambda z: confidence(z, chosen, activation))
-        if rules.probabilities
-        else (lambda z: scores(z, chosen))
-    )
+    check_choice("variant", variant, SCORE_VARIANTS)
+    check_relu(relu)
+    check_at_least("chunk", chunk, 1)
+    rules = SCORE_VARIANTS[variant]
+    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    outputs, acts = run(question.program, images, question.sites, {})
+    output, aux = question.parted(outputs)
+    chosen = question.targets
+    if chosen is None:
+        chosen = resolve(output)
 
-    def explain(activations: jax.Array) -> jax.Array:
-        evaluate = lambda channels: _masked_scores(model, images, channels, answer, rules)
-        values = _over_channels(evaluate, activations, chunk)
-        weights = jax.nn.softmax(values, axis=-1) if rules.channel_softmax else values
-        return _combine(activations, _without_constant(weights, activations, rules), relu)
+    def answer(perturbed: jax.Array) -> jax.Array:
+        """Scores `[n, B]` (`[n, B, K]`) of n versions of each image, `[n, B, ...]`."""
+        found = jax.vmap(lambda x: question.parted(forward(x))[0])(perturbed)
+        found = jax.tree.map(at_least_float32, found)
+        if rules.probabilities:
+            return jax.vmap(lambda each: confidence(each, chosen, activation))(found)
+        return jax.vmap(lambda each: scores(each, chosen))(found)
 
-    maps = {name: explain(_spatial(acts[name], name)) for name in names}
-    return _returned(maps, layer, aux)
+    maps = {}
+    for name in question.names:
+        spatial = at_least_float32(question.spatial(name, acts[name]))
+        weights = _score_weights(answer, images, spatial, rules, chunk)
+        maps[name] = _summed(spatial, weights, relu)
+    return question.answer(maps, aux)
 
 
+@explainer
 def ablation_cam(
     forward: Forward,
     images: jax.Array,
     targets: Targets = None,
     *,
     layer: Layer = None,
+    layout: Layout = None,
     variant: str = "paper",
-    relu: bool = True,
+    relu: str | None = "sum",
     chunk: int = 16,
     has_aux: bool = False,
-) -> Any:
-    """Ablation-CAM: L = ReLU(sum_k w_k A_k), w_k = (Y - Y_k) / |Y|, Y_k the score without k.
+) -> Explanation:
+    """Ablation-CAM: L = ReLU(sum_k w_k A_k), w_k = (Y - Y_k) / |Y|, Y_k without channel k.
 
-    Costs one pass through what lies above the layer per channel: the trunk below runs once.
+    Costs one pass through what lies above the layer per channel: the trunk below runs once. Class
+    tokens keep their channel: what is ablated are the positions.
 
     Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`.
-        targets: as in `score_cam`; a function gets logits.
-        layer: a name, several, or None for the last layer with spatial extent.
+        forward: as in `grad_cam`.
+        images: as in `grad_cam`.
+        targets: as in `score_cam`.
+        layer: as in `grad_cam`.
+        layout: as in `grad_cam`.
         variant: "paper" (an ablated channel is 0 everywhere) or "jacobgil" (where the layer's
             minimum is not 0, as in pytorch-grad-cam, it is that minimum - 1e7, and w_k is divided
             by Y with its sign).
-        relu: whether to rectify the sum.
-        chunk: how many heads are evaluated at once.
-        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
+        relu: as in `grad_cam`; the paper's is "sum".
+        chunk: how many heads are evaluated at once, at most.
+        has_aux: as in `grad_cam`.
 
     Returns:
-        Raw maps `[B, h, w]` float32, `[B, K, h, w]` for K targets per image; a dict of them for
-        several layers. The paper divides by Y; the magnitude keeps a map from flipping when the
+        As `grad_cam`. The paper divides by Y; the magnitude keeps a map from flipping when the
         explained logit is negative.
 
     Raises:
-        ValueError: bad input, as in `activations_and_gradients`; an unknown `variant`; a `chunk`
-            below 1.
+        ValueError: bad input, as in `explain`; an unknown `variant` or `relu`; a `chunk` below 1.
 
     References:
         Desai and Ramaswamy, Ablation-CAM, WACV 2020, eq. 3 and 4.
     """
-    if variant not in ("paper", "jacobgil"):
-        raise ValueError(f"variant: got {variant!r}, expected one of 'paper', 'jacobgil'")
-    _, names = _prepare(forward, images, targets, layer, chunk, has_aux)
-    cuts = {name: split(forward, images, name, has_aux=has_aux) for name in names}
-    maps = {
-        name: _ablation_map(cut, name, targets, variant, relu, chunk) for name, cut in cuts.items()
-    }
-    return _returned(maps, layer, (cuts[names[0]].aux,) if has_aux else ())
+    check_choice("variant", variant, _ABLATIONS)
+    check_relu(relu)
+    check_at_least("chunk", chunk, 1)
+    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    maps = {}
+    aux = None
+    for site in question.sites:
+        parts = cut(question.program, images, site, has_aux)
+        spatial = at_least_float32(question.spatial(site.name, parts.activations))
+        weights = _ablation_weights(question, site.name, parts, variant, chunk)
+        maps[site.name] = _summed(spatial, weights, relu)
+        aux = parts.aux
+    return question.answer(maps, aux)
 
 
-def _ablation_map(
-    cut: Split, name: str, targets: Targets, variant: str, relu: bool, chunk: int
+def _score_weights(
+    answer: Callable, images: jax.Array, spatial: jax.Array, rules: ScoreVariant, chunk: int
 ) -> jax.Array:
-    activations = check_spatial(cut.activations, f"layer {name!r}")
-    chosen = resolve(cut.logits, targets)
-    full = _scores(cut.logits, chosen)
-    low = activations.min()
-    ablated = jnp.where((low == 0) | (variant == "paper"), 0, low - 1e7).astype(activations.dtype)
+    """The channels' weights `[B, c]`, or `[B, K, c]`."""
 
     def evaluate(index: jax.Array) -> jax.Array:
-        def without(k: jax.Array) -> jax.Array:
-            return _scores(cut.head(activations.at[..., k].set(ablated)), chosen)
+        shown = jnp.take(spatial, index, axis=-1)
+        return answer(_masked(images, shown, rules))
 
-        return jnp.moveaxis(jax.vmap(without)(index), 0, -1)
+    channels = spatial.shape[-1]
+    values = chunks.over(evaluate, channels, chunk, loop=loops.map)
+    values = jnp.moveaxis(values, 0, -1)
+    if rules.channel_softmax:
+        return jax.nn.softmax(values, axis=-1)
+    # The official code skips channels that are constant: no mask can be made of them.
+    constant = spatial.max(positions(spatial)) == spatial.min(positions(spatial))
+    if values.ndim == 3:
+        constant = constant[:, None]
+    return jnp.where(constant, 0, values)
 
-    channels = activations.shape[-1]
-    values = _in_chunks(lambda part: evaluate(jnp.minimum(part, channels - 1)), channels, chunk)
-    scale = full if variant == "jacobgil" else jnp.abs(full)
-    scale = jnp.where(scale == 0, 1, scale)[..., None]
-    return _combine(at_least_float32(activations), (full[..., None] - values) / scale, relu)
 
-
-def _masked_scores(
-    forward: Forward, images: jax.Array, channels: jax.Array, answer: Callable, rules: ScoreVariant
-) -> jax.Array:
-    """Scores `[B, (K,) n]` of `images` masked by each of n channels `[B, h, w, n]`, in one pass."""
-    batch, _, _, n = channels.shape
-    masks = upsample(channels, images.shape[1:3], rules.align_corners)
-    low, high = masks.min((1, 2), keepdims=True), masks.max((1, 2), keepdims=True)
+def _masked(images: jax.Array, channels: jax.Array, rules: ScoreVariant) -> jax.Array:
+    """Images masked by each of n channels `[B, *spatial, n]`: `[n, B, H, W, C]`."""
+    masks = upsample(channels, images.shape[1:-1], rules.align_corners)
+    low = masks.min(positions(masks), keepdims=True)
+    high = masks.max(positions(masks), keepdims=True)
     span = high - low + rules.eps
     masks = (masks - low) / jnp.where(span == 0, 1, span)
     # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
-    masked = cast_like(images[:, None] * jnp.moveaxis(masks, -1, 1)[..., None], images)
-    logits = at_least_float32(forward(masked.reshape(batch * n, *images.shape[1:])))
-    return jax.vmap(answer, in_axes=1, out_axes=-1)(logits.reshape(batch, n, -1))
+    return cast_like(images * jnp.moveaxis(masks, -1, 0)[..., None], images)
 
 
-def upsample(masks: jax.Array, size: tuple[int, int], align_corners: bool) -> jax.Array:
-    """Bilinear resize of `[B, h, w, n]` to `size`: half-pixel centres, or corners onto corners."""
+def _ablation_weights(
+    question: Question, name: str, parts: Any, variant: str, chunk: int
+) -> jax.Array:
+    activations = parts.activations
+    chosen = question.targets
+    if chosen is None:
+        chosen = resolve(parts.logits)
+    score = lambda output: scores(jax.tree.map(at_least_float32, output), chosen)
+    view = lambda values: question.spatial(name, values)
+    shown, back = jax.vjp(view, activations)  # the view is linear: its transpose puts values back
+    ablated = jnp.zeros((), shown.dtype)
+    if variant == "jacobgil":
+        low = shown.min()
+        ablated = jnp.where(low == 0, ablated, low - 1e7).astype(shown.dtype)
+
+    def without(channel: jax.Array) -> jax.Array:
+        hot = jax.nn.one_hot(channel, shown.shape[-1], dtype=shown.dtype)
+        (hidden,) = back(jnp.broadcast_to(hot, shown.shape))
+        return score(parts.head(jnp.where(hidden > 0, ablated, activations)))
+
+    channels = shown.shape[-1]
+    values = chunks.over(jax.vmap(without), channels, chunk, loop=loops.map)
+    values = jnp.moveaxis(values, 0, -1)
+    full = score(parts.logits)
+    scale = full if variant == "jacobgil" else jnp.abs(full)
+    scale = jnp.where(scale == 0, 1, scale)[..., None]
+    return (full[..., None] - values) / scale
+
+
+def upsample(masks: jax.Array, size: tuple[int, ...], align_corners: bool) -> jax.Array:
+    """Linear resize of `[B, *spatial, n]` to `size`: half-pixel centres, or corners on corners."""
     if not align_corners:
-        return jax.image.resize(
-            masks, (masks.shape[0], *size, masks.shape[3]), "bilinear", antialias=False
-        )
-    rows, cols = (_aligned(n, m) for n, m in zip(masks.shape[1:3], size, strict=True))
-    return jnp.einsum("Hh,bhwn,Ww->bHWn", rows, masks, cols, precision=jax.lax.Precision.HIGHEST)
+        shape = (masks.shape[0], *size, masks.shape[-1])
+        return jax.image.resize(masks, shape, "linear", antialias=False)
+    for axis, pixels in enumerate(size, start=1):
+        cells = masks.shape[axis]
+        matrix = interpolation.linear(interpolation.aligned(pixels, cells), cells)
+        moved = jnp.moveaxis(masks, axis, -1)
+        highest = jax.lax.Precision.HIGHEST
+        moved = jnp.einsum("...h,Hh->...H", moved, matrix.astype(moved.dtype), precision=highest)
+        masks = jnp.moveaxis(moved, -1, axis)
+    return masks
 
 
-def _aligned(cells: int, pixels: int) -> jax.Array:
-    """The `[pixels, cells]` matrix of linear interpolation with aligned corners."""
-    position = jnp.linspace(0, cells - 1, pixels)[:, None]
-    return jnp.maximum(0, 1 - jnp.abs(position - jnp.arange(cells)))
-
-
-def _over_channels(evaluate: Callable, activations: jax.Array, chunk: int) -> jax.Array:
-    """`evaluate` on `chunk` channels of `[B, h, w, c]` at a time.
-
-    The last chunk is padded with its last channel.
-    """
-    channels = activations.shape[-1]
-    take = lambda index: jnp.take(activations, jnp.minimum(index, channels - 1), axis=-1)
-    return _in_chunks(lambda index: evaluate(take(index)), channels, chunk)
-
-
-def _in_chunks(evaluate: Callable, count: int, chunk: int) -> jax.Array:
-    """`evaluate(indices [n]) -> [..., n]` over all, in one loop of equal chunks: `[..., count]`."""
-    chunk = min(chunk, count)
-    steps = -(-count // chunk)
-    parts = loops.map(evaluate, jnp.arange(steps * chunk).reshape(steps, chunk))
-    parts = jnp.moveaxis(parts, 0, -2)
-    return parts.reshape(*parts.shape[:-2], steps * chunk)[..., :count]
-
-
-def _without_constant(weights: jax.Array, activations: jax.Array, rules: ScoreVariant) -> jax.Array:
-    """The official code skips channels that are constant: no mask can be made of them."""
-    if rules.eps or rules.channel_softmax:
-        return weights
-    constant = activations.max((1, 2)) == activations.min((1, 2))
-    return jnp.where(constant if weights.ndim == 2 else constant[:, None], 0, weights)
-
-
-def _combine(activations: jax.Array, weights: jax.Array, relu: bool) -> jax.Array:
-    sum_channels = weighted_sum if weights.ndim == 2 else jax.vmap(weighted_sum, (None, 1), 1)
-    maps = sum_channels(activations, weights)
-    return jax.nn.relu(maps) if relu else maps
-
-
-def _scores(logits: jax.Array, chosen: Any) -> jax.Array:
-    return scores(at_least_float32(logits), chosen)
-
-
-def _spatial(activations: jax.Array, name: str) -> jax.Array:
-    return at_least_float32(check_spatial(activations, f"layer {name!r}"))
-
-
-def _returned(maps: dict, layer: Layer, aux: tuple) -> Any:
-    """A dict of maps for several layers, the map alone for one; with aux beside it if any."""
-    result = next(iter(maps.values())) if layer is None or isinstance(layer, str) else maps
-    return (result, *aux) if aux else result
-
-
-def _prepare(
-    forward: Forward, images: jax.Array, targets: Targets, layer: Layer, chunk: int, has_aux: bool
-) -> tuple[trace.Program, list[str]]:
-    """Traces the model and checks every argument; returns the program and the layers' names."""
-    check_images(images)
-    if chunk < 1:
-        raise ValueError(f"chunk: got {chunk}, expected at least 1")
-    program = trace.trace(forward, images)
-    check(targets, *check_logits(program, images, has_aux))
-    return program, [site.name for site in select(program, layer)]
+def _summed(activations: jax.Array, weights: jax.Array, relu: str | None) -> jax.Array:
+    """Maps of weights `[B, c]`, or of each of K, `[B, K, c]`."""
+    if weights.ndim == 2:
+        return combined(activations, weights, relu)
+    each = lambda some: combined(activations, some, relu)
+    return jax.vmap(each, in_axes=1, out_axes=1)(weights)

@@ -1,8 +1,6 @@
-"""RISE, and what it shares with LIME: a black box is asked about perturbed images, chunk by chunk.
+"""RISE: the mean of random masks, each weighed by the model's answer to the masked image.
 
-Nothing is known of the model but its answers, so it may be any function, also one outside JAX: then
-the loop over chunks runs in Python and calls it between compiled pieces (`host=True`). Else there
-is one compiled loop. Either way nothing larger than one chunk of perturbed images is held.
+The masks are made chunk by chunk, so nothing larger than one chunk of perturbed images is held.
 """
 
 from collections.abc import Callable
@@ -14,33 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam import loops
-from jaxcam._program.layers import cast_like, check_images
-from jaxcam._program.trace import check_forward
-from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
-
-# (done, total) -> anything; called on the host after each chunk
-Progress = Callable[[int, int], Any]
-
-
-class BlackBox(NamedTuple):
-    """A model that can only be asked."""
-
-    ask: Callable[[jax.Array], Any]  # images [M, H, W, C] -> outputs [M, N]
-    targets: jax.Array | Callable  # resolved: [B], [B, K] or a function of the outputs
-    activation: Activation  # of the outputs, see `jaxcam.targets.probabilities`
-
-    def scores(self, images: jax.Array) -> jax.Array:
-        """Scores `[n, B]` (`[n, B, K]`) of n versions of each image, `[n, B, H, W, C]`; float32."""
-        n, batch = images.shape[:2]
-        outputs = self.ask(images.reshape(n * batch, *images.shape[2:]))
-        check_outputs(outputs, n * batch)
-        outputs = jnp.asarray(outputs, jnp.float32).reshape(n, batch, -1)
-        return jax.vmap(lambda each: confidence(each, self.targets, self.activation))(outputs)
-
-    @property
-    def kinds(self) -> tuple[int, ...]:
-        """(K,) for K targets per image, () for one."""
-        return () if callable(self.targets) else self.targets.shape[1:]
+from jaxcam._explainers.black_box import Progress, black_box
+from jaxcam._ground import chunks, interpolation
+from jaxcam._ground.dtypes import cast_like
+from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
+from jaxcam.targets import Activation, Targets
 
 
 class Sums(NamedTuple):
@@ -63,8 +39,9 @@ def rise(
     activation: Activation = None,
     tolerance: float | None = None,
     host: bool = False,
+    has_aux: bool = False,
     progress: Progress | None = None,
-) -> jax.Array:
+) -> Any:
     """RISE: S = 1 / (N p) sum_i y_i M_i, y_i the class probability under the random mask M_i.
 
     A mask is a grid of zeros and ones, upsampled and shifted (`masks`); its mean is p. It
@@ -92,6 +69,8 @@ def rise(
             differentiated in reverse.
         host: whether `forward` lives outside JAX, NumPy -> NumPy. Its calls are all of one size,
             but for a first one, of the images alone, if `targets` is None.
+        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`, aux of
+            the images as they are.
         progress: a function of (masks done, N), called after each chunk from a Python loop, which
             then takes the place of the compiled one.
 
@@ -107,24 +86,31 @@ def rise(
         Petsiuk et al., RISE, BMVC 2018, eq. 6; github.com/eclique/RISE for the masks.
     """
     _check_options(num_masks, grid, keep, tolerance)
-    images, box = black_box(forward, images, targets, activation, host, progress)
+    options = {"host": host, "has_aux": has_aux, "progress": progress}
+    images, box, aux = black_box(forward, images, targets, activation, **options)
     batch, height, width, _ = images.shape
-    steps, chunk = chunks(num_masks, chunk)
-    key = jax.random.key(0) if key is None else key
-    grids, shifts = draw(key, steps * chunk, grid, keep, (height, width))
+    plan = chunks.equal(num_masks, chunk)
+    if key is None:
+        key = jax.random.key(0)
+    grids, shifts = draw(key, plan.padded, grid, keep, (height, width))
 
     def step(sums: Sums, i: Any) -> Sums:
-        drawn, masked = _masked(grids, shifts, i * chunk, images, chunk)
-        valid = i * chunk + np.arange(chunk) < num_masks
+        first = i * plan.size
+        drawn, masked = _masked(grids, shifts, first, images, plan.size)
+        valid = first + np.arange(plan.size) < num_masks
         return _add(sums, i % 2, drawn, box.scores(masked), valid)
 
-    start = Sums(
-        jnp.zeros((2, batch, *box.kinds, height, width), jnp.float32), jnp.zeros(2, jnp.float32)
-    )
-    done = None if tolerance is None else partial(_settled, tolerance=tolerance)
-    told = progress and (lambda i, _: progress(min(i * chunk, num_masks), num_masks))
-    sums = run(step, start, steps, done=done, host=host, progress=told)
-    return sums.maps.sum(0) / (sums.count.sum() * keep)
+    maps = jnp.zeros((2, batch, *box.kinds, height, width), jnp.float32)
+    start = Sums(maps, jnp.zeros(2, jnp.float32))
+    done = None
+    if tolerance is not None:
+        done = partial(_settled, tolerance=tolerance)
+    told = chunks.telling(progress, plan)
+    sums = loops.fold(step, start, plan.steps, done=done, on_host=host, progress=told)
+    found = sums.maps.sum(0) / (sums.count.sum() * keep)
+    if has_aux:
+        return found, aux
+    return found
 
 
 # Masks ---------------------------------------------------------------
@@ -139,9 +125,8 @@ def draw(
     def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         for_cells, for_shift = jax.random.split(jax.random.fold_in(key, index))
         limits = jnp.array([_cell(side, grid) for side in size])
-        return jax.random.bernoulli(for_cells, keep, (grid, grid)), jax.random.randint(
-            for_shift, (2,), 0, limits
-        )
+        cells = jax.random.bernoulli(for_cells, keep, (grid, grid))
+        return cells, jax.random.randint(for_shift, (2,), 0, limits)
 
     return jax.vmap(one)(jnp.arange(count))
 
@@ -163,7 +148,7 @@ def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, int]) -> jax.Arr
         skimage.transform.resize(order=1, mode="reflect").
     """
     cells = grids.shape[-1]
-    rows, cols = (jnp.asarray(interpolation(side, cells), jnp.float32) for side in size)
+    rows, cols = (jnp.asarray(magnifier(side, cells), jnp.float32) for side in size)
 
     def one(cell: jax.Array, shift: jax.Array) -> jax.Array:
         top = jax.lax.dynamic_slice_in_dim(rows, shift[0], size[0])
@@ -173,16 +158,10 @@ def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, int]) -> jax.Arr
     return jax.vmap(one)(grids.astype(jnp.float32), shifts)
 
 
-def interpolation(side: int, cells: int) -> np.ndarray:
-    """R `[(s + 1) ceil(side / s), s]` float64: s cells magnified to `side` pixels and a spare."""
+def magnifier(side: int, cells: int) -> np.ndarray:
+    """R `[(s + 1) ceil(side / s), s]`: a line of s cells to `side` pixels and a spare cell."""
     pixels = (cells + 1) * _cell(side, cells)
-    position = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
-    left = np.floor(position).astype(int)
-    matrix = np.zeros((pixels, cells))
-    for index, weight in ((left, left + 1 - position), (left + 1, position - left)):
-        mirrored = (cells - 1) - np.abs((cells - 1) - np.abs(index))  # -1 is 1 and s is s - 2
-        np.add.at(matrix, (np.arange(pixels), mirrored), weight)
-    return matrix
+    return interpolation.linear(interpolation.centres(pixels, cells), cells, border="mirror")
 
 
 def _cell(side: int, cells: int) -> int:
@@ -227,115 +206,10 @@ def _settled(sums: Sums, tolerance: float) -> jax.Array:
     )
 
 
-# Black boxes ---------------------------------------------------------
-
-
-def black_box(
-    forward: Callable,
-    images: Any,
-    targets: Targets,
-    activation: Activation,
-    host: bool,
-    progress: Progress | None,
-) -> tuple[jax.Array, BlackBox]:
-    """Images as a JAX array, and `forward` with what is asked of it; all arguments are checked."""
-    check_forward(forward)
-    images = jnp.asarray(images)
-    check_images(images)
-    if not jnp.issubdtype(images.dtype, jnp.inexact):
-        images = images.astype(jnp.float32)  # there is no half of an integer
-    for name, given in (("host", host), ("progress", progress)):
-        if given and concrete(images) is None:
-            raise ValueError(
-                f"{name}: got {given!r} inside a transformation such as jax.jit, expected concrete "
-                "images"
-            )
-    outside = lambda x: np.asarray(forward(np.asarray(x)))
-    ask = outside if host else _inside(jax.jit(forward) if progress else forward)
-    return images, BlackBox(ask, _resolve(ask, images, targets, host), activation)
-
-
-def _inside(forward: Callable) -> Callable:
-    """`forward`, saying what to do where it turns out to be a function of NumPy arrays."""
-
-    def ask(images: jax.Array) -> Any:
-        try:
-            return forward(images)
-        except jax.errors.TracerArrayConversionError as error:
-            raise TypeError(
-                "forward: got a function of NumPy arrays, expected one of JAX arrays; jaxcam.rise "
-                "and jaxcam.lime take a model outside JAX with host=True, and "
-                "jaxcam.blackbox.callback makes it a function of JAX arrays"
-            ) from error
-
-    return ask
-
-
-def _resolve(ask: Callable, images: jax.Array, targets: Targets, host: bool) -> Any:
-    """Class indices or the function; asks the model only if it must, to know the arg-max."""
-    batch = images.shape[0]
-    if targets is None or not host:
-        outputs = ask(images) if targets is None else jax.eval_shape(ask, images)
-        check_outputs(outputs, batch)
-        return resolve(jnp.asarray(outputs)) if targets is None else check(targets, *outputs.shape)
-    # How many classes there are is known with the first answers: `scores` checks the range then.
-    return check(targets, batch, np.iinfo(np.int32).max)
-
-
-def check_outputs(outputs: Any, batch: int) -> None:
-    """Raises a ValueError unless a model returned `[batch, N]`."""
-    shape = getattr(outputs, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != batch:
-        found = (
-            f"a {type(outputs).__name__}" if shape is None else f"an output of shape {tuple(shape)}"
-        )
-        raise ValueError(f"forward: got {found} for {batch} images, expected [{batch}, N]")
-
-
-def chunks(count: int, chunk: int) -> tuple[int, int]:
-    """(steps, size): the fewest chunks of at most `chunk`, of a size that best fills the last.
-
-    Raises:
-        ValueError: `chunk` is below 1.
-    """
-    if chunk < 1:
-        raise ValueError(f"chunk: got {chunk}, expected at least 1")
-    steps = -(-count // chunk)
-    return steps, -(-count // steps)
-
-
-def run(
-    step: Callable,
-    state: Any,
-    steps: int,
-    *,
-    done: Callable | None = None,
-    host: bool = False,
-    progress: Progress | None = None,
-) -> Any:
-    """`state = step(state, i)` to `steps` or `done(state)`: one compiled loop, or one in Python."""
-    if host or progress:
-        for i in range(steps):
-            state = step(state, i)
-            if progress:
-                progress(i + 1, steps)
-            if done and done(state):
-                break
-        return state
-    if done is None:
-        return loops.scan(lambda s, i: (step(s, i), None), state, jnp.arange(steps))[0]
-    going = lambda carry: (carry[1] < steps) & ~done(carry[0])
-    return loops.while_loop(
-        going, lambda carry: (step(*carry), carry[1] + 1), (state, jnp.int32(0))
-    )[0]
-
-
 def _check_options(num_masks: int, grid: int, keep: float, tolerance: float | None) -> None:
-    if num_masks < 1:
-        raise ValueError(f"num_masks: got {num_masks}, expected at least 1")
-    if grid < 2:
-        raise ValueError(f"grid: got {grid}, expected at least 2")
+    check_at_least("num_masks", num_masks, 1)
+    check_at_least("grid", grid, 2)
     if not 0 < keep <= 1:
-        raise ValueError(f"keep: got {keep}, expected a probability above 0")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance: got {tolerance}, expected a number above 0, or None")
+        raise ArgumentError("keep", repr(keep), "a probability above 0")
+    if tolerance is not None:
+        check_above("tolerance", tolerance, 0)

@@ -1,14 +1,19 @@
-"""Where a program's named activations stand, and which of them everything passes through."""
+"""Where a program's named activations stand, which of them everything passes through, and how."""
 
-import functools
-import operator
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxcam._program import trace
+from jaxcam._program import axes as axes_of
+from jaxcam._program import grids, trace
+from jaxcam._program.axes import Axes
+from jaxcam._program.grids import Grid
+
+PIXELS = "pixels"  # names the images, where a layer is asked for
+PIXELS_PATH: trace.Path = ()  # where the images stand in for the path of an equation
 
 
 class Site(NamedTuple):
@@ -20,103 +25,198 @@ class Site(NamedTuple):
     loop: str | None  # the primitive that hides the site (scan, while, cond ...), if any
     cut: bool = False  # whether all that the logits take from the images passes through it
     used: bool = True  # whether the logits depend on it at all
+    patches: bool = True  # whether they depend on its positions, not only on tokens beside them
+    grid: Grid | None = None  # how it becomes [B, *spatial, c], if the program says so
+
+
+class Sites(list[Site]):
+    """The sites of a program in execution order.
+
+    `joins` names the layer at which the images of a batch are joined, as by a batch norm in
+    training mode, or is None.
+    """
+
+    joins: str | None = None
 
 
 class Layers(dict):
     """`{name: ShapeDtypeStruct}` in execution order; `default` is what `layer=None` picks or None.
 
     `cuts` are the names of the layers that no path from the images to the logits avoids: the stream
-    of a residual network, but neither its branches nor the heads of attention.
+    of a residual network, but neither its branches nor the heads of attention. `grids` are the
+    spatial sizes of those that have them, also of tokens `[B, T, c]`.
     """
 
-    def __init__(self, shapes: Iterable = (), cuts: Iterable[str] = ()):
-        """The layers and which of them are cuts."""
-        super().__init__(shapes)
-        self.cuts = frozenset(cuts)
-
-    @property
-    def default(self) -> str | None:
-        """The last activation with spatial extent that is a cut; if none is, the last of them."""
-        spatial = [name for name, aval in self.items() if _spatial(aval)]
-        return next(
-            (name for name in reversed(spatial) if name in self.cuts),
-            spatial[-1] if spatial else None,
-        )
+    def __init__(self, sites: Iterable[Site] = (), rank: int = 4):
+        """The layers of these sites, of images with `rank` axes."""
+        sites = list(sites)
+        super().__init__((site.name, site.aval) for site in sites)
+        self.cuts = frozenset(site.name for site in sites if site.cut)
+        self.grids = {site.name: site.grid.spatial for site in sites if site.grid}
+        self.default = _default(sites, rank)
 
     def __str__(self) -> str:
-        """A line per layer: its name, its shape, and whether it is the default."""
+        """A line per layer: its name, its shape, its grid if that is another, and the default."""
         width = max(map(len, self), default=0)
-        mark = {self.default: "  (default)"}
-        return "\n".join(
-            f"{name:{width}}  {list(aval.shape)}{mark.get(name, '')}" for name, aval in self.items()
-        )
+        lines = []
+        for name, aval in self.items():
+            grid = self.grids.get(name, ())
+            notes = ""
+            if grid and grid != aval.shape[1:-1]:
+                notes += f"  positions {' x '.join(map(str, grid))}"
+            if name == self.default:
+                notes += "  (default)"
+            lines.append(f"{name:{width}}  {list(aval.shape)}{notes}")
+        return "\n".join(lines)
 
 
 class _Flow(NamedTuple):
-    """What `find` knows of a variable."""
+    """What `find` knows of a variable; bit i is about the i-th site."""
 
+    axes: Axes
     origin: str | None = None  # the name of the tag that produced it
-    avoided: int = 0  # bit i: a path from the images leads to it that does not pass the i-th site
-    passed: int = 0  # bit i: a path from the i-th site leads to it
+    avoided: int = 0  # a path from the images leads to it that does not pass the site
+    passed: int = 0  # a path from the site leads to it
+    patches: int = 0  # the site's positions are still its own: no slice has left them out
+    mixed: int = 0  # something has joined the site's positions with other entries
 
 
-def find(program: trace.Program) -> list[Site]:
+def find(program: trace.Program, outputs: int = 1) -> Sites:
     """Every tag of a program in execution order, also those that a loop hides.
 
     The walk carries, for each variable, the name of the tag that produced it, as a tag on an equal
-    tag is skipped, and which sites can be avoided and which are passed on the way to it. A call
-    that holds no tag is taken to mix all that enters it.
+    tag is skipped, which sites can be avoided and which are passed on the way to it, and what its
+    axes stand for.
+
+    Args:
+        program: a traced model of images.
+        outputs: how many of its outputs are what is explained; the others are beside it.
     """
-    sites: list[Site] = []
-    count: Counter = Counter()
+    finder = _Finder(program)
+    variables = program.closed.jaxpr.invars
+    images = [_Flow(axes_of.of_images(v.aval.shape), avoided=-1) for v in variables]
+    results = trace.evaluate(
+        program.closed,
+        images,
+        finder.visit,
+        opens=lambda path, eqn: True,
+        lift=lambda value: _Flow(axes_of.unknown(jax.numpy.shape(value))),
+    )
+    return finder.concluded(results[:outputs])
 
-    def add(name: str, path: trace.Path, aval: Any, loop: str | None = None) -> None:
-        count[name] += 1
-        unique = name if count[name] == 1 else f"{name}@{count[name]}"
-        sites.append(Site(unique, path, jax.ShapeDtypeStruct(aval.shape, aval.dtype), loop))
 
-    def visit(path: trace.Path, eqn: Any, flows: list) -> list:
-        avoided, passed = _any(flow.avoided for flow in flows), _any(flow.passed for flow in flows)
-        if _is_tag(eqn):
-            if flows[0].origin != eqn.params["name"]:
-                avoided, passed = avoided & ~(1 << len(sites)), passed | 1 << len(sites)
-                add(eqn.params["name"], path, eqn.outvars[0].aval)
-            return [_Flow(eqn.params["name"], avoided, passed)]
+class _Finder:
+    """Visits a program's equations with flows for values."""
+
+    def __init__(self, program: trace.Program) -> None:
+        shape = program.closed.jaxpr.invars[0].aval.shape if program.closed.jaxpr.invars else ()
+        self.batch = shape[0] if shape else 0
+        self.rank = len(shape)
+        self.sites: list[Site] = []
+        self.count: Counter = Counter()
+        self.joins: int | None = None  # before which site the batch was first joined
+
+    def add(
+        self, name: str, path: trace.Path, aval: Any, axes: Axes = (), loop: str | None = None
+    ) -> None:
+        self.count[name] += 1
+        number = self.count[name]
+        unique = name if number == 1 else f"{name}@{number}"
+        grid = grids.find(axes, self.batch, self.rank)
+        struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+        self.sites.append(Site(unique, path, struct, loop, grid=grid))
+
+    def visit(self, path: trace.Path, eqn: Any, flows: list[_Flow]) -> list[_Flow]:
         for sub in trace.jaxprs_in_params(eqn.params):
-            for e in _tags(sub):
-                add(e.params["name"], path, e.outvars[0].aval, eqn.primitive.name)
-        return [_Flow(None, avoided, passed)] * len(eqn.outvars)
+            for tag in _tags(sub):
+                self.add(tag.params["name"], path, tag.outvars[0].aval, loop=eqn.primitive.name)
+        joined = _joined(eqn, flows)
+        if self.joins is None and any(
+            axes_of.joins_batch(eqn, i, f.axes) for i, f in enumerate(flows)
+        ):
+            self.joins = len(self.sites)
+        axes = axes_of.of_results(eqn, [flow.axes for flow in flows])
+        if is_tag(eqn):
+            name = eqn.params["name"]
+            if flows[0].origin != name:
+                joined = self.enter(joined)
+                self.add(name, path, eqn.outvars[0].aval, axes[0])
+            return [joined._replace(axes=axes[0], origin=name)]
+        return [joined._replace(axes=each) for each in axes]
 
-    opens = lambda path, eqn: trace.contains(eqn, _is_tag)
-    images = [_Flow(None, -1)] * len(program.closed.jaxpr.invars)  # -1 has all bits
-    results = trace.evaluate(program.closed, images, visit, opens=opens, lift=lambda value: _Flow())
-    _, avoided, passed = results[0] if results else _Flow()
-    return [
-        s._replace(cut=not avoided >> i & 1, used=bool(passed >> i & 1))
-        for i, s in enumerate(sites)
-    ]
+    def enter(self, flow: _Flow) -> _Flow:
+        """A flow behind the next site."""
+        bit = 1 << len(self.sites)
+        return flow._replace(
+            avoided=flow.avoided & ~bit, passed=flow.passed | bit, patches=flow.patches | bit
+        )
+
+    def concluded(self, results: Sequence[_Flow]) -> Sites:
+        """The sites, with what the outputs say of them."""
+        avoided = passed = reaching = 0
+        for flow in results:
+            avoided |= flow.avoided
+            passed |= flow.passed
+            reaching |= flow.patches | flow.mixed
+        found = Sites()
+        if self.joins is not None:
+            names = [site.name for site in self.sites[self.joins :]]
+            found.joins = names[0] if names else "the output"
+        for index, site in enumerate(self.sites):
+            facts = {
+                "cut": not avoided >> index & 1,
+                "used": bool(passed >> index & 1),
+                "patches": bool(reaching >> index & 1),
+            }
+            found.append(site._replace(**facts))
+        return found
 
 
-def listed(sites: Sequence[Site]) -> Layers:
+def _joined(eqn: Any, flows: Sequence[_Flow]) -> _Flow:
+    """What an equation's results have of its operands; their axes are another matter."""
+    avoided = passed = patches = mixed = 0
+    for index, flow in enumerate(flows):
+        avoided |= flow.avoided
+        passed |= flow.passed
+        mixed |= flow.mixed
+        if axes_of.leaves_out(eqn, flow.axes):
+            continue
+        patches |= flow.patches
+        if axes_of.mixes(eqn, index, flow.axes):
+            mixed |= flow.patches
+    return _Flow((), None, avoided, passed, patches, mixed)
+
+
+def listed(sites: Sequence[Site], rank: int = 4) -> Layers:
     """The layers that can be reached: those that no loop hides."""
-    reachable = [site for site in sites if site.loop is None]
-    return Layers(((s.name, s.aval) for s in reachable), (s.name for s in reachable if s.cut))
+    return Layers((site for site in sites if site.loop is None), rank)
 
 
-def _any(bits: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, bits, 0)
-
-
-def _spatial(aval: Any) -> bool:
-    return len(aval.shape) == 4 and aval.shape[1] * aval.shape[2] > 1
-
-
-def _is_tag(eqn: Any) -> bool:
+def is_tag(eqn: Any) -> bool:
+    """Whether an equation names an activation."""
     return eqn.primitive.name == "name"
 
 
+def _default(sites: Sequence[Site], rank: int) -> str | None:
+    """The last cut with spatial extent whose positions matter; without one, the last such layer."""
+    spatial = [site for site in sites if site.patches and _is_spatial(site, rank)]
+    for site in reversed(spatial):
+        if site.cut:
+            return site.name
+    return spatial[-1].name if spatial else None
+
+
+def _is_spatial(site: Site, rank: int) -> bool:
+    """Whether a map of a layer shows where: all spatial dimensions, and more than one position."""
+    grid = site.grid
+    return grid is not None and len(grid.spatial) == rank - 2 and math.prod(grid.spatial) > 1
+
+
 def _tags(jaxpr: Any) -> list:
-    own = [e for e in jaxpr.eqns if _is_tag(e)]
-    return own + [
-        t for e in jaxpr.eqns for sub in trace.jaxprs_in_params(e.params) for t in _tags(sub)
-    ]
+    found = []
+    for eqn in jaxpr.eqns:
+        if is_tag(eqn):
+            found.append(eqn)
+        for sub in trace.jaxprs_in_params(eqn.params):
+            found += _tags(sub)
+    return found

@@ -104,7 +104,7 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
         raise UsageError(
             "no PHOTO given" + (f"; put {swallowed[0]} before the options" if swallowed else "")
         )
-    with checks.usage("-o: "):
+    with checks.usage("-o: ", {"out: ": "-o: "}):
         outs = pictures.paths(sources, arguments.out, f"_{arguments.command}")
     names = [Path(source).name for source in sources]
     reads = [functools.partial(photos.read, source) for source in sources]
@@ -115,7 +115,7 @@ def demo_jobs(arguments: argparse.Namespace) -> list[Job]:
     """The cat and the coffee."""
     import skimage.data
 
-    with checks.usage("-o: "):
+    with checks.usage("-o: ", {"out: ": "-o: "}):
         outs = pictures.paths(("cat", "coffee"), arguments.out)
     return list(map(Job, ("cat", "coffee"), (skimage.data.cat, skimage.data.coffee), outs))
 

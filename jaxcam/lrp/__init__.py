@@ -1,10 +1,10 @@
 """Layer-wise relevance propagation: rules, composites, and the transformation that applies them."""
 
 from jaxcam.lrp import rules as rules
-from jaxcam.lrp._propagation import Conservation as Conservation
+from jaxcam.lrp._conservation import Conservation as Conservation
+from jaxcam.lrp._conservation import conservation as conservation
+from jaxcam.lrp._initial import initial as initial
 from jaxcam.lrp._propagation import Relevance as Relevance
-from jaxcam.lrp._propagation import conservation as conservation
-from jaxcam.lrp._propagation import initial as initial
 from jaxcam.lrp._propagation import propagate as propagate
 from jaxcam.lrp._propagation import relevance as relevance
 from jaxcam.lrp._transform import transform as transform

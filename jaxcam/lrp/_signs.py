@@ -43,7 +43,12 @@ def of_constant(value: Any) -> Bounds:
     if values is None:
         return ANY
     values = values.astype(np.float64)
-    return ANY if np.isnan(values).any() else Bounds(float(values.min()), float(values.max()))
+    missing = np.isnan(values)
+    if missing.all():
+        return Bounds(0.0, 0.0)  # of no value: it bounds nothing that it is joined with
+    if missing.any():
+        return ANY
+    return Bounds(float(values.min()), float(values.max()))
 
 
 def of_result(eqn: Any, operands: Sequence[Bounds], index: int = 0) -> Bounds:

@@ -17,13 +17,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground import primitives
 from jaxcam._program import trace
-from jaxcam._program.layers import Forward, check_images
+from jaxcam._program.layers import Forward
+from jaxcam._program.question import traced
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+# The same values at other places: units can move along.
+_MOVES = primitives.MOVES | {primitives.SLICE, primitives.PAD}
 
 
 def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
@@ -48,8 +52,7 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
     composite = resolve(composite)
 
     def transformed(images: jax.Array) -> Any:
-        check_images(images)
-        program = trace.trace(forward, images)
+        program = traced(forward, images)
         plan = planning.make(program, composite, {planning.PIXELS})
         outputs, _ = run(program, plan, images, {})
         return jax.tree.unflatten(
@@ -115,7 +118,7 @@ def _bind_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     results = _bind(eqn, values, active)
     if not active:
         return [Box(value) for value in results]
-    if eqn.primitive.name in planning.MOVES:
+    if eqn.primitive.name in _MOVES:
         (value,) = results
         return [
             Box(value, Root(lambda: _bind(eqn, [boxes[0].root.unit, *_ones(boxes[1:])], True)[0]))
@@ -157,7 +160,15 @@ def _half_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     return [_rooted(carry(value, sum(half + constant)))]
 
 
+def _halved_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
+    """Half the relevance to each of two factors, by the product's own derivative."""
+    del step
+    (value,) = _bind(eqn, [b.value for b in boxes], True)
+    return [_rooted(0.5 * value + jax.lax.stop_gradient(0.5 * value))]
+
+
 _STEPS: dict[str, Callable] = {
+    "halved": _halved_step,
     "bind": _bind_step,
     "pass": _pass_step,
     "same": _same_step,
@@ -220,7 +231,7 @@ def _cast(value: Any, dtype: Any) -> Any:
 
 def _overrides(eqn: Any, wide: Any) -> dict:
     name = eqn.primitive.name
-    if name in (planning.CONV, planning.DENSE):
+    if name in (primitives.CONV, primitives.DENSE):
         return {"precision": (_HIGHEST, _HIGHEST), "preferred_element_type": jnp.dtype(wide)}
     if name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
         return {"new_dtype": jnp.dtype(jnp.promote_types(eqn.params["new_dtype"], wide))}

@@ -20,17 +20,22 @@ References:
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from jaxcam._ground.errors import ArgumentError, check_choice, nearest, one_of
+from jaxcam._ground.primitives import CONV as CONV
+from jaxcam._ground.primitives import DENSE as DENSE
 from jaxcam.lrp import rules
 from jaxcam.lrp.rules import Rule
 
-CONV, DENSE = "conv_general_dilated", "dot_general"
 _KINDS = (CONV, DENSE, "first", "last")
-_BIAS, _PRODUCT = ("pass", "absorb"), ("signal", "half")
+_CHOICES = {
+    "bias": ("pass", "absorb"),
+    "product": ("signal", "half"),
+    "attention": ("gate", "attnlrp"),
+}
 
 
 class Place(NamedTuple):
@@ -55,8 +60,12 @@ class Composite:
             the layer below it). A literal number in the code is no bias and always passes.
         product: what a product of two activations does. "signal": all relevance to the signal, none
             to the gate, the gate being the factor of bounded range (sigmoid, tanh, hard sigmoid,
-            1 + sigmoid); where neither is one, an error; where both are, half and half. "half":
-            always half and half.
+            1 + sigmoid) or one that only normalises the other (a norm's divisor); where neither is
+            one, an error; where both are, half and half. "half": half and half wherever neither
+            only normalises.
+        attention: what softmax(q k^T) v does. "gate": all relevance to v, for which the softmax is
+            a weight; conserves. "attnlrp": half to each factor of every such product, and through
+            the softmax by its derivative (Achtibat et al., AttnLRP, 2024); does not conserve.
 
     Raises:
         ValueError: a choice or a key that does not exist, or a value that is no rule.
@@ -65,96 +74,114 @@ class Composite:
     rules: Mapping[str | int, Rule]
     bias: str = "pass"
     product: str = "signal"
+    attention: str = "gate"
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        for name, value, allowed in (
-            ("bias", self.bias, _BIAS),
-            ("product", self.product, _PRODUCT),
-        ):
-            if value not in allowed:
-                raise ValueError(
-                    f"{name}: got {value!r}, expected one of {', '.join(map(repr, allowed))}"
-                )
+        for name, allowed in _CHOICES.items():
+            check_choice(name, getattr(self, name), allowed)
         for key, rule in self.rules.items():
             if not isinstance(rule, Rule):
-                raise ValueError(
-                    f"composite: got {rule!r} for {key!r}, expected a rule of jaxcam.lrp.rules"
-                )
+                got = f"{rule!r} for {key!r}"
+                raise ArgumentError("composite", got, "a rule of jaxcam.lrp.rules")
             if not isinstance(key, str | int) or isinstance(key, bool):
-                raise ValueError(f"composite: got the key {key!r}, expected a string or an int")
+                raise ArgumentError("composite", f"the key {key!r}", "a string or an int")
 
     def rule(self, place: Place) -> Rule | None:
         """The rule of the first key that matches, or None."""
-        return next((rule for key, rule in self.rules.items() if _matches(key, place)), None)
+        for key, rule in self.rules.items():
+            if _matches(key, place):
+                return rule
+        return None
 
     def check_names(self, layers: Iterable[str]) -> None:
         """ValueError if a key names no layer of a network, `layers` being its linear ones."""
         names = list(dict.fromkeys(layers))
         for key in self.rules:
             name = isinstance(key, str) and key not in _KINDS and key.strip("*?")
-            if name and not any(fnmatchcase(layer, key) for layer in names):
-                close = difflib.get_close_matches(name, names, n=4, cutoff=0.3) or names[-4:]
-                close = list(
-                    dict.fromkeys([n for n in names if n.startswith(name + ".")][:2] + close)
-                )[:4]
-                raise ValueError(
-                    f"composite: got the key {key!r}, which is no linear layer of the network, "
-                    f"expected one of {len(names)} names, such as {close}, or a pattern of them "
-                    "with '*'"
-                )
+            if not name or any(fnmatchcase(layer, key) for layer in names):
+                continue
+            inside = [layer for layer in names if layer.startswith(f"{name}.")]
+            close = list(dict.fromkeys(inside[:2] + nearest(name, names)))[:4]
+            raise ArgumentError(
+                "composite",
+                f"the key {key!r}, which is no linear layer of the network",
+                f"one of {len(names)} names, such as {close}, or a pattern of them with '*'",
+            )
 
 
 def _matches(key: str | int, place: Place) -> bool:
     if isinstance(key, int):
-        return place.index == (key if key >= 0 else place.count + key)
-    if key in ("first", "last"):
-        return place.first if key == "first" else place.index == place.count - 1
+        return place.index == key % place.count and -place.count <= key < place.count
+    if key == "first":
+        return place.first
+    if key == "last":
+        return place.index == place.count - 1
     return key == place.primitive or fnmatchcase(place.layer or "", key)
 
 
-def z_plus(*, bias: str = "pass", product: str = "signal") -> Composite:
-    """z+ (alpha1-beta0) everywhere, down to the pixels: the rule of Relevance-CAM."""
-    return Composite({"*": rules.z_plus}, bias, product)
+def z_plus(**choices: str) -> Composite:
+    """z+ (alpha1-beta0) everywhere, down to the pixels: the rule of Relevance-CAM.
+
+    Args:
+        **choices: `bias`, `product` and `attention` of `Composite`.
+    """
+    return Composite({"*": rules.z_plus}, **choices)
 
 
-def epsilon(epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal") -> Composite:
-    """LRP-epsilon everywhere; 0 is LRP-0, with bias "absorb" gradient times input for ReLU nets."""
-    return Composite({"*": rules.epsilon(epsilon)}, bias, product)
+def epsilon(epsilon: float = 1e-6, **choices: str) -> Composite:
+    """LRP-epsilon everywhere.
+
+    epsilon 0 is LRP-0, which with bias "absorb" is gradient times input for ReLU nets.
+
+    Args:
+        epsilon: added to denominators, with their sign.
+        **choices: as in `z_plus`.
+    """
+    return Composite({"*": rules.epsilon(epsilon)}, **choices)
 
 
-def epsilon_plus_flat(
-    epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal"
-) -> Composite:
-    """Flat at the pixels, z+ for convolutions, epsilon for dense layers."""
-    return Composite(
-        {"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}, bias, product
-    )
+def epsilon_plus_flat(epsilon: float = 1e-6, **choices: str) -> Composite:
+    """Flat at the pixels, z+ for convolutions, epsilon for dense layers.
+
+    Args:
+        epsilon: as in `epsilon`.
+        **choices: as in `z_plus`.
+    """
+    mapping = {"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}
+    return Composite(mapping, **choices)
 
 
 def epsilon_gamma_box(
     low: Any = None,
     high: Any = None,
+    *,
     gamma: float = 0.25,
     epsilon: float = 1e-6,
-    *,
-    bias: str = "pass",
-    product: str = "signal",
+    **choices: str,
 ) -> Composite:
-    """Pixels: z^B in [low, high] (None: the image's own); convolutions: gamma; dense: epsilon."""
-    mapping = {
-        "first": rules.z_box(low, high),
-        CONV: rules.gamma(gamma),
-        DENSE: rules.epsilon(epsilon),
-    }
-    return Composite(mapping, bias, product)
+    """Pixels: z^B within `low` and `high`; convolutions: gamma; dense layers: epsilon.
+
+    Args:
+        low: the least value of a pixel, a number or `[C]`; None is each image's own.
+        high: the greatest, likewise.
+        gamma: of the gamma rule.
+        epsilon: as in `epsilon`.
+        **choices: as in `z_plus`.
+    """
+    first = rules.z_box(low, high)
+    mapping = {"first": first, CONV: rules.gamma(gamma), DENSE: rules.epsilon(epsilon)}
+    return Composite(mapping, **choices)
 
 
-def epsilon_alpha2_beta1(
-    epsilon: float = 1e-6, *, bias: str = "pass", product: str = "signal"
-) -> Composite:
-    """alpha2-beta1 for convolutions, epsilon for dense layers."""
-    return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, bias, product)
+def epsilon_alpha2_beta1(epsilon: float = 1e-6, **choices: str) -> Composite:
+    """alpha2-beta1 for convolutions, epsilon for dense layers.
+
+    Args:
+        epsilon: as in `epsilon`.
+        **choices: as in `z_plus`.
+    """
+    return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, **choices)
 
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {
@@ -177,10 +204,5 @@ def resolve(composite: str | Composite | Mapping | Rule) -> Composite:
         return Composite(composite)
     if isinstance(composite, str) and composite in COMPOSITES:
         return COMPOSITES[composite]()
-    close = difflib.get_close_matches(str(composite), COMPOSITES, n=2, cutoff=0.3) or list(
-        COMPOSITES
-    )
-    raise ValueError(
-        f"composite: got {composite!r}, expected a Composite, a mapping, a rule or one of "
-        f"{', '.join(COMPOSITES)} (nearest: {', '.join(close)})"
-    )
+    expected = f"a Composite, a mapping, a rule or {one_of(composite, COMPOSITES)}"
+    raise ArgumentError("composite", repr(composite), expected)

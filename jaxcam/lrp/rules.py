@@ -41,11 +41,19 @@ class Term(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Terms with one common denominator; `sign` keeps outputs y > 0 (1) or y < 0 (-1) only."""
+    """Terms with one common denominator.
+
+    Args:
+        terms: the products whose sum is the denominator.
+        coefficient: of the relevance that goes this way.
+        sign: 1 or -1: only that of outputs y > 0 or y < 0; 0 all.
+        rest: only that of outputs of which the groups before it have no denominator.
+    """
 
     terms: tuple[Term, ...]
     coefficient: float = 1.0
     sign: int = 0
+    rest: bool = False
 
 
 class Rule(NamedTuple):
@@ -127,22 +135,35 @@ def apply(
                 f"composite: the rule {rule.name!r} needs equal shapes, got {x.shape} -> {y.shape}"
             )
         return carry(y, unit())
-    shares, denominators = [], []
+    shares = []
+    denominators = []
     for group in rule.groups:
-        terms = [
-            _product(term, op, x, w, unit)
-            for term in group.terms
-            if not (nonnegative and term.x is negative)
-        ]
-        gate = jnp.sign(y) == group.sign if group.sign else True
-        shares.append(jnp.where(gate, group.coefficient * y, 0))
-        denominators.append(sum(terms[1:], terms[0]))
+        taken = jnp.ones_like(y, bool)
+        if group.sign:
+            taken = jnp.sign(y) == group.sign
+        if group.rest:
+            for z in denominators:
+                taken = taken & (jnp.abs(z) < _TINY)
+        shares.append(jnp.where(taken, group.coefficient * y, 0))
+        denominators.append(_denominator(group, op, x, w, unit, nonnegative))
     return redistribute(rule.epsilon, y, tuple(shares), tuple(denominators))
+
+
+def _denominator(
+    group: Group, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, nonnegative: bool
+) -> jax.Array:
+    terms = []
+    for term in group.terms:
+        if not (nonnegative and term.x is negative):
+            terms.append(_product(term, op, x, w, unit))
+    return sum(terms[1:], terms[0])
 
 
 def _product(term: Term, op: Callable, x: jax.Array, w: jax.Array, unit: Callable) -> jax.Array:
     part = term.x(x)
-    return op(jax.lax.stop_gradient(part) * unit() if term.constant else part, term.w(w))
+    if term.constant:
+        part = jax.lax.stop_gradient(part) * unit()
+    return op(part, term.w(w))
 
 
 # The rules ------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam.metrics._common import finite, only
 
 
 def sim(
-    logits: jax.Array, other: jax.Array, n: int = 5, *, mask: jax.Array | None = None
+    logits: ArrayLike, other: ArrayLike, *, n: int = 5, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Sim 1 ... Sim n, before the average: 1 where two models' first N classes agree in order.
 
@@ -28,13 +30,11 @@ def sim(
     References:
         Kang et al., 2021, the distillation paper, table 1.
     """
-    logits, other = jnp.asarray(logits), jnp.asarray(other)
+    logits = jnp.asarray(logits)
+    other = jnp.asarray(other)
     if logits.ndim != 2 or other.shape != logits.shape:
-        raise ValueError(
-            f"other: got shape {other.shape} beside logits {logits.shape}, expected [B, classes] "
-            "twice"
-        )
-    if not 1 <= n <= logits.shape[1]:
-        raise ValueError(f"n: got {n}, expected 1 to {logits.shape[1]}, the number of classes")
+        got = f"shape {other.shape} beside logits {logits.shape}"
+        raise ArgumentError("other", got, "[B, classes] twice")
+    check_whole("n", n, 1, logits.shape[1], what="the number of classes")
     same = jax.lax.top_k(logits, n)[1] == jax.lax.top_k(other, n)[1]
     return only(jnp.cumprod(same.astype(jnp.float32), axis=1), finite(logits), finite(other), mask)

@@ -1,4 +1,4 @@
-"""What all metrics agree on: the checks of saliency, unknown examples, and correlation.
+"""What all metrics agree on: the model, the checks of saliency, unknown examples, and correlation.
 
 A metric answers with a number only where there is one. An example whose saliency holds a NaN or an
 infinity, and one that `mask` leaves out, is NaN; so a mean over them shows it, and `nanmean` leaves
@@ -7,32 +7,52 @@ them out on purpose.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.layers import Forward
+from jaxcam._program.trace import check_forward
+
+
+def logits_of(forward: Forward, has_aux: bool) -> Forward:
+    """The model as metrics ask it: without what it returns beside the logits."""
+    check_forward(forward)
+
+    def logits(images: jax.Array) -> jax.Array:
+        found = forward(images)
+        if isinstance(found, tuple) != has_aux:
+            got = f"a function that returned a {type(found).__name__}"
+            expected = "(logits, aux), as has_aux=True says"
+            if not has_aux:
+                expected = "logits, or has_aux=True for (logits, aux)"
+            raise ArgumentError("forward", got, expected)
+        return found[0] if has_aux else found
+
+    return logits
 
 
 def checked(
-    saliency: jax.Array, images: jax.Array | None = None, name: str = "saliency"
+    saliency: ArrayLike, images: jax.Array | None = None, name: str = "saliency"
 ) -> jax.Array:
     """Saliency as float32 (float64 stays), once it is `[B, H, W]` and of the images' size."""
     saliency = jnp.asarray(saliency)
-    expected = (
-        "[B, H, W]"
-        if images is None
-        else f"{list(images.shape[:3])}, as the images (jaxcam.maps.resize)"
-    )
-    if (
-        saliency.ndim != 3
-        or 0 in saliency.shape
-        or (images is not None and saliency.shape != images.shape[:3])
-    ):
-        raise ValueError(f"{name}: got shape {saliency.shape}, expected {expected}")
-    return saliency.astype(jnp.promote_types(saliency.dtype, jnp.float32))
+    expected = "[B, H, W]"
+    fits = saliency.ndim == 3 and 0 not in saliency.shape
+    if images is not None:
+        expected = f"{list(images.shape[:3])}, as the images (jaxcam.maps.resize)"
+        fits = fits and saliency.shape == images.shape[:3]
+    if not fits:
+        raise ArgumentError(name, f"shape {saliency.shape}", expected)
+    return at_least_float32(saliency)
 
 
-def checked_pair(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+def checked_pair(first: ArrayLike, second: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Two saliencies of one shape."""
-    first, second = checked(first, name="first"), checked(second, name="second")
+    first = checked(first, name="first")
+    second = checked(second, name="second")
     if first.shape != second.shape:
-        raise ValueError(f"second: got shape {second.shape}, expected {first.shape}, as first")
+        raise ArgumentError("second", f"shape {second.shape}", f"{first.shape}, as first")
     return first, second
 
 
@@ -41,23 +61,23 @@ def finite(saliency: jax.Array) -> jax.Array:
     return jnp.isfinite(saliency).all(tuple(range(1, saliency.ndim)))
 
 
-def only(values: jax.Array, *conditions: jax.Array | None) -> jax.Array:
+def only(values: jax.Array, *conditions: ArrayLike | None) -> jax.Array:
     """`values` `[B, ...]` where every condition `[B]` holds, NaN elsewhere; None always holds."""
     for condition in conditions:
         if condition is None:
             continue
         keep = jnp.asarray(condition, bool)
         if keep.shape != values.shape[:1]:
-            raise ValueError(
-                f"mask: got shape {keep.shape}, expected [{values.shape[0]}], one per example"
-            )
-        values = jnp.where(keep.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+            expected = f"[{values.shape[0]}], one per example"
+            raise ArgumentError("mask", f"shape {keep.shape}", expected)
+        values = jnp.where(jnp.expand_dims(keep, range(1, values.ndim)), values, jnp.nan)
     return values
 
 
 def pearson(first: jax.Array, second: jax.Array) -> jax.Array:
     """Correlation over all but axis 0, `[B, ...]` twice -> `[B]`; NaN if either is constant."""
-    x, y = _deviations(first), _deviations(second)
+    x = _deviations(first)
+    y = _deviations(second)
     return jnp.clip((x * y).sum(1) / jnp.sqrt((x * x).sum(1) * (y * y).sum(1)), -1, 1)
 
 

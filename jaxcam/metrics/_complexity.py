@@ -10,25 +10,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam import fostering, maps
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_whole
 from jaxcam._program.layers import Forward, check_images
-from jaxcam._program.trace import check_forward
-from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
+from jaxcam.metrics._common import checked, checked_pair, finite, logits_of, only, pearson
 from jaxcam.metrics._faithfulness import confidences, drop, mask_images, one_target
 from jaxcam.targets import Activation, Targets
 
 
 class Adcc(NamedTuple):
-    """ADCC and what it is made of, `[B]` each, in [0, 1]."""
+    """ADCC and what it is made of, `[B]` each."""
 
-    adcc: jax.Array
-    coherency: jax.Array
-    complexity: jax.Array
-    average_drop: jax.Array  # a fraction here, not percent
+    adcc: jax.Array  # in [0, 1]
+    coherency: jax.Array  # in [0, 1]
+    complexity: jax.Array  # in [0, 1]
+    average_drop: jax.Array  # in percent, as every drop
 
 
-def entropy(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def entropy(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """`jaxcam.fostering.cam_entropy` of saliency `[B, h, w]`: `[B]` in nats, 0 to ln(h w).
 
     Of saliency of any size. Low is sharp.
@@ -47,7 +49,7 @@ def entropy(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     return _measured(fostering.cam_entropy, saliency, mask)
 
 
-def area(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def area(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """`jaxcam.fostering.cam_area` of saliency `[B, h, w]`: `[B]` in cells squared.
 
     Low is concentrated.
@@ -65,7 +67,7 @@ def area(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     return _measured(fostering.cam_area, saliency, mask)
 
 
-def dispersion(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def dispersion(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """`jaxcam.fostering.cam_dispersion` of saliency `[B, h, w]`: `[B]`, 0 to h w - 1.
 
     High is decided.
@@ -83,7 +85,7 @@ def dispersion(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
     return _measured(fostering.cam_dispersion, saliency, mask)
 
 
-def complexity(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def complexity(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """ADCC's complexity: the mean of the saliency, min-max scaled to [0, 1]. Low is good.
 
     Args:
@@ -104,7 +106,7 @@ def complexity(saliency: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
     return only(maps.normalize(saliency).mean((1, 2)), finite(saliency), mask)
 
 
-def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def coherency(saliency: ArrayLike, again: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """ADCC's coherency: (1 + Pearson's correlation) / 2 of the image's and the masked image's map.
 
     High is good.
@@ -131,20 +133,20 @@ def coherency(saliency: jax.Array, again: jax.Array, *, mask: jax.Array | None =
 
 
 def harmonic(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -> jax.Array:
-    """ADCC = 3 / (1 / Coh + 1 / (1 - Com) + 1 / (1 - AD)) (Poppi et al. 2021).
+    """ADCC = 3 / (1 / Coh + 1 / (1 - Com) + 1 / (1 - AD / 100)) (Poppi et al. 2021).
 
     Args:
         coherency: Coh `[B]`, in [0, 1].
         complexity: Com `[B]`, in [0, 1].
-        average_drop: AD `[B]`, a fraction, in [0, 1].
+        average_drop: AD `[B]`, in percent, 0 to 100.
 
     Returns:
-        `[B]` in [0, 1]: 0, the limit, where Coh is 0, Com 1 or AD 1. NaN where any of them is.
+        `[B]` in [0, 1]: 0, the limit, where Coh is 0, Com 1 or AD 100. NaN where any of them is.
 
     Raises:
         ValueError: the shapes differ.
     """
-    parts = jnp.stack([coherency, 1 - complexity, 1 - average_drop])
+    parts = jnp.stack([coherency, 1 - complexity, 1 - average_drop / 100])
     none = (parts <= 0).any(0) & ~jnp.isnan(parts).any(0)
     return jnp.where(none, 0, 3 / (1 / jnp.where(parts <= 0, 1, parts)).sum(0))
 
@@ -156,7 +158,8 @@ def adcc(
     targets: Targets = None,
     *,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> Adcc:
     """Average DCC: the harmonic mean of coherency, 1 - complexity and 1 - average drop.
 
@@ -171,11 +174,12 @@ def adcc(
         targets: None (arg-max of the unmasked images, for both maps), an int, `[B]` ints, or a
             function as in `confidence`.
         activation: as in `confidence`; `explain` brings its own.
+        has_aux: as in `confidence`; `explain` gets `forward` without its aux.
         mask: `[B]`, False for padding.
 
     Returns:
-        `Adcc`. adcc is 0 where coherency is 0, complexity 1 or average drop 1. NaN where the map is
-        not finite, or `mask` is False.
+        `Adcc`. adcc is 0 where coherency is 0, complexity 1 or average drop 100. NaN where the map
+        is not finite, or `mask` is False.
 
     Raises:
         ValueError: bad images or targets; `explain` returns no `[B, h, w]`.
@@ -185,28 +189,27 @@ def adcc(
     References:
         Poppi et al., Revisiting the evaluation of class activation mapping, CVPR Workshops 2021.
     """
-    check_forward(forward)
     check_images(images)
+    model = logits_of(forward, has_aux)
     if not callable(explain):
-        raise TypeError(
-            f"explain: got a {type(explain).__name__}, expected a function (forward, images, "
-            "targets) -> maps, such as jaxcam.grad_cam"
-        )
-    chosen = one_target(forward(images), targets)
-    first = _saliency(explain(forward, images, chosen), images)
-    again = _saliency(explain(forward, mask_images(images, first), chosen), images)
-    return adcc_of_maps(forward, images, first, again, chosen, activation=activation, mask=mask)
+        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
+        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
+    chosen = one_target(model(images), targets)
+    first = _saliency(explain(model, images, chosen), images)
+    again = _saliency(explain(model, mask_images(images, first), chosen), images)
+    return adcc_of_maps(model, images, first, again, chosen, activation=activation, mask=mask)
 
 
 def adcc_of_maps(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
-    again: jax.Array,
+    saliency: ArrayLike,
+    again: ArrayLike,
     targets: Targets = None,
     *,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> Adcc:
     """`adcc` of maps that are there already.
 
@@ -218,6 +221,7 @@ def adcc_of_maps(
             classes.
         targets: as in `adcc`.
         activation: as in `adcc`.
+        has_aux: as in `adcc`.
         mask: as in `adcc`.
 
     Returns:
@@ -229,13 +233,14 @@ def adcc_of_maps(
     References:
         Poppi et al. 2021.
     """
-    lost = drop(*confidences(forward, images, saliency, targets, activation=activation)) / 100
+    saliency = checked(saliency, images)
+    found = confidences(forward, images, saliency, targets, activation=activation, has_aux=has_aux)
+    parts = (coherency(saliency, again), complexity(saliency), drop(*found))
     known = finite(saliency)
-    parts = (coherency(saliency, again), complexity(saliency), lost)
     return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))
 
 
-def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def selectivity(weights: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """How concentrated the channel weights are: the Gini coefficient of |alpha|.
 
     G = sum_k (2 k - c - 1) |alpha|_(k) / (c sum_k |alpha|_k), |alpha|_(1) <= ... <= |alpha|_(c).
@@ -257,11 +262,11 @@ def selectivity(weights: jax.Array, *, mask: jax.Array | None = None) -> jax.Arr
     """
     size = _sizes(weights)
     channels = size.shape[1]
-    factors = 2 * jnp.arange(1, channels + 1) - channels - 1
-    return only((factors * jnp.sort(size, 1)).sum(1) / channels, finite(size), mask)
+    factors = jnp.arange(1 - channels, channels, 2, dtype=size.dtype)
+    return only((factors[None] * jnp.sort(size, 1)).sum(1) / channels, finite(size), mask)
 
 
-def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) -> jax.Array:
+def top_share(weights: ArrayLike, *, k: int = 3, mask: ArrayLike | None = None) -> jax.Array:
     """The share of sum |alpha| that the k largest channel weights have.
 
     Relevance-CAM's figure 4 shows three.
@@ -278,28 +283,26 @@ def top_share(weights: jax.Array, k: int = 3, *, mask: jax.Array | None = None) 
         ValueError: weights or mask have the wrong shape; k out of range.
     """
     size = _sizes(weights)
-    if not 1 <= k <= size.shape[1]:
-        raise ValueError(f"k: got {k}, expected 1 to {size.shape[1]}, the number of channels")
+    check_whole("k", k, 1, size.shape[1], what="the number of channels")
     return only(jnp.sort(size, 1)[:, -k:].sum(1), finite(size), mask)
 
 
-def _measured(measure: Callable, saliency: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _measured(measure: Callable, saliency: ArrayLike, mask: ArrayLike | None) -> jax.Array:
     saliency = checked(saliency)
     return only(measure(saliency), finite(saliency), (saliency > 0).any((1, 2)), mask)
 
 
 def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
     if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
-        raise ValueError(
-            f"explain: returned shape {jnp.shape(raw)}, expected maps [{images.shape[0]}, h, w]"
-        )
+        expected = f"maps [{images.shape[0]}, h, w]"
+        raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
     return maps.normalize(maps.resize(raw, images.shape[1:3]))
 
 
-def _sizes(weights: jax.Array) -> jax.Array:
+def _sizes(weights: ArrayLike) -> jax.Array:
     """|alpha| / sum |alpha|; NaN where all are 0."""
     weights = jnp.asarray(weights)
     if weights.ndim != 2 or not weights.shape[1]:
-        raise ValueError(f"weights: got shape {weights.shape}, expected [B, c]")
-    size = jnp.abs(weights.astype(jnp.promote_types(weights.dtype, jnp.float32)))
+        raise ArgumentError("weights", f"shape {weights.shape}", "[B, c]")
+    size = jnp.abs(at_least_float32(weights))
     return size / size.sum(1, keepdims=True)

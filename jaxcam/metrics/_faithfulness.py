@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxcam._program.layers import Forward, cast_like, check_images
-from jaxcam._program.trace import check_forward
+from jaxcam._ground import order
+from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.layers import Forward, check_images
 from jaxcam.maps import normalize
-from jaxcam.metrics._common import checked, finite, only
+from jaxcam.metrics._common import checked, finite, logits_of, only
 from jaxcam.targets import Activation, Targets, resolve
 from jaxcam.targets import confidence as confidence_of
 
@@ -23,7 +26,12 @@ class Confidences(NamedTuple):
 
 
 def confidence(
-    forward: Forward, images: jax.Array, targets: Targets = None, *, activation: Activation = None
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    activation: Activation = None,
+    has_aux: bool = False,
 ) -> jax.Array:
     """Y_b = p_b[c_b], p = softmax(forward(images)), or sigmoid of a single logit.
 
@@ -33,30 +41,31 @@ def confidence(
         targets: None (arg-max), an int, `[B]` ints, or a function logits -> confidence `[B]`, taken
             as it is.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
 
     Returns:
         `[B]` float32.
 
     Raises:
-        ValueError: bad images or targets, as in `jaxcam.targets.check`, or several targets per
-            image.
+        ValueError: bad images or targets, as in `jaxcam.targets.check`, several targets per image,
+            or a `forward` that returns something else than `has_aux` says.
     """
-    check_forward(forward)
     check_images(images)
-    logits = forward(images)
+    logits = logits_of(forward, has_aux)(images)
     return confidence_of(logits, one_target(logits, targets), activation)
 
 
 def confidences(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> Confidences:
     """Y on the images, O on the images masked by their saliency; two forward passes.
 
@@ -68,6 +77,7 @@ def confidences(
         top: as in `mask_images`.
         strict: as in `mask_images`.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for examples to leave out (padding).
 
     Returns:
@@ -77,20 +87,20 @@ def confidences(
     Raises:
         ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
     """
-    check_forward(forward)
     check_images(images)
+    model = logits_of(forward, has_aux)
     saliency = checked(saliency, images)
-    logits = forward(images)
+    logits = model(images)
     chosen = one_target(logits, targets)
-    masked = forward(mask_images(images, saliency, top=top, strict=strict))
+    masked = model(mask_images(images, saliency, top=top, strict=strict))
     known = finite(saliency)
-    return Confidences(
-        *(only(confidence_of(z, chosen, activation), known, mask) for z in (logits, masked))
-    )
+    full = confidence_of(logits, chosen, activation)
+    left = confidence_of(masked, chosen, activation)
+    return Confidences(only(full, known, mask), only(left, known, mask))
 
 
 def mask_images(
-    images: jax.Array, saliency: jax.Array, *, top: float | None = None, strict: bool = True
+    images: jax.Array, saliency: ArrayLike, *, top: float | None = None, strict: bool = True
 ) -> jax.Array:
     """Images times a mask made of their saliency.
 
@@ -113,8 +123,10 @@ def mask_images(
         ValueError: saliency is not of the images' size; `top` outside (0, 1].
     """
     saliency = checked(saliency, images)
+    pixels = at_least_float32(images)
     weights = normalize(saliency) if top is None else _top_mask(saliency, top, strict)
-    return cast_like(images * only(weights, finite(saliency))[..., None], images)
+    weights = only(weights, finite(saliency))[..., None].astype(pixels.dtype)
+    return cast_like(pixels * weights, images)
 
 
 def drop(full: jax.Array, masked: jax.Array) -> jax.Array:
@@ -149,19 +161,20 @@ def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.A
         TypeError: the shapes do not fit each other.
     """
     won = full <= masked if ties else full < masked
-    return jnp.where(jnp.isnan(full + masked), jnp.nan, 100.0 * won)
+    return jnp.where(jnp.isnan(full + masked), jnp.nan, jnp.where(won, 100.0, 0.0))
 
 
 def average_drop(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Average Drop, before the average: 100 max(0, Y - O) / Y. Lower is better.
 
@@ -174,6 +187,7 @@ def average_drop(
             Relevance-CAM).
         strict: as in `mask_images`.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -186,21 +200,23 @@ def average_drop(
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020,
         section 4.2.
     """
-    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
+    options |= {"activation": activation, "has_aux": has_aux}
     return drop(*confidences(forward, images, saliency, targets, **options))
 
 
 def average_increase(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     top: float | None = None,
     strict: bool = True,
     ties: bool = False,
     activation: Activation = None,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Average Increase, before the average: 100 [Y < O]. Higher is better.
 
@@ -213,6 +229,7 @@ def average_increase(
         strict: as in `mask_images`.
         ties: whether Y = O counts as an increase, as in the re-evaluation of Relevance-CAM.
         activation: as in `confidence`.
+        has_aux: as in `confidence`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -224,11 +241,12 @@ def average_increase(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
     """
-    options = {"top": top, "strict": strict, "activation": activation, "mask": mask}
+    options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
+    options |= {"activation": activation, "has_aux": has_aux}
     return increase(*confidences(forward, images, saliency, targets, **options), ties=ties)
 
 
-def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
+def win_rate(drops: ArrayLike, rival_drops: ArrayLike) -> jax.Array:
     """Win %, before the average: 100 where the drop is below the rival's, 50 where equal.
 
     So that the win rates of two methods add up to 100.
@@ -246,12 +264,13 @@ def win_rate(drops: jax.Array, rival_drops: jax.Array) -> jax.Array:
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
     """
-    drops, rival_drops = jnp.asarray(drops), jnp.asarray(rival_drops)
+    drops = jnp.asarray(drops)
+    rival_drops = jnp.asarray(rival_drops)
     if drops.shape != rival_drops.shape:
-        raise ValueError(
-            f"rival_drops: got shape {rival_drops.shape}, expected {drops.shape}, as drops"
-        )
-    won = 100.0 * (drops < rival_drops) + 50.0 * (drops == rival_drops)
+        expected = f"{drops.shape}, as drops"
+        raise ArgumentError("rival_drops", f"shape {rival_drops.shape}", expected)
+    won = jnp.where(drops < rival_drops, 100.0, 0.0)
+    won = jnp.where(drops == rival_drops, 50.0, won)
     return jnp.where(jnp.isnan(drops + rival_drops), jnp.nan, won)
 
 
@@ -270,42 +289,18 @@ def ranks(saliency: jax.Array) -> jax.Array:
 
 def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
     if not 0 < top <= 1:
-        raise ValueError(
-            f"top: got {top}, expected a fraction in (0, 1], or None for the soft mask"
-        )
+        raise ArgumentError("top", top, "a fraction in (0, 1], or None for the soft mask")
     count = max(round(top * math.prod(saliency.shape[1:])), 1)
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)
-    threshold = kth_largest(saliency.reshape(saliency.shape[0], -1), count)
+    threshold = order.kth_largest(saliency.reshape(saliency.shape[0], -1), count)
     return (saliency > threshold[:, None, None]).astype(saliency.dtype)
-
-
-def kth_largest(values: jax.Array, k: int) -> jax.Array:
-    """The k-th largest of each row, `[B, n]` -> `[B]`, exactly.
-
-    Found bit by bit, highest first: the largest number that at least k values reach. 32 counts,
-    where a sort on the CPU costs a tenth of a small network's forward pass.
-    """
-    if values.dtype != jnp.float32:
-        return jnp.sort(values, axis=1)[:, -k]
-    sign = jnp.uint32(1 << 31)
-    bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
-    # unsigned integers in the order of the floats
-    keys = jnp.where(bits >= sign, ~bits, bits | sign)
-
-    def refine(i: jax.Array, found: jax.Array) -> jax.Array:
-        higher = found | (sign >> i.astype(jnp.uint32))
-        return jnp.where((keys >= higher[:, None]).sum(1) >= k, higher, found)
-
-    found = jax.lax.fori_loop(0, 32, refine, jnp.zeros(len(values), jnp.uint32))
-    return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
 def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:
     """Classes `[B]`, or the target function; a ValueError for several classes per image."""
     chosen = resolve(logits, targets)
     if not callable(chosen) and chosen.ndim != 1:
-        raise ValueError(
-            f"targets: got shape {chosen.shape}, expected one class per image, [{chosen.shape[0]}]"
-        )
+        expected = f"one class per image, [{chosen.shape[0]}]"
+        raise ArgumentError("targets", f"shape {chosen.shape}", expected)
     return chosen

@@ -5,17 +5,19 @@ targets)`. Called without it, the loop over steps is compiled anew in every call
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcam import loops
-from jaxcam._program.layers import Forward, cast_like, check_images
-from jaxcam._program.trace import check_forward
-from jaxcam.metrics._common import checked, finite, only
+from jaxcam._ground import chunks, filters
+from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.errors import ArgumentError, check_at_least, is_whole
+from jaxcam._program.layers import Forward, check_images
+from jaxcam.metrics._common import checked, finite, logits_of, only
 from jaxcam.metrics._faithfulness import one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
 
@@ -35,14 +37,15 @@ class _Rules(NamedTuple):
 def deletion(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = 0.0,
     activation: Activation = None,
     chunk: int = 4,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The deletion game: the confidence as the most salient pixels are taken away, step by step.
 
@@ -62,6 +65,7 @@ def deletion(
             mean colour of normalised images), or "blur" for `blur(images)`.
         activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
         chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -78,20 +82,22 @@ def deletion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    model = logits_of(forward, has_aux)
+    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
 def insertion(
     forward: Forward,
     images: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets = None,
     *,
     step: int | float = 1 / RISE_STEPS,
     baseline: float | str | jax.Array = "blur",
     activation: Activation = None,
     chunk: int = 4,
-    mask: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The insertion game: the confidence as the most salient pixels come to a blurred image.
 
@@ -107,6 +113,7 @@ def insertion(
             the images.
         activation: as in `deletion`.
         chunk: as in `deletion`.
+        has_aux: as in `deletion`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -121,10 +128,11 @@ def insertion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
-    return _play(forward, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    model = logits_of(forward, has_aux)
+    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
 
 
-def auc(curve: jax.Array) -> jax.Array:
+def auc(curve: ArrayLike) -> jax.Array:
     """Area under a curve over [0, 1] by trapezoids: (sum - first / 2 - last / 2) / n.
 
     Args:
@@ -138,9 +146,8 @@ def auc(curve: jax.Array) -> jax.Array:
     """
     curve = jnp.asarray(curve)
     if curve.ndim == 0 or curve.shape[-1] < 2:
-        raise ValueError(
-            f"curve: got shape {curve.shape}, expected [..., n + 1] with n of at least 1"
-        )
+        expected = "[..., n + 1] with n of at least 1"
+        raise ArgumentError("curve", f"shape {curve.shape}", expected)
     return (curve.sum(-1) - (curve[..., 0] + curve[..., -1]) / 2) / (curve.shape[-1] - 1)
 
 
@@ -164,95 +171,69 @@ def blur(images: jax.Array) -> jax.Array:
         Petsiuk et al., RISE, BMVC 2018; github.com/eclique/RISE, evaluation.py.
     """
     check_images(images)
-    taps, out = blur_taps(), images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    out = at_least_float32(images)
     for axis in (1, 2):
-        out = _filter(out, taps, axis)
+        out = filters.correlate(out, blur_taps(), axis, pad=True)
     return cast_like(out, images)
 
 
 def blur_taps() -> np.ndarray:
     """The blur's kernel along an axis, `[11]` float64; in all, its outer product with itself."""
-    middle, reach = _BLUR_SIDE // 2, int(4 * _BLUR_SIGMA)
-    offsets = np.arange(-reach, reach + 1)
-    gauss = np.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)
-    place = (middle + offsets) % (2 * _BLUR_SIDE)
-    place = np.minimum(place, 2 * _BLUR_SIDE - 1 - place)  # ... 1 0 | 0 1 ... 10 | 10 9 ...
-    return np.bincount(place, gauss / gauss.sum(), _BLUR_SIDE)
-
-
-def _filter(x: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:
-    """Correlates an axis with symmetric `taps`, zeros outside: a sum of shifts, one XLA pass."""
-    size, reach = x.shape[axis], len(taps) // 2
-    padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(x.ndim)])
-    shifted = (jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(len(taps)))
-    return sum(float(tap) * part for tap, part in zip(taps, shifted, strict=True))
+    return filters.folded(filters.gaussian(_BLUR_SIGMA, int(4 * _BLUR_SIGMA)), _BLUR_SIDE)
 
 
 def _play(
     forward: Forward,
     images: jax.Array,
     other: jax.Array,
-    saliency: jax.Array,
+    saliency: ArrayLike,
     targets: Targets,
     rules: _Rules,
-    mask: jax.Array | None,
+    mask: ArrayLike | None,
 ) -> jax.Array:
     """The curve from `images` to `other`, or back; the end with `images` also finds the class."""
-    check_forward(forward)
-    if rules.chunk < 1:
-        raise ValueError(f"chunk: got {rules.chunk}, expected at least 1")
-    saliency, pixels = checked(saliency, images), math.prod(images.shape[1:3])
+    check_at_least("chunk", rules.chunk, 1)
+    saliency = checked(saliency, images)
+    pixels = math.prod(images.shape[1:3])
     size = _step_pixels(rules.step, pixels)
-    logits, order = forward(images), ranks(saliency)
+    logits = forward(images)
     chosen = one_target(logits, targets)
+    order = ranks(saliency)[None]
     start, end = (other, images) if rules.insert else (images, other)
+    first = 0 if rules.insert else 1  # the unchanged image's confidence is known already
 
     def evaluate(numbers: jax.Array) -> jax.Array:
-        changed = (order < size * numbers[:, None, None, None])[..., None]
-        mixed = jnp.where(changed, end, start).reshape(-1, *images.shape[1:])
-        points = forward(mixed).reshape(len(numbers), images.shape[0], -1)
+        changed = order < size * (first + numbers[:, None, None, None])
+        mixed = jnp.where(changed[..., None], end[None], start[None])
+        points = forward(mixed.reshape(-1, *images.shape[1:]))
+        points = points.reshape(len(numbers), images.shape[0], -1)
         return jax.vmap(lambda z: confidence(z, chosen, rules.activation))(points)
 
     steps = -(-pixels // size)
-    rest = _in_chunks(evaluate, jnp.arange(steps) + (not rules.insert), rules.chunk).T
+    rest = chunks.over(evaluate, steps, rules.chunk, loop=loops.map).T
     whole = confidence(logits, chosen, rules.activation)[:, None]
     curve = jnp.concatenate([rest, whole] if rules.insert else [whole, rest], axis=1)
     return only(curve, finite(saliency), mask)
-
-
-def _in_chunks(evaluate: Callable, numbers: jax.Array, chunk: int) -> jax.Array:
-    """`evaluate(numbers [k]) -> [k, B]` over all, a loop of equal chunks of at most `chunk`."""
-    count = len(numbers)
-    largest = min(chunk, count)
-    # The size down to half of `chunk` that leaves least over: 28 steps by at most 8 are 4 times 7,
-    # 100 are 20 times 5.
-    each = min(range(largest, largest // 2, -1), key=lambda size: -(-count // size) * size)
-    rounds = -(-count // each)
-    padded = jnp.pad(numbers, (0, rounds * each - count), mode="edge")
-    values = loops.map(evaluate, padded.reshape(rounds, each))
-    return values.reshape(rounds * each, -1)[:count]
 
 
 def _step_pixels(step: int | float, pixels: int) -> int:
     """Whole pixels a step."""
     if isinstance(step, float) and 0 < step <= 1:
         return math.ceil(round(step * pixels, 6))  # 0.07 * 100 is 7.000000000000001
-    if isinstance(step, int | np.integer) and 1 <= step <= pixels:
+    if is_whole(step) and 1 <= step <= pixels:
         return int(step)
-    raise ValueError(
-        f"step: got {step!r}, expected pixels, 1 to {pixels}, or their share as a float in (0, 1]"
-    )
+    expected = f"pixels, 1 to {pixels}, or their share as a float in (0, 1]"
+    raise ArgumentError("step", repr(step), expected)
 
 
 def _baseline(images: jax.Array, baseline: float | str | jax.Array) -> jax.Array:
     if isinstance(baseline, str):
         if baseline != "blur":
-            raise ValueError(f"baseline: got {baseline!r}, expected 'blur', a number or an array")
+            raise ArgumentError("baseline", repr(baseline), "'blur', a number or an array")
         return blur(images)
     values = jnp.asarray(baseline, images.dtype)
     try:
         return jnp.broadcast_to(values, images.shape)
     except ValueError:
-        raise ValueError(
-            f"baseline: got shape {values.shape}, expected to fit images {images.shape}"
-        ) from None
+        expected = f"to fit images {images.shape}"
+        raise ArgumentError("baseline", f"shape {values.shape}", expected) from None

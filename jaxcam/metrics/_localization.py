@@ -8,15 +8,19 @@ is asked of an image without any box has no answer, and is NaN; a map that marks
 and scores 0.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam import maps
+from jaxcam._ground.errors import ArgumentError, check_at_least, check_within
 from jaxcam.metrics._common import checked, finite, only
 
 
 def box_mask(
-    boxes: jax.Array, size: tuple[int, int], boxes_mask: jax.Array | None = None
+    boxes: ArrayLike, size: Sequence[int], *, boxes_mask: ArrayLike | None = None
 ) -> jax.Array:
     """The union of filled boxes: pixel (y, x) is in if xmin <= x <= xmax and ymin <= y <= ymax.
 
@@ -36,7 +40,7 @@ def box_mask(
     return (filled & valid[:, :, None, None]).any(1)
 
 
-def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -> jax.Array:
+def resize_boxes(boxes: ArrayLike, old: Sequence, new: Sequence[int]) -> jax.Array:
     """Boxes of an image after it is stretched from size `old` to size `new`, (H, W) each.
 
     A box's edges xmin and xmax + 1 are scaled and rounded: it then covers the pixels whose centres
@@ -55,23 +59,24 @@ def resize_boxes(boxes: jax.Array, old: tuple[int, int], new: tuple[int, int]) -
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
-        raise ValueError(
-            f"boxes: got shape {boxes.shape}, expected [..., 4] (xmin, ymin, xmax, ymax)"
-        )
-    scale = jnp.stack([jnp.asarray(new[i], jnp.float32) / jnp.asarray(old[i]) for i in (1, 0)], -1)
+        raise ArgumentError("boxes", f"shape {boxes.shape}", "[..., 4] (xmin, ymin, xmax, ymax)")
+    across = jnp.asarray(new[1], jnp.float32) / jnp.asarray(old[1], jnp.float32)
+    down = jnp.asarray(new[0], jnp.float32) / jnp.asarray(old[0], jnp.float32)
+    scale = jnp.stack([across, down], -1)
+    scale = jnp.broadcast_to(scale, (*boxes.shape[:-1], 2))
     # a centre on an edge goes to the box before it, at either end
-    nearest = lambda edge: jnp.floor(edge + 0.5)
-    low, high = nearest(boxes[..., :2] * scale), nearest((boxes[..., 2:] + 1) * scale) - 1
+    low = jnp.floor(boxes[..., :2] * scale + 0.5)
+    high = jnp.floor((boxes[..., 2:] + 1) * scale + 0.5) - 1
     return jnp.concatenate([low, jnp.maximum(high, low)], -1)
 
 
 def mask_iou(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     k: float = 1.0,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Relevance-CAM's localisation score: IoU of L > mean L + k std L and the filled boxes.
 
@@ -92,16 +97,17 @@ def mask_iou(
     References:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
     """
-    return _overlap(maps.threshold(checked(saliency), k), saliency, boxes, boxes_mask, mask)
+    saliency = checked(saliency)
+    return _overlap(maps.threshold(saliency, k=k), saliency, boxes, boxes_mask, mask)
 
 
 def loc(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     delta: float = 0.25,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Grad-CAM++'s Loc: internal pixels / (box area + external pixels), of pixels with L > delta.
 
@@ -123,18 +129,18 @@ def loc(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 26.
     """
-    if not 0 <= delta < 1:
-        raise ValueError(f"delta: got {delta}, expected a threshold in [0, 1)")
-    return _overlap(maps.normalize(checked(saliency)) > delta, saliency, boxes, boxes_mask, mask)
+    check_within("delta", delta, 0, 1, ends="[)")
+    saliency = checked(saliency)
+    return _overlap(maps.normalize(saliency) > delta, saliency, boxes, boxes_mask, mask)
 
 
 def pointing_game(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
     tolerance: float = 0.0,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The pointing game: 1 if the most salient pixel lies in a box, else 0.
 
@@ -159,22 +165,21 @@ def pointing_game(
     References:
         Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018.
     """
-    if tolerance < 0:
-        raise ValueError(f"tolerance: got {tolerance}, expected pixels, 0 or more")
+    check_at_least("tolerance", tolerance, 0)
     saliency = checked(saliency)
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(saliency))
     near = (_distances(boxes, saliency.shape[1:]) <= tolerance**2) & valid[:, :, None, None]
     top = saliency == saliency.max((1, 2), keepdims=True)
-    hits = (top & near.any(1)).sum((1, 2)) / jnp.maximum(top.sum((1, 2)), 1)
+    hits = _share(top & near.any(1), top, saliency.dtype)
     return only(hits, finite(saliency), valid.any(1), mask)
 
 
 def energy_in_box(
-    saliency: jax.Array,
-    boxes: jax.Array,
+    saliency: ArrayLike,
+    boxes: ArrayLike,
     *,
-    boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """The energy-based pointing game: sum of ReLU(L) inside the boxes / sum of ReLU(L).
 
@@ -198,9 +203,10 @@ def energy_in_box(
     References:
         Wang et al., Score-CAM, CVPR Workshops 2020.
     """
-    energy = jax.nn.relu(checked(saliency))
+    saliency = checked(saliency)
+    energy = jax.nn.relu(saliency)
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(energy))
-    inside = box_mask(boxes, energy.shape[1:], valid)
+    inside = box_mask(boxes, energy.shape[1:], boxes_mask=valid)
     # In units of the maximum, so that the sum neither overflows nor vanishes.
     highest = energy.max((1, 2), keepdims=True)
     energy = energy / jnp.where(highest == 0, 1, highest)
@@ -210,7 +216,7 @@ def energy_in_box(
 
 
 def box_from_map(
-    saliency: jax.Array, fraction: float = 0.2, *, mask: jax.Array | None = None
+    saliency: ArrayLike, *, fraction: float = 0.2, mask: ArrayLike | None = None
 ) -> jax.Array:
     """CAM's box: around the largest connected component of the pixels with L > fraction * max L.
 
@@ -233,18 +239,15 @@ def box_from_map(
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
     """
     saliency = checked(saliency)
-    marked = maps.threshold_of_max(saliency, fraction)
+    marked = maps.threshold_of_max(saliency, fraction=fraction)
     largest = _largest(components(marked))
-    edges = []
-    for axis in (1, 2):  # columns first: x
-        line = largest.any(axis)
-        edges.append((jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)))
-    (left, right), (top, bottom) = edges
+    left, right = _ends(largest.any(1))
+    top, bottom = _ends(largest.any(2))
     box = jnp.stack([left, top, right, bottom], 1).astype(jnp.float32)
     return only(box, finite(saliency), marked.any((1, 2)), mask)
 
 
-def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = None) -> jax.Array:
+def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = None) -> jax.Array:
     """IoU of one predicted box with the nearest of an image's boxes; CAM counts a hit from 0.5 on.
 
     Args:
@@ -265,7 +268,7 @@ def box_iou(box: jax.Array, boxes: jax.Array, *, boxes_mask: jax.Array | None = 
     boxes, valid = _checked_boxes(boxes, boxes_mask)
     box = jnp.asarray(box, jnp.float32)
     if box.shape != (boxes.shape[0], 4):
-        raise ValueError(f"box: got shape {box.shape}, expected [{boxes.shape[0]}, 4]")
+        raise ArgumentError("box", f"shape {box.shape}", f"[{boxes.shape[0]}, 4]")
     low = jnp.maximum(box[:, None, :2], boxes[..., :2])
     high = jnp.minimum(box[:, None, 2:], boxes[..., 2:])
     common = jnp.maximum(high - low + 1, 0).prod(-1)
@@ -282,7 +285,7 @@ def components(marked: jax.Array) -> jax.Array:
     more only for a maze.
     """
     index = jnp.arange(1, marked[0].size + 1, dtype=jnp.int32).reshape(marked.shape[1:])
-    labels = jnp.where(marked, index, 0)
+    labels = jnp.where(marked, index[None], 0)
 
     def spread(state: tuple) -> tuple:
         old, _ = state
@@ -312,55 +315,63 @@ def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Arr
 def _largest(labels: jax.Array) -> jax.Array:
     """The pixels of each image's largest component, `[B, H, W]` bool."""
     flat = labels.reshape(labels.shape[0], -1)
-    count = (
-        jax.vmap(lambda one: jnp.zeros(flat.shape[1] + 1, jnp.int32).at[one].add(1))(flat)
-        .at[:, 0]
-        .set(0)
-    )
-    # The last of the equally large ones.
-    best = count.shape[1] - 1 - jnp.argmax(count[:, ::-1], axis=1)
+    none = jnp.zeros(flat.shape[1] + 1, jnp.int32)
+    count = jax.vmap(lambda one: none.at[one].add(1))(flat)
+    count = count.at[:, 0].set(0)  # of no component
+    _, best = _ends(count == count.max(1, keepdims=True))  # the last of the equally large ones
     return (labels == best[:, None, None]) & (labels > 0)
+
+
+def _ends(line: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first and the last True of each row, `[B, n]` bool -> `[B]` twice."""
+    return jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)
 
 
 def _overlap(
     marked: jax.Array,
     saliency: jax.Array,
-    boxes: jax.Array,
-    boxes_mask: jax.Array | None,
-    mask: jax.Array | None,
+    boxes: ArrayLike,
+    boxes_mask: ArrayLike | None,
+    mask: ArrayLike | None,
 ) -> jax.Array:
     """IoU of a pixel mask and the filled boxes."""
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(marked))
-    inside = box_mask(boxes, marked.shape[1:], valid)
-    union = (marked | inside).sum((1, 2))
-    iou = (marked & inside).sum((1, 2)) / jnp.maximum(union, 1)
+    inside = box_mask(boxes, marked.shape[1:], boxes_mask=valid)
+    iou = _share(marked & inside, marked | inside, jnp.float32)
     return only(iou, finite(saliency), inside.any((1, 2)), mask)
 
 
+def _share(part: jax.Array, whole: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """How many of the pixels are in the part, `[B, H, W]` bool twice -> `[B]`; 0 of none."""
+    count = jnp.maximum(whole.sum((1, 2)), 1)
+    return part.sum((1, 2)).astype(dtype) / count.astype(dtype)
+
+
 def _checked_boxes(
-    boxes: jax.Array, boxes_mask: jax.Array | None, batch: int | None = None
+    boxes: ArrayLike, boxes_mask: ArrayLike | None, batch: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes: not masked, not empty, no NaN."""
     boxes = jnp.asarray(boxes, jnp.float32)
-    boxes = boxes[:, None] if boxes.ndim == 2 else boxes
-    if boxes.ndim != 3 or boxes.shape[-1] != 4 or (batch is not None and boxes.shape[0] != batch):
-        raise ValueError(
-            f"boxes: got shape {boxes.shape}, expected [{batch or 'B'}, K, 4] (xmin, ymin, xmax, "
-            "ymax)"
-        )
+    if boxes.ndim == 2:
+        boxes = boxes[:, None]
+    fits = boxes.ndim == 3 and boxes.shape[-1] == 4
+    if not fits or (batch is not None and boxes.shape[0] != batch):
+        expected = f"[{batch or 'B'}, K, 4] (xmin, ymin, xmax, ymax)"
+        raise ArgumentError("boxes", f"shape {boxes.shape}", expected)
     valid = (boxes[..., 2:] >= boxes[..., :2]).all(-1)
     if boxes_mask is None:
         return boxes, valid
     boxes_mask = jnp.asarray(boxes_mask, bool)
     if boxes_mask.shape != boxes.shape[:2]:
-        raise ValueError(f"boxes_mask: got shape {boxes_mask.shape}, expected {boxes.shape[:2]}")
+        raise ArgumentError("boxes_mask", f"shape {boxes_mask.shape}", str(boxes.shape[:2]))
     return boxes, valid & boxes_mask
 
 
-def _distances(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _distances(boxes: jax.Array, size: Sequence[int]) -> jax.Array:
     """Squared distance of every pixel to every box, 0 inside: `[B, K, H, W]`."""
-    y, x = jnp.arange(size[0])[:, None], jnp.arange(size[1])
-    left, top, right, bottom = (boxes[..., i, None, None] for i in range(4))
+    y = jnp.arange(size[0], dtype=boxes.dtype).reshape(1, 1, -1, 1)
+    x = jnp.arange(size[1], dtype=boxes.dtype).reshape(1, 1, 1, -1)
+    left, top, right, bottom = jnp.moveaxis(boxes[..., None, None], 2, 0)
     across = jnp.maximum(jnp.maximum(left - x, x - right), 0)
     along = jnp.maximum(jnp.maximum(top - y, y - bottom), 0)
     return across**2 + along**2

@@ -3,17 +3,18 @@
 By randomised parameters, similarity of maps, class sensitivity.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.stats import rankdata
+from jax.typing import ArrayLike
 
 from jaxcam import maps
-from jaxcam.metrics._common import checked_pair, finite, only, pearson
+from jaxcam._ground import filters
+from jaxcam._ground.errors import ArgumentError, check_whole, listing, nearest
+from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
 
 _SIGMA, _RADIUS = 1.5, 5  # SSIM's Gaussian window, 11 x 11
@@ -100,18 +101,15 @@ def shuffled(params: Any, key: jax.Array) -> Any:
     """
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    mixed = [
-        jax.random.permutation(k, jnp.ravel(x)).reshape(x.shape)
-        for k, x in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, mixed)
+    permuted = lambda key, x: jax.random.permutation(key, jnp.ravel(x)).reshape(x.shape)
+    return jax.tree.unflatten(tree, map(permuted, keys, leaves))
 
 
 # Similarity of maps ---------------------------------------------------
 
 
 def similarity(
-    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, cell: int = 16, mask: ArrayLike | None = None
 ) -> Similarity:
     """Spearman of the maps and of their magnitudes, SSIM, and Spearman of their HOG descriptors.
 
@@ -139,7 +137,7 @@ def similarity(
 
 
 def spearman(
-    first: jax.Array, second: jax.Array, *, absolute: bool = False, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, absolute: bool = False, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Spearman's rank correlation over pixels; equal values share their mean rank.
 
@@ -157,12 +155,13 @@ def spearman(
         ValueError: shapes are wrong or differ.
     """
     first, second = checked_pair(first, second)
-    form = jnp.abs if absolute else lambda x: x
-    rank = lambda x: rankdata(form(x).reshape(x.shape[0], -1), axis=1)
-    return only(pearson(rank(first), rank(second)), finite(first), finite(second), mask)
+    known = finite(first) & finite(second)
+    if absolute:
+        first, second = jnp.abs(first), jnp.abs(second)
+    return only(_rank_correlation(first, second), known, mask)
 
 
-def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def ssim(first: ArrayLike, second: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """Structural similarity of two maps, each min-max scaled to [0, 1].
 
     SSIM = mean (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 =
@@ -187,19 +186,22 @@ def ssim(first: jax.Array, second: jax.Array, *, mask: jax.Array | None = None) 
     """
     first, second = checked_pair(first, second)
     if min(first.shape[1:]) <= 2 * _RADIUS:
-        raise ValueError(f"first: got maps of {first.shape[1:]} pixels, expected at least 11 x 11")
-    x, y = maps.normalize(first), maps.normalize(second)
-    mean_x, mean_y, xx, yy, xy = (_window_mean(z) for z in (x, y, x * x, y * y, x * y))
+        raise ArgumentError("first", f"maps of {first.shape[1:]} pixels", "at least 11 x 11")
+    x = maps.normalize(first)
+    y = maps.normalize(second)
+    mean_x = _window_mean(x)
+    mean_y = _window_mean(y)
     sample = (2 * _RADIUS + 1) ** 2
     scale = sample / (sample - 1)
-    both = (2 * mean_x * mean_y + _K1**2) * (2 * scale * (xy - mean_x * mean_y) + _K2**2)
-    spread = scale * (xx - mean_x**2 + yy - mean_y**2)
-    values = both / ((mean_x**2 + mean_y**2 + _K1**2) * (spread + _K2**2))
+    variances = scale * (_window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2)
+    covariance = scale * (_window_mean(x * y) - mean_x * mean_y)
+    both = (2 * mean_x * mean_y + _K1**2) * (2 * covariance + _K2**2)
+    values = both / ((mean_x**2 + mean_y**2 + _K1**2) * (variances + _K2**2))
     return only(values.mean((1, 2)), finite(first), finite(second), mask)
 
 
 def hog_similarity(
-    first: jax.Array, second: jax.Array, *, cell: int = 16, mask: jax.Array | None = None
+    first: ArrayLike, second: ArrayLike, *, cell: int = 16, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Spearman's rank correlation of two maps' HOG descriptors, each min-max scaled to [0, 1].
 
@@ -220,11 +222,11 @@ def hog_similarity(
         Adebayo et al., NeurIPS 2018.
     """
     first, second = checked_pair(first, second)
-    rank = lambda x: rankdata(hog(maps.normalize(x), cell), axis=1)
-    return only(pearson(rank(first), rank(second)), finite(first), finite(second), mask)
+    described = [hog(maps.normalize(x), cell=cell) for x in (first, second)]
+    return only(_rank_correlation(*described), finite(first), finite(second), mask)
 
 
-def hog(images: jax.Array, cell: int = 16) -> jax.Array:
+def hog(images: ArrayLike, *, cell: int = 16) -> jax.Array:
     """Histograms of oriented gradients: 9 orientations, blocks of 3 x 3 cells, L2-Hys.
 
     Equals scikit-image's `hog`.
@@ -237,35 +239,39 @@ def hog(images: jax.Array, cell: int = 16) -> jax.Array:
         Descriptors `[B, blocks down * blocks across * 81]`.
 
     Raises:
-        ValueError: fewer than 3 x 3 cells.
+        ValueError: images are not `[B, H, W]`, `cell` is no whole number, or there are fewer than
+            3 x 3 cells.
 
     References:
         Dalal and Triggs, Histograms of oriented gradients for human detection, CVPR 2005.
     """
-    down, across = (side // cell for side in images.shape[1:])
+    images = checked(images, name="images")
+    check_whole("cell", cell, 1)
+    down = images.shape[1] // cell
+    across = images.shape[2] // cell
     if min(down, across) < _BLOCK:
-        raise ValueError(
-            f"cell: got {cell} for {images.shape[1:]} pixels, expected a third of the shorter side "
-            "at most"
-        )
-    gradient_y, gradient_x = (_central_difference(images, axis) for axis in (1, 2))
+        got = f"{cell} for {images.shape[1:]} pixels"
+        raise ArgumentError("cell", got, "a third of the shorter side at most")
+    gradient_y = _central_difference(images, 1)
+    gradient_x = _central_difference(images, 2)
     angle = jnp.mod(jnp.rad2deg(jnp.arctan2(gradient_y, gradient_x)), 180)
     bins = jnp.floor(angle * (_ORIENTATIONS / 180)).astype(jnp.int32) % _ORIENTATIONS
-    votes = jnp.hypot(gradient_y, gradient_x)[..., None] * jax.nn.one_hot(bins, _ORIENTATIONS)
+    size = jnp.hypot(gradient_y, gradient_x)
+    votes = size[..., None] * jax.nn.one_hot(bins, _ORIENTATIONS, dtype=size.dtype)
     votes = votes[:, : down * cell, : across * cell]
     cells = votes.reshape(-1, down, cell, across, cell, _ORIENTATIONS).mean((2, 4))
     return _blocks(cells).reshape(images.shape[0], -1)
 
 
 def class_sensitivity(
-    first: jax.Array,
-    second: jax.Array,
-    first_boxes: jax.Array,
-    second_boxes: jax.Array,
+    first: ArrayLike,
+    second: ArrayLike,
+    first_boxes: ArrayLike,
+    second_boxes: ArrayLike,
     *,
-    first_boxes_mask: jax.Array | None = None,
-    second_boxes_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    first_boxes_mask: ArrayLike | None = None,
+    second_boxes_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
 ) -> ClassSensitivity:
     """Of two classes' maps in an image: their correlation, their energy in own and other boxes.
 
@@ -287,20 +293,20 @@ def class_sensitivity(
         ValueError: shapes are wrong or differ.
     """
     first, second = checked_pair(first, second)
-    boxes = ((first_boxes, first_boxes_mask), (second_boxes, second_boxes_mask))
-
-    def energy(pairs: tuple) -> jax.Array:
-        return (
-            sum(
-                energy_in_box(s, b, boxes_mask=m)
-                for s, (b, m) in zip((first, second), pairs, strict=True)
-            )
-            / 2
-        )
-
+    in_first = lambda saliency: energy_in_box(saliency, first_boxes, boxes_mask=first_boxes_mask)
+    in_second = lambda saliency: energy_in_box(saliency, second_boxes, boxes_mask=second_boxes_mask)
     known = finite(first) & finite(second)
-    values = (pearson(first, second), energy(boxes), energy(boxes[::-1]))
-    return ClassSensitivity(*(only(value, known, mask) for value in values))
+    return ClassSensitivity(
+        correlation=only(pearson(first, second), known, mask),
+        own=only((in_first(first) + in_second(second)) / 2, known, mask),
+        other=only((in_second(first) + in_first(second)) / 2, known, mask),
+    )
+
+
+def _rank_correlation(first: ArrayLike, second: ArrayLike) -> jax.Array:
+    """Pearson's correlation of ranks over all but axis 0, `[B, ...]` twice -> `[B]`."""
+    rank = lambda x: rankdata(x.reshape(x.shape[0], -1), axis=1)
+    return pearson(rank(first), rank(second))
 
 
 def _flatten(params: Any) -> tuple[list[str], list, Any]:
@@ -311,9 +317,7 @@ def _flatten(params: Any) -> tuple[list[str], list, Any]:
 
 def _rules(groups: Sequence[str] | Mapping) -> dict[str, Callable[[str], bool]]:
     if isinstance(groups, str) or not groups:
-        raise ValueError(
-            f"groups: got {groups!r}, expected one or more names, or functions by name"
-        )
+        raise ArgumentError("groups", repr(groups), "one or more names, or functions by name")
     if isinstance(groups, Mapping):
         return dict(groups)
     return {name: lambda path, name=name: f"{path}.".startswith(f"{name}.") for name in groups}
@@ -322,10 +326,8 @@ def _rules(groups: Sequence[str] | Mapping) -> dict[str, Callable[[str], bool]]:
 def _members(name: str, rule: Callable[[str], bool], paths: Sequence[str]) -> list[int]:
     indices = [i for i, path in enumerate(paths) if rule(path)]
     if not indices:
-        close = difflib.get_close_matches(name, paths, n=4, cutoff=0.1) or list(paths)[:4]
-        raise ValueError(
-            f"groups: got {name!r}, which no parameter is in; there are {', '.join(close)}, ..."
-        )
+        expected = f"the beginning of parameters' paths, such as {listing(nearest(name, paths))}"
+        raise ArgumentError("groups", f"{name!r}, which no parameter is in", expected)
     return indices
 
 
@@ -334,36 +336,29 @@ def _checked_fresh(paths: Sequence[str], leaves: Sequence, fresh: Any) -> list:
     fresh_paths, values, _ = _flatten(fresh)
     if fresh_paths != list(paths):
         odd = sorted(set(fresh_paths) ^ set(paths))
-        raise ValueError(
-            f"fresh: got another structure than params, they differ in {', '.join(odd[:4])}"
-        )
+        got = f"another structure, which differs in {listing(odd[:4])}"
+        raise ArgumentError("fresh", got, "that of params")
     for path, old, new in zip(paths, leaves, values, strict=True):
         if jnp.shape(old) != jnp.shape(new):
-            raise ValueError(
-                f"fresh: got shape {jnp.shape(new)} for {path}, expected {jnp.shape(old)}, as in "
-                "params"
-            )
+            got = f"shape {jnp.shape(new)} for {path}"
+            raise ArgumentError("fresh", got, f"{jnp.shape(old)}, as in params")
     return values
 
 
 def _window_mean(x: jax.Array) -> jax.Array:
     """Gaussian-weighted means of all windows inside `[B, H, W]`."""
-    taps = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
-    for axis in (1, 2):
-        size = x.shape[axis] - 2 * _RADIUS
-        parts = (jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k in range(len(taps)))
-        x = sum(float(tap) * part for tap, part in zip(taps / taps.sum(), parts, strict=True))
-    return x
+    taps = filters.gaussian(_SIGMA, _RADIUS)
+    return filters.correlate(filters.correlate(x, taps, 1, pad=False), taps, 2, pad=False)
 
 
 def _central_difference(x: jax.Array, axis: int) -> jax.Array:
     """x[i + 1] - x[i - 1] along an axis, 0 at either end."""
-    ends = [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)]
     n = x.shape[axis]
-    return jnp.pad(
-        jax.lax.slice_in_dim(x, 2, n, axis=axis) - jax.lax.slice_in_dim(x, 0, n - 2, axis=axis),
-        ends,
-    )
+    after = jax.lax.slice_in_dim(x, 2, n, axis=axis)
+    before = jax.lax.slice_in_dim(x, 0, n - 2, axis=axis)
+    ends = [(0, 0)] * x.ndim
+    ends[axis] = (1, 1)
+    return jnp.pad(after - before, ends)
 
 
 def _blocks(cells: jax.Array) -> jax.Array:

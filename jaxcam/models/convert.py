@@ -23,6 +23,8 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+# Variables of a module's own, under one name in both.
+_PLAIN = ("cls_token", "pos_embed")
 # Number of dimensions of a kernel -> the axes that take it to PyTorch: HWIO -> OIHW, IO -> OI.
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
@@ -122,6 +124,8 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     state = {}
     for key, value in state_dict.items():
         module, _, leaf = key.removeprefix(prefix).rpartition(".")
+        # EfficientNet's ports to PyTorch call their modules `_blocks.0._bn1`.
+        module = ".".join(part.lstrip("_") for part in module.split("."))
         if leaf == "num_batches_tracked":
             continue
         value = np.asarray(value)
@@ -151,8 +155,9 @@ def listing(keys: Sequence[str]) -> str:
 
 @cache
 def _abstract(model: nn.Module) -> Any:
-    """Shapes of a model's variables; they do not depend on the size of the image."""
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    """Shapes of a model's variables, at the size of images that it is made for, if for one."""
+    size = getattr(model, "size", 64)
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)
 
 
@@ -162,6 +167,8 @@ def _entries(variables: Mapping) -> list[tuple[str, tuple[str, ...], Any]]:
 
 
 def _key(path: tuple[str, ...]) -> str:
+    if path[-1] in _PLAIN:
+        return ".".join(path[1:])
     if path[-1] not in _LEAVES:
         raise ValueError(
             f"variables: {'/'.join(path)} has no counterpart in PyTorch; expected "

@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxcam.models.abn import AttentionBranchNetwork
+from jaxcam.models.efficientnet import EfficientNetLite
 from jaxcam.models.resnet import ResNet
 from jaxcam.models.vgg import VGG
+from jaxcam.models.vit import VisionTransformer
 
 _RESNETS = {
     "resnet18": {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
@@ -35,11 +37,27 @@ _ABN = {
     f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name]
     for name in ("resnet50", "resnet_compact")
 }
+_LITES = {
+    "efficientnet_lite0": {},
+    "efficientnet_lite1": {"depth": 1.1},
+    "efficientnet_lite2": {"width": 1.1, "depth": 1.2},
+    "efficientnet_lite3": {"width": 1.2, "depth": 1.4},
+    "efficientnet_lite4": {"width": 1.4, "depth": 1.8},
+}
+_VITS = {
+    "vit_tiny": {"width": 192, "heads": 3},
+    "vit_small": {"width": 384, "heads": 6},
+    "vit_base": {},
+    # For images of 64 pixels: 8 x 8 patches.
+    "vit_compact": {"patch": 8, "width": 128, "depth": 6, "heads": 4, "mlp_ratio": 2.0, "size": 64},
+}
 ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
     **{name: (VGG, fields) for name, fields in _VGGS.items()},
     **{name: (ResNet, fields) for name, fields in _CBAM.items()},
     **{name: (AttentionBranchNetwork, fields) for name, fields in _ABN.items()},
+    **{name: (EfficientNetLite, fields) for name, fields in _LITES.items()},
+    **{name: (VisionTransformer, fields) for name, fields in _VITS.items()},
 }
 # of which it has weights
 TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)
@@ -50,7 +68,8 @@ def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
 
     Args:
         name: one of `ARCHITECTURES`: resnet18/34/50/101/152, resnet_compact, vgg11/13/16/19 and
-            vgg11_bn/..., cbam_resnet18/34/50/101, cbam_compact, abn_resnet50, abn_compact.
+            vgg11_bn/..., cbam_resnet18/34/50/101, cbam_compact, abn_resnet50, abn_compact,
+            efficientnet_lite0 to 4, vit_tiny, vit_small, vit_base, vit_compact.
         num_classes: number of logits.
         **options: fields of `ResNet` (also for cbam and abn) or `VGG` that differ from the
             architecture's, say `dtype="bfloat16"`.

@@ -308,7 +308,7 @@ def test_a_method_without_layers_is_one_row_of_the_table(run, photo, tmp_path, m
             ["explain", "cat.png", "-o", "x.jpg"],
             "-o: got 'x.jpg', expected a folder or a file that ends in .png",
         ),
-        (["explain", "cat.png", "-o", "cat.png"], "-o: 'cat.png' is the photo itself"),
+        (["explain", "cat.png", "-o", "cat.png"], "-o: got 'cat.png', the photo itself"),
         (
             ["explain", "cat.png", "-o", "cat.png/out"],
             "-o: got 'cat.png/out', but the folder 'cat.png/out' cannot be made",

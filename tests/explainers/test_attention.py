@@ -93,7 +93,7 @@ def wide(network):
 
 
 OPTIONS = [
-    {},
+    {"normalize": "sum"},
     {"normalize": "each", "reduction": "sum"},
     {"reduction": "abs_mean", "normalize": None},
     {
@@ -102,7 +102,7 @@ OPTIONS = [
         "blocks": ["layer3.1", "layer2.0"],
         "layers": ["layer3"],
     },
-    {"source": "spatial_gate", "layers": "layer4", "blocks": "layer3.0"},
+    {"source": "spatial_gate", "layers": "layer4", "blocks": "layer3.0", "normalize": "sum"},
 ]
 
 
@@ -158,17 +158,14 @@ def test_high_attention_is_a_high_value(rng):
     by = lambda **options: np.asarray(jaxcam.cbam_attention(planted(attention), images, **options))[
         0
     ]
-    np.testing.assert_allclose(by(), min_max(attention), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(by(normalize="sum"), min_max(attention), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(by(source="spatial_gate", normalize=None), attention, rtol=1e-6)
     # -F_i (1 - Ms), the sign of -F_i
-    np.testing.assert_allclose(by(normalize=None), attention - 1, rtol=1e-5)
-    np.testing.assert_allclose(
-        by(reduction="abs_mean"), 1 - min_max(attention), rtol=1e-4, atol=1e-6
-    )
-    assert (
-        by().argmax() == attention.argmax()
-        and by(reduction="abs_mean").argmin() == attention.argmax()
-    )
+    np.testing.assert_allclose(by(), attention - 1, rtol=1e-5)
+    magnitude = by(reduction="abs_mean", normalize="sum")
+    np.testing.assert_allclose(magnitude, 1 - min_max(attention), rtol=1e-4, atol=1e-6)
+    assert by().argmax() == attention.argmax()
+    assert magnitude.argmin() == attention.argmax()
 
 
 def test_layerwise_grad_cam_is_the_sum_of_grad_cams(network, forward):
@@ -345,11 +342,11 @@ def test_a_layer_without_spatial_extent_is_refused():
     forward = lambda x: jaxcam.tag(jaxcam.tag(x, "layer1").mean((1, 2)), "a.att")
     images = jnp.ones((1, 4, 4, 3))
     with pytest.raises(
-        ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"
+        ValueError, match=r"layer: got 'a.att' of shape \(1, 3\), expected spatial extent"
     ):
         jaxcam.attention_grad_cam(forward, images)
     with pytest.raises(
-        ValueError, match=r"layer 'a.att': got shape \(1, 3\), expected spatial extent"
+        ValueError, match=r"layer: got 'a.att' of shape \(1, 3\), expected spatial extent"
     ):
         jaxcam.layerwise_grad_cam(forward, images, layers="a.att")
 

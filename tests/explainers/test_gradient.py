@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcam
-from jaxcam._explainers import gradient
+from jaxcam._explainers import formulas as gradient
 from tests import nets
 from tests.explainers import literal
 

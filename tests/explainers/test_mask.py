@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 from jaxcam._explainers import mask as module
+from jaxcam._explainers.black_box import BlackBox
 from jaxcam._explainers.mask import MASK_VARIANTS, mask
-from jaxcam._explainers.rise import BlackBox
 
 SIZE = 24
 OFFICIAL = MASK_VARIANTS["official"]._replace(cell=4, blur=2.0, steps=60)

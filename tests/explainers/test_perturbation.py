@@ -26,7 +26,7 @@ def relative(a, b):
 def test_reference_implementation_is_reproduced(cifar, name):
     reference, _, forward, images, targets = cifar
     explain, layers = getattr(jaxcam, name), ["layer1", "layer3"]
-    run = lambda x, t: explain(forward, x, t, layer=layers, variant="jacobgil", relu=False, chunk=8)
+    run = lambda x, t: explain(forward, x, t, layer=layers, variant="jacobgil", relu=None, chunk=8)
     maps = jax.jit(run)(images[:4], targets[:4])
     for layer in layers:
         assert relative(maps[layer], reference[f"{name}/{layer}/raw"][:4]) < 2e-5
@@ -73,7 +73,7 @@ def test_ablation_cam_is_cam_over_the_logit_on_a_pooled_linear_head(tiny):
 def test_shared_properties(tiny, name):
     """The chunk does not matter, jit = eager, batch = singles, targets and layers = one by one."""
     forward, images = tiny
-    explain = partial(getattr(jaxcam, name), relu=False)
+    explain = partial(getattr(jaxcam, name), relu=None)
     maps = explain(forward, images, [0, 1], layer="top", chunk=4)
     assert maps.shape == (2, 4, 4)
     assert maps.dtype == jnp.float32
@@ -95,7 +95,7 @@ def test_shared_properties(tiny, name):
 def test_paper_weights_are_a_softmax_that_a_constant_cannot_move(tiny):
     """A constant added to every logit changes nothing: the baseline cancels (methods.md 4.2)."""
     forward, images = tiny
-    explain = lambda f: jaxcam.score_cam(f, images, 1, layer="top", variant="paper", relu=False)
+    explain = lambda f: jaxcam.score_cam(f, images, 1, layer="top", variant="paper", relu=None)
     np.testing.assert_allclose(
         explain(lambda x: forward(x) + 7.0), explain(forward), rtol=1e-4, atol=1e-6
     )
@@ -160,7 +160,7 @@ def test_float64_stays_float64(name):
             jaxcam.linen(model.clone(dtype=jnp.float64), wide),
             jnp.asarray(images, jnp.float64),
         )
-        maps = getattr(jaxcam, name)(forward, images, 1, layer="top", relu=False)
+        maps = getattr(jaxcam, name)(forward, images, 1, layer="top", relu=None)
         assert maps.dtype == jnp.float64
         if name == "ablation_cam":  # its closed form on a pooled linear head
             logits, acts, grads = jaxcam.activations_and_gradients(forward, images, 1, layer="top")
@@ -189,7 +189,7 @@ def test_bad_input_is_named(tiny, name):
         explain(forward, images, variant="mine")
     with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
         explain(forward, images, chunk=0)
-    with pytest.raises(ValueError, match=r"layer 'head': got shape .*, expected spatial extent"):
+    with pytest.raises(ValueError, match=r"layer: got 'head' of shape .*, expected spatial extent"):
         explain(forward, images, layer="head")
     with pytest.raises(ValueError, match=r"targets: got shape \(1,\) for 2 images"):
         explain(forward, images, [0])

@@ -36,4 +36,4 @@ def test_relevance_cam(cost, layer, bound):
 
 
 def test_z_plus_to_the_pixels(cost):
-    assert 3 <= cost(relevance.lrp) <= 3.3
+    assert 3 <= cost(jaxcam.lrp_map) <= 3.3

@@ -289,7 +289,7 @@ def test_a_bfloat16_model_is_explained_in_float32(tiny):
     rounded["batch_stats"] = variables["batch_stats"]
     half = jaxcam.linen(nets.TinyNet(dtype=jnp.bfloat16), rounded)
     full = jaxcam.linen(nets.TinyNet(), rounded)
-    result = jax.jit(lambda x: lrp.propagate(half, x, 1, pixels=True))(images)
+    result = jax.jit(lambda x: lrp.propagate(half, x, 1))(images)
     assert half(images).dtype == jnp.bfloat16
     assert {result.logits.dtype, result.relevance["pixels"].dtype} == {jnp.dtype(jnp.float32)}
     want = explain(full, images, 1)
@@ -326,14 +326,15 @@ def test_uint8_images(tiny):
 
 
 BAD = {
-    "function": (
-        dict(targets=lambda z: z[:, 0]),
-        "targets: got a function; LRP starts from classes",
+    "function": (dict(targets=lambda z: z), r"targets: got shape \(3, 5\) from the function"),
+    "function_and_init": (
+        dict(targets=lambda z: z[:, 0], init=np.ones((3, 5))),
+        r"init: got shape \(3, 5\) beside a function as targets, expected one of them",
     ),
     "range": (dict(targets=9), "targets: got class 9, expected 0 to 4"),
     "init": (
         dict(init="hot"),
-        "init: got 'hot', expected one of one_hot, contrastive, official or an array",
+        "init: got 'hot', expected one of 'one_hot', 'contrastive', 'official' or an array",
     ),
     "init_shape": (
         dict(init=np.ones((3, 4))),
@@ -341,6 +342,37 @@ BAD = {
     ),
     "layer": (dict(layer="tops"), "layer: got 'tops', expected one of the model's"),
 }
+
+
+def test_relevance_of_a_function_of_the_output_enters_as_gradient_times_output(tiny):
+    forward, _, images = tiny
+    difference = lambda z: z[:, 1] - z[:, 3]
+    z = np.asarray(forward(images))
+    start = np.zeros_like(z)
+    start[:, 1] = z[:, 1]
+    start[:, 3] = -z[:, 3]
+    found = explain(forward, images, difference)
+    np.testing.assert_allclose(found, explain(forward, images, init=start), rtol=1e-4, atol=1e-6)
+    sums = lrp.conservation(forward, images, difference, composite=lrp.epsilon(0.0))
+    np.testing.assert_allclose(sums.entered, z[:, 1] - z[:, 3], rtol=1e-4)
+    np.testing.assert_allclose(sums.pixels, sums.entered, rtol=1e-3)
+
+
+def test_relevance_of_a_model_that_returns_more_than_logits(tiny):
+    """A dict of outputs, of which the function takes two; aux is beside it as ever."""
+    forward, _, images = tiny
+    several = lambda x: {"a": forward(x)[:, :2], "b": (forward(x) * 2,)}
+    score = lambda out: out["a"][:, 1] + out["b"][0][:, 4]
+    found = explain(several, images, score)
+    z = np.asarray(forward(images))
+    start = np.zeros_like(z)
+    start[:, 1] = z[:, 1]
+    start[:, 4] = 2 * z[:, 4]
+    np.testing.assert_allclose(found, explain(forward, images, init=start), rtol=1e-4, atol=1e-6)
+    with_aux = lambda x: (several(x), x.sum())
+    again, aux = lrp.relevance(with_aux, images, score, has_aux=True)
+    np.testing.assert_array_equal(again, found)
+    assert np.isclose(aux, images.sum(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", BAD)

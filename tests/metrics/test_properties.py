@@ -4,7 +4,6 @@ import inspect
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -64,7 +63,7 @@ METRICS = {
         saliency[:, 0], images[:, 0, :, 0], mask=mask
     ),
     "class_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.class_sensitivity(
-        saliency, images[..., 0], boxes, boxes + jnp.array([1, 1, 2, 2]), mask=mask
+        saliency, images[..., 0], boxes, boxes + np.array([[1, 1, 2, 2]], np.float32), mask=mask
     ),
     "hog_similarity": of_pairs(metrics.hog_similarity, cell=5),
     "similarity": of_pairs(metrics.similarity, cell=5),
@@ -136,6 +135,52 @@ def test_metric(name, arguments):
     ):
         np.testing.assert_array_equal(left[:2], value[:2])
         assert np.isnan(left[2]).all()
+
+
+# What comes between images and targets, of each metric that asks a model.
+BETWEEN = {
+    "confidence": (),
+    "adcc": (lambda f, x, t: x[..., 0] + f(x).sum(1)[:, None, None],),
+    "adcc_of_maps": ("saliency", "again"),
+    "average_drop": ("saliency",),
+    "average_increase": ("saliency",),
+    "confidences": ("saliency",),
+    "deletion": ("saliency",),
+    "insertion": ("saliency",),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_aux_is_not_looked_at(name, arguments):
+    images, saliency, targets, *_ = arguments
+    maps = {"saliency": saliency, "again": images[..., 0]}
+    between = [maps.get(each, each) for each in BETWEEN[name]]
+    measure = lambda model, **how: leaves(
+        getattr(metrics, name)(model, images, *between, targets, **how)
+    )
+    with_aux = lambda x: (forward(x), {"batch_stats": x})
+    for plain, aside in zip(measure(forward), measure(with_aux, has_aux=True), strict=True):
+        np.testing.assert_array_equal(plain, aside)
+    with pytest.raises(ValueError, match="forward: got a function that returned a tuple, expected"):
+        measure(with_aux)
+    with pytest.raises(ValueError, match=r"returned a .*, expected \(logits, aux\), as"):
+        measure(forward, has_aux=True)
+
+
+def test_has_aux_is_everywhere_where_a_model_is():
+    takes_a_model = {
+        name
+        for name in metrics.__all__
+        if "forward" in inspect.signature(getattr(metrics, name)).parameters
+    }
+    assert takes_a_model == set(BETWEEN)
+
+
+def test_options_are_given_by_name():
+    for name in metrics.__all__:
+        for parameter in inspect.signature(getattr(metrics, name)).parameters.values():
+            if parameter.default not in (parameter.empty, None):
+                assert parameter.kind is parameter.KEYWORD_ONLY, (name, parameter.name)
 
 
 def test_every_public_metric_is_in_the_table():

@@ -1,0 +1,146 @@
+"""A model that can only be asked: what RISE, LIME and MASK know of it.
+
+Nothing is known of the model but its answers, so it may be any function, also one outside JAX:
+then it is called with NumPy arrays, between compiled pieces (`host=True`).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam._ground.dtypes import floating
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.checks import check_planar
+from jaxcam._program.trace import check_forward
+from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
+
+# (done, total) -> anything; called on the host after each chunk
+Progress = Callable[[int, int], Any]
+
+
+class BlackBox(NamedTuple):
+    """A model, and what it is asked."""
+
+    forward: Callable  # images [B, H, W, C] -> outputs, or (outputs, aux)
+    targets: Any  # resolved: [B], [B, K] or a function of the outputs
+    activation: Activation  # of the outputs, see `jaxcam.targets.probabilities`
+    host: bool = False  # whether it lives outside JAX
+    has_aux: bool = False
+
+    def ask(self, images: jax.Array) -> Any:
+        """Outputs `[n, B, N]` of n versions of each image, `[n, B, H, W, C]`.
+
+        A model in JAX is mapped over the versions, so that one which closes over something of the
+        batch's size is asked as ever.
+        """
+        if not self.host:
+            return _in_jax(jax.vmap(self.output), images)
+        n, batch = images.shape[:2]
+        outputs = self.output(images.reshape(n * batch, *images.shape[2:]))
+        return jax.tree.map(lambda x: x.reshape(n, batch, *x.shape[1:]), outputs)
+
+    def output(self, images: jax.Array) -> Any:
+        """What the model returns, without aux."""
+        return self.parted(images)[0]
+
+    def parted(self, images: jax.Array) -> tuple[Any, Any]:
+        """What the model returns, and aux (or None)."""
+        found = self.forward(np.asarray(images)) if self.host else self.forward(images)
+        output, aux = found if self.has_aux else (found, None)
+        if self.host:
+            output = jax.tree.map(np.asarray, output)
+        if not callable(self.targets):
+            check_outputs(output, len(images))
+        return output, aux
+
+    def scores(self, images: jax.Array) -> jax.Array:
+        """Confidences `[n, B]` (`[n, B, K]`) of n versions of each image, float32."""
+        outputs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), self.ask(images))
+        return jax.vmap(lambda each: confidence(each, self.targets, self.activation))(outputs)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """(K,) for K targets per image, () for one."""
+        return () if callable(self.targets) else self.targets.shape[1:]
+
+
+class Asked(NamedTuple):
+    """The images as a JAX array of floats, the model with what it is asked, and aux (or None)."""
+
+    images: jax.Array
+    box: BlackBox
+    aux: Any
+
+
+def black_box(
+    forward: Callable,
+    images: Any,
+    targets: Targets,
+    activation: Activation,
+    *,
+    host: bool = False,
+    has_aux: bool = False,
+    progress: Progress | None = None,
+) -> Asked:
+    """A model as a black box, every argument being found right; asked once for what is not known.
+
+    That is the arg-max class, if `targets` is None, and aux.
+    """
+    check_forward(forward)
+    images = jnp.asarray(images)
+    check_planar(images)
+    images = floating(images)
+    for name, given in (("host", host), ("progress", progress)):
+        if given and concrete(images) is None:
+            got = f"{given!r} inside a transformation such as jax.jit"
+            raise ArgumentError(name, got, "concrete images")
+    if progress and not host:
+        forward = jax.jit(forward)
+    box = BlackBox(forward, targets, activation, host, has_aux)
+    if targets is None or has_aux:
+        output, aux = _in_jax(box.parted, images)
+        return Asked(images, box._replace(targets=_resolved(output, targets)), aux)
+    if not host:
+        output = _in_jax(lambda x: jax.eval_shape(box.output, x), images)
+        return Asked(images, box._replace(targets=_checked(output, targets)), None)
+    # How many classes there are is known with the first answers: `scores` checks the range then.
+    most = np.iinfo(np.int32).max
+    return Asked(images, box._replace(targets=check(targets, len(images), most)), None)
+
+
+def _resolved(output: Any, targets: Targets) -> Any:
+    if callable(targets):
+        return targets
+    return resolve(jnp.asarray(output), targets)
+
+
+def _checked(shapes: Any, targets: Targets) -> Any:
+    if callable(targets):
+        return targets
+    return check(targets, *shapes.shape)
+
+
+def _in_jax(function: Callable, images: jax.Array) -> Any:
+    """`function`, saying what to do where it turns out to be one of NumPy arrays."""
+    try:
+        return function(images)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "forward: got a function of NumPy arrays, expected one of JAX arrays; jaxcam.rise and "
+            "jaxcam.lime take a model outside JAX with host=True, and jaxcam.blackbox.callback "
+            "makes it a function of JAX arrays"
+        ) from error
+
+
+def check_outputs(outputs: Any, batch: int) -> None:
+    """Raises a ValueError unless a model returned `[batch, N]`."""
+    shape = getattr(outputs, "shape", None)
+    if shape is not None and len(shape) == 2 and shape[0] == batch:
+        return
+    found = f"a {type(outputs).__name__}"
+    if shape is not None:
+        found = f"an output of shape {tuple(shape)}"
+    raise ArgumentError("forward", f"{found} for {batch} images", f"[{batch}, N]")

@@ -1,0 +1,86 @@
+"""The type of every explainer: what it returns follows from how it is asked."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, cast, overload
+
+import jax
+
+from jaxcam.targets import Targets
+
+# Maps of one layer, or a dict of them by name; with has_aux a pair of that and aux.
+Explanation = Any
+
+
+class Explainer(Protocol):
+    """`(forward, images, targets, *, layer, has_aux, ...) -> maps`; see its docstring for the rest.
+
+    One name (or none) gives an array, several names a dict; `has_aux` a pair.
+    """
+
+    __name__: str
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        layer: str | None = None,
+        has_aux: Literal[False] = False,
+        **options: Any,
+    ) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        layer: Sequence[str],
+        has_aux: Literal[False] = False,
+        **options: Any,
+    ) -> dict[str, jax.Array]: ...
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        layer: str | None = None,
+        has_aux: Literal[True],
+        **options: Any,
+    ) -> tuple[jax.Array, Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        layer: Sequence[str],
+        has_aux: Literal[True],
+        **options: Any,
+    ) -> tuple[dict[str, jax.Array], Any]: ...
+
+    # What is decided only when it runs.
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        layer: str | Sequence[str] | None = None,
+        has_aux: bool = False,
+        **options: Any,
+    ) -> Explanation: ...
+
+
+def explainer(function: Callable) -> Explainer:
+    """A function as it is, with the type of an explainer."""
+    return cast(Explainer, function)

@@ -1,0 +1,41 @@
+"""In which type to compute: float32 at least, and back."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def wide(dtype: Any) -> jnp.dtype:
+    """The type to compute in: float32, or the type itself if it is wider (or complex).
+
+    Said outright and not by `jnp.promote_types`, which refuses two types under
+    `jax_numpy_dtype_promotion="strict"`.
+    """
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.dtype(jnp.float32)
+    if jnp.issubdtype(dtype, jnp.complexfloating) or dtype.itemsize > 4:
+        return dtype
+    return jnp.dtype(jnp.float32)
+
+
+def at_least_float32(x: Any) -> jax.Array:
+    """In float32, or in float64 if it is in that."""
+    x = jnp.asarray(x)
+    return x.astype(wide(x.dtype))
+
+
+def floating(x: Any) -> jax.Array:
+    """As it is if of a floating-point type, else in float32: there is no half of an integer."""
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return x
+    return x.astype(jnp.float32)
+
+
+def cast_like(values: jax.Array, images: jax.Array) -> jax.Array:
+    """Values computed in float, in the dtype of the images: rounded if that is an integer one."""
+    if not jnp.issubdtype(images.dtype, jnp.inexact):
+        values = jnp.round(values)
+    return values.astype(images.dtype)

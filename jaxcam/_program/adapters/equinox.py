@@ -1,0 +1,78 @@
+"""Equinox."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam._ground.errors import ArgumentTypeError
+from jaxcam._program.adapters.tagging import calls_tagged
+
+
+def equinox(
+    model: Any, state: Any = None, *, channels_first: bool = True, **call_kwargs: Any
+) -> Callable:
+    """`images -> jax.vmap(model)(images)`, every submodule's output a layer.
+
+    Equinox's models take one example, `[C, H, W]`: the images `[B, H, W, C]` are transposed, the
+    model is mapped over them, and layers are explained as `[B, h, w, c]` all the same. A layer's
+    name is its path in the model joined by dots, `"layers.0.conv"`. Call
+    `eqx.nn.inference_mode(model)` first if it has dropout or batch norm. Modules that the model
+    takes apart and builds again (in `eqx.filter_jit`, a scan over stacked layers) have no name.
+
+    Args:
+        model: an `equinox.Module`. Its arrays may be traced.
+        state: of stateful models, called as `model(x, state)`; what the call changes is discarded.
+        channels_first: whether the model takes `[C, H, W]`, else `[H, W, C]`.
+        **call_kwargs: passed on to the model's `__call__`, such as `key=jax.random.key(0)`, which
+            all examples then share.
+
+    Returns:
+        The forward function.
+
+    Raises:
+        TypeError: `model` is not an Equinox module.
+    """
+    import equinox as eqx
+
+    if not isinstance(model, eqx.Module):
+        raise ArgumentTypeError("model", type(model).__name__, "an equinox.Module")
+    names: dict[int, str] = {}
+    kinds: dict[type, None] = {}
+    is_module = lambda node: isinstance(node, eqx.Module)
+    for path, module in _modules(model, is_module):
+        if path and callable(module):
+            names.setdefault(id(module), path)
+            kinds[type(module)] = None
+
+    def one(x: jax.Array) -> Any:
+        if state is None:
+            return model(x, **call_kwargs)
+        return model(x, state, **call_kwargs)[0]
+
+    def forward(images: jax.Array) -> Any:
+        x = jnp.moveaxis(images, -1, 1) if channels_first else images
+        with calls_tagged(kinds, lambda module: names.get(id(module))):
+            return jax.vmap(one, axis_name="batch")(x)
+
+    return forward
+
+
+def _modules(tree: Any, is_module: Callable[[Any], bool], prefix: str = "") -> list:
+    """Every module of a tree with its path, outer ones first."""
+    found = []
+    inner = lambda node: node is not tree and is_module(node)
+    for keys, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=inner):
+        if inner(node):
+            path = ".".join([prefix, *map(_key, keys)]).lstrip(".")
+            found.append((path, node))
+            found += _modules(node, is_module, path)
+    return found
+
+
+def _key(key: Any) -> str:
+    for attribute in ("name", "idx", "key"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)

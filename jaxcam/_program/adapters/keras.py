@@ -1,0 +1,90 @@
+"""Keras 3 on its JAX backend."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError
+from jaxcam._program.adapters.tagging import calls_tagged
+
+_PROBABILITIES = ("softmax", "sigmoid", "log_softmax")
+
+
+def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
+    """`images -> model(images, training=False)`, every layer's output a layer under its own name.
+
+    Layers inside another layer or model have its name before theirs, `"backbone/conv1_conv"`; so
+    have the operations of a functional model, such as the sum at the end of a residual block.
+
+    Args:
+        model: a `keras.Model` or `keras.Sequential`, built, on the JAX backend.
+        logits: whether a softmax or sigmoid that is the last layer's activation is left out, so
+            that the model returns logits, which explanations are about; the model itself keeps it.
+        **call_kwargs: passed on to the model's call; `training` is False unless it says otherwise.
+
+    Returns:
+        The forward function.
+
+    Raises:
+        TypeError: `model` is not a Keras model.
+        ValueError: Keras runs on another backend, or the model is not built.
+    """
+    import keras as api
+
+    if not isinstance(model, api.Model):
+        raise ArgumentTypeError("model", type(model).__name__, "a keras.Model")
+    if api.backend.backend() != "jax":
+        expected = "'jax': set the environment variable KERAS_BACKEND before importing keras"
+        raise ArgumentError("model", f"Keras on the backend {api.backend.backend()!r}", expected)
+    if not model.built:
+        raise ArgumentError("model", "one that is not built", "model.build(input_shape) before")
+    trainable = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    options = {"training": False, **call_kwargs}
+    last = _last(model) if logits else None
+
+    def forward(images: jax.Array) -> Any:
+        stack: list[str] = []
+
+        @contextlib.contextmanager
+        def within(layer: Any) -> Iterator[None]:
+            stack.append(layer.name)
+            with _linear(layer if layer is last else None, api):
+                yield
+            stack.pop()
+
+        def name_of(layer: Any) -> str | None:
+            return None if layer is model else "/".join([*stack, layer.name])
+
+        with calls_tagged([api.Layer, api.Operation], name_of, within):
+            return model.stateless_call(trainable, others, images, **options)[0]
+
+    return forward
+
+
+def _last(model: Any) -> Any:
+    """The layer that makes the model's output, if it ends in probabilities."""
+    layers = list(model.layers)
+    if not layers:
+        return None
+    layer = layers[-1]
+    if hasattr(layer, "layers"):
+        return _last(layer)
+    name = getattr(getattr(layer, "activation", None), "__name__", "")
+    return layer if name in _PROBABILITIES else None
+
+
+@contextlib.contextmanager
+def _linear(layer: Any, api: Any) -> Iterator[None]:
+    """A layer without its activation, for the time of its call."""
+    if layer is None:
+        yield
+        return
+    kept = layer.activation
+    layer.activation = api.activations.linear
+    try:
+        yield
+    finally:
+        layer.activation = kept

@@ -1,0 +1,76 @@
+"""Flax NNX, and Linen modules bridged into it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from jaxcam._ground.errors import ArgumentTypeError
+from jaxcam._program.adapters.linen import intercepting
+from jaxcam._program.adapters.tagging import calls_tagged
+
+_PATH = "_jaxcam_path"
+
+
+def nnx(model: Any, **call_kwargs: Any) -> Callable:
+    """`images -> model(images, **call_kwargs)`, every submodule's output a layer.
+
+    `model` itself is left as it is. A layer's name is its module's path joined by dots,
+    `"layers.0.conv1"`; in a bridged Linen module (`nnx.bridge.ToNNX`) its own path follows. Call
+    `model.eval()` first if it has dropout or batch norm: in NNX the mode is part of the object.
+    What the call changes in the state of the module or of `rngs` is discarded.
+
+    Args:
+        model: a `flax.nnx.Module`. Its state may be traced.
+        **call_kwargs: passed on to the model's `__call__`, such as `rngs=nnx.Rngs(0)`.
+
+    Returns:
+        The forward function.
+
+    Raises:
+        TypeError: `model` is not an NNX module.
+    """
+    from flax import linen as nn
+    from flax import nnx as api
+
+    if not isinstance(model, api.Module):
+        expected = "a flax.nnx.Module (jaxcam.linen takes Linen modules)"
+        raise ArgumentTypeError("model", type(model).__name__, expected)
+    graph, state = api.split(model)
+    stateful = {}
+    for name, value in call_kwargs.items():
+        if isinstance(value, api.Module | api.Rngs):
+            stateful[name] = api.split(value)
+
+    def forward(images: jax.Array) -> Any:
+        copy = api.merge(graph, state, copy=True)
+        fresh = {name: api.merge(*parts, copy=True) for name, parts in stateful.items()}
+        kinds = {}
+        names = {}
+        for path, module in api.iter_modules(copy):
+            if path and callable(module):
+                names[id(module)] = name = ".".join(map(str, path))
+                kinds[type(module)] = None
+                if not isinstance(module, api.bridge.ToNNX):  # which takes all it has for variables
+                    # A static attribute comes along where `nnx.remat` or `nnx.jit` take a module
+                    # apart and build it again.
+                    object.__setattr__(module, _PATH, name)
+
+        def name_of(module: Any) -> str | None:
+            return names.get(id(module), getattr(module, _PATH, None))
+
+        inside: list[str] = []
+
+        @contextlib.contextmanager
+        def within(module: Any) -> Iterator[None]:
+            inside.append(f"{name_of(module)}.")
+            yield
+            inside.pop()
+
+        linen = intercepting(lambda: inside[-1] if inside else "")
+        tagged = calls_tagged(kinds, name_of, within)
+        with nn.intercept_methods(linen), tagged:
+            return copy(images, **{**call_kwargs, **fresh})
+
+    return forward

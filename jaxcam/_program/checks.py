@@ -1,0 +1,83 @@
+"""Whether what a user gives is what an explainer takes: images, what the model returns, layers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._program.trace import Program
+
+_RANKS = (3, 4, 5)  # one to three spatial axes
+
+
+def check_images(images: Any) -> None:
+    """Raises a ValueError unless `images` are `[B, *spatial, C]` and, where known, finite."""
+    if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+        raise ArgumentError("images", f"a {type(images).__name__}", "an array [B, H, W, C]")
+    shape = tuple(images.shape)
+    if len(shape) not in _RANKS or 0 in shape:
+        expected = "[B, H, W, C] (or one or three spatial axes)"
+        if 0 in shape:
+            expected = "[B, H, W, C], of at least one image"
+        raise ArgumentError("images", f"shape {shape}", expected)
+    if not jnp.issubdtype(images.dtype, jnp.inexact):
+        return
+    try:
+        finite = bool(jnp.isfinite(images).all())
+    except jax.errors.ConcretizationTypeError:
+        return
+    if not finite:
+        raise ArgumentError("images", "NaN or infinite values", "finite ones")
+
+
+def check_planar(images: Any) -> None:
+    """As `check_images`, of `[B, H, W, C]` alone: for methods that are made for pictures."""
+    check_images(images)
+    if len(images.shape) != 4:
+        raise ArgumentError("images", f"shape {tuple(images.shape)}", "[B, H, W, C]")
+
+
+def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> Any:
+    """The shapes of what a traced model returns and is explained, without aux.
+
+    Args:
+        program: a traced model.
+        batch: B.
+        has_aux: whether it returns `(output, aux)`.
+        classes: whether classes are asked for, which takes logits `[B, N]`; a function of the
+            output takes anything.
+
+    Raises:
+        ValueError: it returns something else.
+    """
+    shapes = program.shapes
+    expected = f"logits [{batch}, N]" if classes else "an output"
+    if has_aux:
+        if not (isinstance(shapes, tuple) and len(shapes) == 2):
+            got = f"{describe(shapes)} with has_aux=True"
+            raise ArgumentError("forward", got, f"a pair ({expected}, aux)")
+        shapes = shapes[0]
+    if not classes:
+        return shapes
+    if isinstance(shapes, tuple | list | dict):
+        raise ArgumentError(
+            "forward",
+            describe(shapes),
+            f"{expected}; if it returns (logits, aux), pass has_aux=True, and if what is explained "
+            "is no class, pass a function of the output as targets",
+        )
+    if len(shapes.shape) != 2 or shapes.shape[0] != batch:
+        raise ArgumentError(
+            "forward",
+            f"an output of shape {tuple(shapes.shape)}",
+            f"{expected}; what is no logits is explained by a function of the output as targets",
+        )
+    return shapes
+
+
+def describe(shapes: Any) -> str:
+    """What a model returns, in words."""
+    if hasattr(shapes, "shape"):
+        return f"shape {tuple(shapes.shape)}"
+    return f"a {type(shapes).__name__}"

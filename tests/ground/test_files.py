@@ -1,0 +1,71 @@
+"""A file is there whole, or what was there before is."""
+
+import os
+import stat
+
+import pytest
+
+from jaxcam._ground import files
+
+
+def test_a_new_file_has_the_permissions_of_any(tmp_path):
+    (tmp_path / "usual").write_bytes(b"")
+    files.write_bytes(tmp_path / "new", b"x")
+    assert (tmp_path / "new").read_bytes() == b"x"
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o604)
+    files.write_text(path, "new\r\nä")
+    assert path.read_bytes() == "new\r\nä".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    files.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_was_there_stays_if_the_block_fails(tmp_path, failure):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(failure), files.replacing(path, "w") as file:
+        file.write("half")
+        file.flush()
+        assert path.read_text() == "old"
+        raise failure
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_names_the_file(tmp_path):
+    path = tmp_path / "missing" / "file"
+    with pytest.raises(OSError, match="missing/file' cannot be written: No such file or dir"):
+        files.write_bytes(path, b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder' cannot be written: Is a directory"):
+        files.write_bytes(tmp_path / "folder", b"")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_options_are_those_of_open_and_long_names_have_room(tmp_path):
+    path = tmp_path / ("n" * 250)
+    with files.replacing(path, "w", newline="\r\n") as file:
+        file.write("a\n")
+    assert path.read_bytes() == b"a\r\n"
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    path = tmp_path / "file"
+    with files.replacing(path) as first, files.replacing(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["file"]
