@@ -9,6 +9,7 @@ import optax
 
 from configs import Classification
 from configs.common import Config
+from jaxcam._ground.errors import ArgumentError
 
 # what a forward pass in training changed or left: "batch_stats", "auxiliary"
 Collections = dict[str, Any]
@@ -66,9 +67,10 @@ def check_outputs(config: Classification, count: int) -> None:
         ValueError: as said.
     """
     if count < 2 and config.loss == "softmax":
-        raise ValueError(
-            f"loss: got 'softmax' for {count} class, of which it is 0 whatever the network says; "
-            "expected 'sigmoid', or two classes or more"
+        raise ArgumentError(
+            "loss",
+            f"'softmax' for {count} class, of which it is 0 whatever the network says",
+            "'sigmoid', or two classes or more",
         )
 
 

@@ -51,7 +51,7 @@ def test_a_hit_is_any_class_that_is_present():
 def test_softmax_over_one_output_is_refused():
     """Its loss is 0 whatever the network says."""
     one = np.ones((2, 1), np.float32)
-    message = "loss: got 'softmax' for 1 class, of which it is 0 .*; expected 'sigmoid', or two"
+    message = "loss: got 'softmax' for 1 class, of which it is 0 .*, expected 'sigmoid', or two"
     with pytest.raises(ValueError, match=message):
         objectives.cross_entropy(smoke, one, one)
     loss = objectives.classification(smoke, ("a",)).loss

@@ -297,7 +297,7 @@ def test_photos_of_unknown_class_are_no_training_photos():
     unknown = Dataset(
         [Record(record.image, UNKNOWN, NO_BOXES, "x") for record in photos(8).records], ()
     )
-    with pytest.raises(ValueError, match="label: x is of unknown class, expected one"):
+    with pytest.raises(ValueError, match="label: got x of unknown class, expected a photo of one"):
         list(pipeline.batches(unknown, CONFIG))
 
 
