@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from configs.schema import Classification as Classification
+from configs.schema import Config as Config
 from configs.schema import Distillation as Distillation
 from configs.schema import Fostering as Fostering
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError, one_of
 
 
-def load(path: str) -> Any:
+def load(path: str) -> Classification:
     """The `config` that the Python file at `path` defines.
 
     Raises:
@@ -28,12 +29,13 @@ def load(path: str) -> Any:
         raise ArgumentError("--config", repr(path), "a Python file, NAME.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "config"):
-        raise ArgumentError("--config", path, "a file that defines `config`")
-    return module.config
+    config = getattr(module, "config", None)
+    if not isinstance(config, Classification):
+        raise ArgumentError("--config", path, "a file that defines `config`, as those in configs/")
+    return config
 
 
-def override(config: Any, assignments: Sequence[str]) -> Any:
+def override(config: Config, assignments: Sequence[str]) -> Config:
     """`config` with fields replaced by `key=value` texts.
 
     `options.KEY=value` replaces or adds one option. Values are Python literals; what is none is
@@ -56,7 +58,9 @@ def override(config: Any, assignments: Sequence[str]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def _change(
+    config: Classification, earlier: Mapping[str, Any], key: str, value: Any
+) -> dict[str, Any]:
     name, _, option = key.partition(".")
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields or (option and not isinstance(getattr(config, name), Mapping)):

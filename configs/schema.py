@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jaxcam._ground.errors import ArgumentError, check_choice
 
@@ -135,6 +135,9 @@ class Classification:
     def crop_size(self, epoch: int) -> int:
         """Side in pixels of the training crops in an epoch."""
         return [size for first, size in self.crop_sizes if first <= epoch][-1]
+
+
+Config = TypeVar("Config", bound=Classification)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

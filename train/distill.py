@@ -63,7 +63,7 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
-    ) -> Any:
+    ) -> objectives.Outcome:
         logits, collections = forward(images)
         theirs = jax.lax.stop_gradient(ask(images, batch))
         kl = divergence(theirs, logits, config.temperature)

@@ -40,7 +40,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
-    ) -> Any:
+    ) -> objectives.Outcome:
         del batch
         labels = targets
         if several:

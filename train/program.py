@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import configs
-from configs.common import Config
+from configs import Config
 from jaxcam._ground.devices import join
 from jaxcam._ground.errors import ArgumentError
 from train import loop, objectives

@@ -263,8 +263,9 @@ def test_load_names_the_missing_file_and_the_missing_config(tmp_path):
     (tmp_path / "config.txt").write_text("")
     with pytest.raises(ValueError, match=r"--config: got '.*config\.txt', expected a Python file"):
         configs.load(str(tmp_path / "config.txt"))
-    (tmp_path / "empty.py").write_text("")
-    with pytest.raises(
-        ValueError, match=r"--config: got .*empty\.py, expected a file that defines `config`"
-    ):
-        configs.load(str(tmp_path / "empty.py"))
+    for text in ("", "config = 3"):
+        (tmp_path / "empty.py").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"--config: got .*empty\.py, expected a file that def"
+        ):
+            configs.load(str(tmp_path / "empty.py"))
