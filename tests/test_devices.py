@@ -248,7 +248,9 @@ def test_no_cluster_is_one_line(tmp_path):
     ((error, status),) = _start(tmp_path, [()], [{}])
     assert status == 1
     last = error.splitlines()[-1]
-    assert last.startswith("ValueError: --distributed: got no address and no cluster that JAX")
+    assert last.startswith(
+        "jaxcam._ground.errors.ArgumentError: --distributed: got no address and no cluster that JAX"
+    )
     assert last.endswith(", ".join(devices.VARIABLES))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from configs import Classification
-from configs.common import Config
+from configs import Classification, Config
 from jaxcam import datasets, models
 from jaxcam._ground.devices import Devices, is_writer, wait_for_all
+from jaxcam._ground.errors import ArgumentError, renaming
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -24,6 +24,7 @@ from train.state import State, Variables, create, train_step, validation_step
 
 # Steps that are queued before the loop waits; more could hold every thread of a small host.
 _AHEAD = 2
+Thing = TypeVar("Thing")
 
 
 def fit(
@@ -62,9 +63,12 @@ def data(config: Classification, split: str) -> datasets.Dataset:
     names = {"train": config.train_split, "val": config.val_split}
     name = names[split]
     try:
-        return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
-    except (FileNotFoundError, ValueError) as error:
-        if not str(error).startswith("name: "):  # which is what a config calls data
+        with renaming(name="data"):  # which is what a config calls it
+            return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
+    except ArgumentError:
+        raise
+    except (FileNotFoundError, ValueError) as error:  # whose argument is in its text
+        if not str(error).startswith("name: "):
             raise
         raise type(error)(f"data: {str(error).removeprefix('name: ')}") from error
 
@@ -127,9 +131,11 @@ class Run:
     def _check_resumed(self, step: int) -> None:
         total = self.config.epochs * self.steps
         if step > total:
-            raise ValueError(
-                f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} holds "
-                f"{step}; name another workdir for a shorter run"
+            raise ArgumentError(
+                "epochs",
+                f"{self.config.epochs}, {total} steps",
+                f"as many as the {step} steps in {self.config.workdir}; name another workdir for a "
+                "shorter run",
             )
 
     def train(self, state: State, first: int) -> State:
@@ -258,7 +264,7 @@ class _Window:
         self.seconds = 0.0
         self.began = time.perf_counter()
 
-    def waiting(self, get: Callable[[], Any]) -> Any:
+    def waiting(self, get: Callable[[], Thing]) -> Thing:
         """What `get` returns; the time is counted as waiting for the input pipeline."""
         began = time.perf_counter()
         found = get()

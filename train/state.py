@@ -81,7 +81,7 @@ def train_step(
     images, targets = augment(batch, config, model.num_classes, crop_size)
     key = _dropout_key(config, state.step, axis_name)
 
-    def minimised(params: Any) -> Any:
+    def minimised(params: Any) -> objectives.Outcome:
         variables = {**state.variables, "params": stop_frozen(params, config.frozen)}
         forward = partial(_forward, model=model, variables=variables, key=key, frozen=config.frozen)
         return loss(forward, images, targets, {**batch, "constants": constants})
