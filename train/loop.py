@@ -16,7 +16,7 @@ from tqdm import tqdm
 from configs import Classification, Config
 from jaxcam import datasets, models
 from jaxcam._ground.devices import Devices, is_writer, wait_for_all
-from jaxcam._ground.errors import ArgumentError, renaming
+from jaxcam._ground.errors import renaming
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -62,15 +62,8 @@ def data(config: Classification, split: str) -> datasets.Dataset:
         return synthetic.load(config, split)
     names = {"train": config.train_split, "val": config.val_split}
     name = names[split]
-    try:
-        with renaming(name="data"):  # which is what a config calls it
-            return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
-    except ArgumentError:
-        raise
-    except (FileNotFoundError, ValueError) as error:  # whose argument is in its text
-        if not str(error).startswith("name: "):
-            raise
-        raise type(error)(f"data: {str(error).removeprefix('name: ')}") from error
+    with renaming(name="data"):  # which is what a config calls it
+        return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
 
 
 class Run:

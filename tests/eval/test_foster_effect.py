@@ -18,7 +18,7 @@ def nets(tmp_path_factory):
     """Three untrained networks that say beta 0 (seeds 0 and 1) and beta 1."""
     folder, files = tmp_path_factory.mktemp("nets"), []
     for beta, seed in ((0.0, 0), (0.0, 1), (1.0, 0)):
-        model = models.create("resnet_compact", 5, **OPTIONS)
+        model = models.create("resnet_compact", num_classes=5, **OPTIONS)
         variables = jax.jit(model.init)(
             jax.random.key(seed + int(10 * beta)), np.zeros((1, 16, 16, 3))
         )
