@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import BlackBox, Progress, black_box
+from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._explainers.superpixels import Segments, hide, number, present, show
 from jaxcam._explainers.surrogates import KERNELS, fitted
 from jaxcam._ground import chunks
@@ -34,6 +35,7 @@ class Surrogate(NamedTuple):
         return maps.reshape(*self.coefficients.shape[:-1], *size)
 
 
+@one_answer(jax.Array)
 def lime(
     forward: Callable,
     images: jax.Array,
@@ -41,7 +43,7 @@ def lime(
     *,
     has_aux: bool = False,
     **options: Any,
-) -> Any:
+) -> Explanation:
     """LIME: a pixel gets its superpixel's coefficient in a local linear model, `lime_surrogate`.
 
     Args:
@@ -63,13 +65,13 @@ def lime(
         Ribeiro et al., "Why should I trust you?", KDD 2016; github.com/marcotcr/lime,
         lime_image.py.
     """
-    found = lime_surrogate(forward, images, targets, has_aux=has_aux, **options)
     if has_aux:
-        surrogate, aux = found
+        surrogate, aux = lime_surrogate(forward, images, targets, has_aux=True, **options)
         return surrogate.saliency, aux
-    return found.saliency
+    return lime_surrogate(forward, images, targets, **options).saliency
 
 
+@one_answer(Surrogate)
 def lime_surrogate(
     forward: Callable,
     images: jax.Array,
@@ -88,7 +90,7 @@ def lime_surrogate(
     host: bool = False,
     has_aux: bool = False,
     progress: Progress | None = None,
-) -> Any:
+) -> Explanation:
     """The linear model y = b_0 + sum_s b_s z_s, of which segments (z_s = 1) are shown.
 
     y is the class probability when only the segments with z_s = 1 are shown.
