@@ -16,7 +16,7 @@ from tqdm import tqdm
 from configs import Classification, Config
 from jaxcam import datasets, models
 from jaxcam._ground.devices import Devices, is_writer, wait_for_all
-from jaxcam._ground.errors import renaming
+from jaxcam._ground.errors import ArgumentError, renaming
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule

@@ -107,8 +107,14 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
             "jaxcam: --model: got 'net.onnx', but the command line explains networks of "
             "jaxcam.models; an ONNX",
         ),
-        ("other.safetensors", "jaxcam: --model: got other.safetensors, which does not say what it is"),
-        ("text.safetensors", "jaxcam: --model: got text.safetensors, expected a complete safetensors file"),
+        (
+            "other.safetensors",
+            "jaxcam: --model: got other.safetensors, which does not say what",
+        ),
+        (
+            "text.safetensors",
+            "jaxcam: --model: got text.safetensors, expected a complete",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_had_is_a_usage_error(
