@@ -215,7 +215,9 @@ def gradients(question: Question) -> tuple[Any, dict, dict, Any]:
     if values.ndim == 1:
         grads = pull(pull_scores(jnp.ones_like(values))[0])[0]
     else:
-        basis = jnp.eye(values.shape[1], dtype=values.dtype)[:, None, :] * jnp.ones_like(values)
+        batch, count = values.shape
+        basis = jnp.eye(count, dtype=values.dtype)[:, None, :]
+        basis = jnp.broadcast_to(basis, (count, batch, count))
         grads = jax.vmap(lambda each: pull(pull_scores(each)[0])[0])(basis)
     return output, acts, grads, aux
 
