@@ -183,7 +183,9 @@ def _descend(
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         cells, state = carry
-        updates, state = _adam(rules).update(jax.grad(losses)(cells, key), state)
+        slope = jax.grad(losses)(cells, key)
+        with jax.numpy_dtype_promotion("standard"):  # optax takes powers of floats to its count
+            updates, state = _adam(rules).update(slope, state)
         moved = cast(jax.Array, optax.apply_updates(cells, updates))
         return (jnp.clip(moved, 0, 1), state), None
 

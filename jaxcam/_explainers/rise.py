@@ -190,7 +190,8 @@ def _add(
 ) -> Sums:
     answers = jnp.where(valid.reshape(-1, *[1] * (answers.ndim - 1)), answers, 0)
     new = jnp.einsum("n...,nhw->...hw", answers, drawn, precision=jax.lax.Precision.HIGHEST)
-    return Sums(sums.maps.at[half].add(new), sums.count.at[half].add(valid.sum()))
+    count = valid.sum().astype(sums.count.dtype)
+    return Sums(sums.maps.at[half].add(new), sums.count.at[half].add(count))
 
 
 def _settled(sums: Sums, tolerance: float) -> jax.Array:

@@ -142,7 +142,7 @@ def test_lime_equals_its_literal_form(tiny):
     forward, images = tiny
     fit = jax.jit(partial(lime_surrogate, forward, num_samples=50, chunk=16, num_segments=9))
     found = fit(images, np.array([1, 2]), segments=jnp.asarray(SEGMENTS))
-    present = jnp.arange(9) < jnp.array([[8], [4]])
+    present = jnp.arange(9)[None] < jnp.array([[8], [4]])
     samples = np.asarray(surrogates.halves(jax.random.key(0), 50, present))
     assert samples[0, 0, :8].all()
     for i, (target, count) in enumerate(((1, 8), (2, 4))):
@@ -229,7 +229,7 @@ def test_constrained_ridge_equals_its_limit(design):
 
 def test_coalitions_have_shapley_sizes():
     """Sizes go as 1 / (k (S - k)), segments of a size are alike, and absent segments stay out."""
-    present = jnp.arange(8) < jnp.array([[5], [8], [1]])
+    present = jnp.arange(8)[None] < jnp.array([[5], [8], [1]])
     samples = np.asarray(surrogates.coalitions(jax.random.key(0), 6002, present))
     np.testing.assert_array_equal(samples[0], present)
     assert not samples[1].any()

@@ -37,7 +37,7 @@ def linear():
     """Y = sum of w x, its images and its w in float64."""
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(2, SIZE, SIZE, 3)), 0.02 * rng.normal(size=(SIZE, SIZE, 3))
-    forward = lambda x: (x * jnp.asarray(weights, jnp.float32)).sum((1, 2, 3))[:, None]
+    forward = lambda x: (x * jnp.asarray(weights, jnp.float32)[None]).sum((1, 2, 3))[:, None]
     return forward, images, weights
 
 
@@ -318,7 +318,7 @@ def test_gaussian_matrix_equals_scipys_at_both_borders():
 
 def test_jitter_and_noise_are_as_large_as_they_should_be():
     """Shifts of 0 to jitter - 1 pixels, alike for image and baseline; noise of given deviation."""
-    ramp = jnp.arange(12.0)[:, None] * 100 + jnp.arange(12.0)
+    ramp = jnp.arange(12.0)[:, None] * 100 + jnp.arange(12.0)[None]
     images = ramp[None, ..., None]
     rules = PLAIN._replace(jitter=4)
     shift = jax.jit(
