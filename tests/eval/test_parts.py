@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -215,3 +216,12 @@ def test_methods_can_come_later_with_their_options(tmp_path):
             ValueError, match=rf"holds another run: options .'{name}.* there, .* here"
         ):
             folders.of(dataclasses.replace(run, methods=(name,), options=options), "games").check()
+
+
+def test_tiny20_is_its_validation_photos_unless_asked_otherwise(photos):
+    _, root = photos
+    with zipfile.ZipFile(root / "tiny20.zip", "a") as archive:
+        archive.writestr("tiny20/train/n1/7.png", archive.read("tiny20/val/n1/0.png"))
+    assert len(data.load("tiny20", SIZE, 99, 0, root)) == 6
+    assert data.load("tiny20", SIZE, 99, 0, root, "train").ids == ("n1/7.png",)
+    assert len(data.load("tiny20", SIZE, 99, 0, root, "all")) == 7

@@ -75,6 +75,27 @@ def test_independent_replaces_one_group_only(network, photos, tmp_path):
     assert set(changed) <= set(sanity.groups(network)[order[1]])
 
 
+def test_independent_steps_do_not_add_up(network, tmp_path):
+    """Of two groups the second step has replaced the second alone, or both."""
+    order = tuple(sanity.groups(network))[:2]
+    fresh = jax.tree.map(lambda x: x + 1, network.params)
+    replaced = {}
+    for independent in (True, False):
+        chosen = SanitySettings(tmp_path, independent=independent, groups=order)
+        (_, (name, params)) = sanity.steps(network, fresh, chosen)
+        assert name == order[1]
+        changed = set()
+        for path, same in jax.tree.leaves_with_path(
+            jax.tree.map(np.array_equal, params, network.params)
+        ):
+            if not same:
+                changed.add(jax.tree_util.keystr(path, simple=True, separator="."))
+        replaced[independent] = changed
+    groups = sanity.groups(network)
+    assert replaced[True] == set(groups[order[1]])
+    assert replaced[False] == set(groups[order[0]]) | set(groups[order[1]])
+
+
 def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_path, monkeypatch):
     """All replaced at the end but for the batch statistics, which are the trained ones."""
     fresh = jax.tree.map(lambda x: x + 1, network.params)
