@@ -296,7 +296,7 @@ def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
     if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
         expected = f"maps [{images.shape[0]}, h, w]"
         raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
-    return maps.normalize(maps.resize(raw, images.shape[1:3]))
+    return maps.resize(raw, images.shape[1:3])
 
 
 def _sizes(weights: ArrayLike) -> jax.Array:

@@ -73,6 +73,21 @@ def test_adcc_of_a_perfect_map_is_nearly_one_and_of_a_constant_one_is_zero():
     np.testing.assert_allclose(constant.average_drop, 100 * (1 - share), rtol=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_adcc_measures_confidence_as_asked(rng, activation):
+    weights = jnp.asarray(rng.normal(size=(8 * 6 * 3, 4)), jnp.float32)
+    forward = lambda x: x.reshape(len(x), -1) @ weights
+    images = jnp.asarray(rng.normal(size=(4, 8, 6, 3)), jnp.float32)
+    heat = images.sum(-1)
+    found = metrics.adcc(
+        forward, images, lambda f, x, t: x.sum(-1), [0, 1, 2, 3], activation=activation
+    )
+    asked = metrics.confidences(forward, images, heat, [0, 1, 2, 3], activation=activation)
+    np.testing.assert_allclose(found.average_drop, metrics.drop(*asked), rtol=1e-5)
+    other = metrics.confidences(forward, images, heat, [0, 1, 2, 3], activation="identity")
+    assert not np.allclose(metrics.drop(*asked), metrics.drop(*other))
+
+
 def test_harmonic_mean_at_its_limits():
     coherency, complexity, drop = np.array(
         [[1, 0, 0], [0, 0.5, 50], [1, 1, 0], [1, 0, 100], [0.5, 0.5, 50], [np.nan, 0, 100]]

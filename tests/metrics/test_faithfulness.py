@@ -42,6 +42,41 @@ def test_drop_and_increase_equal_their_literal_form(linear, top, mask):
     assert 0 < np.mean(increases) < 100
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"top": 0.3},
+        {"top": 0.5, "strict": False},
+        {"activation": "sigmoid"},
+        {"mask": np.array([True, False, True, True, True])},
+    ],
+)
+def test_options_are_those_of_the_confidences(linear, options):
+    forward, _, images, saliency, targets = linear
+    asked = metrics.confidences(forward, images, saliency, targets, **options)
+    drops = metrics.average_drop(forward, images, saliency, targets, **options)
+    np.testing.assert_array_equal(drops, metrics.drop(*asked))
+    increases = metrics.average_increase(forward, images, saliency, targets, **options)
+    np.testing.assert_array_equal(increases, metrics.increase(*asked))
+    plain = metrics.confidences(forward, images, saliency, targets)
+    assert np.array_equal(plain.masked, asked.masked) == (not options)
+
+
+def test_a_drop_is_in_percent_and_a_tie_no_increase():
+    full, masked = np.array([0.5, 0.5, 0.5, 0.0]), np.array([0.4, 0.5, 0.6, 0.0])
+    np.testing.assert_allclose(metrics.drop(full, masked), [20, 0, 0, 0], rtol=1e-6)
+    np.testing.assert_array_equal(metrics.increase(full, masked), [0, 0, 100, 0])
+    np.testing.assert_array_equal(metrics.increase(full, masked, ties=True), [0, 100, 100, 100])
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.01, 0), (0.25, 1), (0.3, 1), (0.45, 2), (1.0, 5)])
+def test_the_share_is_rounded_to_pixels_and_is_one_at_least(share, kept):
+    images, saliency = jnp.ones((1, 2, 3, 1)), np.arange(6.0).reshape(1, 2, 3)
+    assert metrics.mask_images(images, saliency, top=share).sum() == kept
+    assert metrics.mask_images(images, saliency, top=share, strict=False).sum() == kept + 1
+
+
 def test_target_is_the_class_predicted_on_the_whole_image(linear):
     forward, _, images, saliency, _ = linear
     top = np.argmax(forward(images), 1)
