@@ -17,7 +17,12 @@ pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
 def files(tmp_path_factory):
     """A residual network of two blocks with statistics of its own, and its ONNX file."""
     model = models.create(
-        "resnet_compact", 4, stage_sizes=(1, 1), widths=(4, 6), strides=(1, 2), stem="imagenet"
+        "resnet_compact",
+        num_classes=4,
+        stage_sizes=(1, 1),
+        widths=(4, 6),
+        strides=(1, 2),
+        stem="imagenet",
     )
     rng = np.random.default_rng(0)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3)))
@@ -125,7 +130,7 @@ def test_errors_name_the_argument(call, error, message):
 
 
 def test_only_plain_residual_networks_are_exported(tmp_path):
-    vgg = models.create("vgg11", 3)
+    vgg = models.create("vgg11", num_classes=3)
     with pytest.raises(ValueError, match="model: got a VGG, expected a plain residual network"):
         onnx_export.export(vgg, {}, None, tmp_path / "x.onnx")
 

@@ -27,7 +27,9 @@ def network(config: Classification, num_classes: int, axis_name: str | None = No
     options = dict(config.options)
     if config.compute_dtype != "float32":
         options["dtype"] = config.compute_dtype
-    return models.create(config.architecture, num_classes, **options, axis_name=axis_name)
+    return models.create(
+        config.architecture, num_classes=num_classes, axis_name=axis_name, **options
+    )
 
 
 def variables(config: Classification, model: nn.Module) -> tuple[Variables, str]:

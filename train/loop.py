@@ -62,15 +62,8 @@ def data(config: Classification, split: str) -> datasets.Dataset:
         return synthetic.load(config, split)
     names = {"train": config.train_split, "val": config.val_split}
     name = names[split]
-    try:
-        with renaming(name="data"):  # which is what a config calls it
-            return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
-    except ArgumentError:
-        raise
-    except (FileNotFoundError, ValueError) as error:  # whose argument is in its text
-        if not str(error).startswith("name: "):
-            raise
-        raise type(error)(f"data: {str(error).removeprefix('name: ')}") from error
+    with renaming(name="data"):  # which is what a config calls it
+        return datasets.load(config.data, name, multilabel=config.loss == "sigmoid")
 
 
 class Run:

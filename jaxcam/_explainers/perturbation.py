@@ -203,7 +203,8 @@ def _masked(images: jax.Array, channels: jax.Array, rules: ScoreVariant) -> jax.
     span = high - low + rules.eps
     masks = (masks - low) / jnp.where(span == 0, 1, span)
     # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
-    return cast_like(images * jnp.moveaxis(masks, -1, 0)[..., None], images)
+    masked = at_least_float32(images)[None] * jnp.moveaxis(masks, -1, 0)[..., None]
+    return cast_like(masked, images)
 
 
 def _ablation_weights(

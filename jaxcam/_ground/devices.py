@@ -187,13 +187,15 @@ def over_devices(
         ...]}`, with NumPy arrays `[devices * B, ...]`.
     """
     used = devices or jax.local_devices()
-    mapped = jax.pmap(function, in_axes=(None, 0), devices=used)
+    # One argument: of two, jax.pmap takes `in_axes` for those of the leaves where params have none
+    # and the batch has two (seen on jax 0.10.2), and maps the wrong ones without a word.
+    mapped = jax.pmap(lambda both: function(*both), in_axes=((None, 0),), devices=used)
 
     def joined(leaf: jax.Array) -> np.ndarray:
         return np.asarray(leaf).reshape(-1, *leaf.shape[2:])
 
     def call(params: Any, batch: Arrays) -> Any:
-        return jax.tree.map(joined, mapped(params, split(batch, len(used))))
+        return jax.tree.map(joined, mapped((params, split(batch, len(used)))))
 
     return call
 

@@ -111,9 +111,24 @@ def nearest(wanted: object, known: Iterable, *, count: int = 4) -> list[str]:
 
     Capitals do not matter.
     """
+    names = list(map(str, known))
+    return alike(wanted, names, count=count, cutoff=0.3) or names[-count:]
+
+
+def alike(wanted: object, known: Iterable, *, count: int = 4, cutoff: float = 0.6) -> list[str]:
+    """The known names that are like the wanted one, nearest first; none if none is.
+
+    Capitals do not matter.
+
+    Args:
+        wanted: what was given instead.
+        known: the names.
+        count: how many, at most.
+        cutoff: how much alike, 0 to 1: `difflib.SequenceMatcher.ratio`.
+    """
     names = {str(name).casefold(): str(name) for name in known}
-    close = difflib.get_close_matches(str(wanted).casefold(), names, n=count, cutoff=0.3)
-    return [names[name] for name in close or list(names)[-count:]]
+    close = difflib.get_close_matches(str(wanted).casefold(), names, n=count, cutoff=cutoff)
+    return [names[name] for name in close]
 
 
 def listing(names: Iterable) -> str:

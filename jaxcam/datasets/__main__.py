@@ -8,7 +8,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        "python -m jaxcam.datasets", description=__doc__.replace("`", "")
+        "python -m jaxcam.datasets", description=(__doc__ or "").replace("`", "")
     )
     command = parser.add_subparsers(required=True).add_parser(
         "prepare", help="write a set as array_record files"

@@ -2,7 +2,7 @@
 
 import importlib.util
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +10,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, JpegImagePlugin
 
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.datasets import files
+
+__all__ = [
+    "BANNER",
+    "BUILDERS",
+    "LEVELS",
+    "FgvcAircraft",
+    "ImageFolder",
+    "Tiny20",
+    "prepare",
+    "without_banner",
+]
 
 BANNER = 20  # rows at the bottom of each FGVC-Aircraft photo, which name the photographer
 LEVELS = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
@@ -57,12 +69,10 @@ class ImageFolder(_Builder):
         return self._features(self._listing.classes, self.DESCRIPTION)
 
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator]:
-        return {
-            split: self._generate_examples(entries)
-            for split, entries in self._listing.splits.items()
-        }
+        splits = self._listing.splits.items()
+        return {split: self._generate_examples(entries) for split, entries in splits}
 
-    def _generate_examples(self, entries: list[files.Entry]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, entries: Sequence[files.Entry]) -> Iterator[tuple[str, dict]]:
         for entry in entries:
             encoded = self.source.read(entry.file)
             yield entry.id, _example(encoded, entry.label, entry.boxes, entry.id)
@@ -88,25 +98,27 @@ class FgvcAircraft(_Builder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=level) for level in LEVELS]  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
-        suffix = f"data/{LEVELS[self.builder_config.name]}"
+        suffix = f"data/{LEVELS[self._level]}"
         names = [name for name in self.source.names() if f"/{name}".endswith(f"/{suffix}")]
         if not names:
-            raise FileNotFoundError(
-                f"source: {self.source.path} holds no {suffix}, expected fgvc-aircraft-2013b"
-            )
+            got = f"{self.source.path}, which holds no {suffix}"
+            raise ArgumentFileError("source", got, "fgvc-aircraft-2013b")
         self._data = str(PurePosixPath(names[0]).parent)
-        self._classes = tuple(self._lines(LEVELS[self.builder_config.name]))
-        text = f"FGVC-Aircraft 2013b, by {self.builder_config.name}, without the photos' banners."
+        self._classes = tuple(self._lines(LEVELS[self._level]))
+        text = f"FGVC-Aircraft 2013b, by {self._level}, without the photos' banners."
         return self._features(
             self._classes, text, "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
         )
 
+    @property
+    def _level(self) -> str:
+        config = self.builder_config
+        assert config is not None  # there are only builders with one
+        return config.name
+
     def _lines(self, file: str) -> list[str]:
-        return [
-            line.strip()
-            for line in self.source.read(f"{self._data}/{file}").decode().splitlines()
-            if line.strip()
-        ]
+        lines = self.source.read(f"{self._data}/{file}").decode().splitlines()
+        return list(filter(None, map(str.strip, lines)))
 
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator]:
         splits = {"train": "train", "validation": "val", "test": "test"}
@@ -116,7 +128,7 @@ class FgvcAircraft(_Builder):
         # Lines of "1234567 xmin ymin xmax ymax", the first pixel being 1.
         rows = (line.split() for line in self._lines("images_box.txt"))
         boxes = {row[0]: np.array([row[1:5]], float) - 1 for row in rows}
-        for line in self._lines(f"images_{self.builder_config.name}_{split}.txt"):
+        for line in self._lines(f"images_{self._level}_{split}.txt"):
             name, _, label = line.partition(" ")
             photo = without_banner(self.source.read(f"{self._data}/images/{name}.jpg"))
             yield name, _example(photo, self._classes.index(label), boxes[name], name)
@@ -124,7 +136,8 @@ class FgvcAircraft(_Builder):
 
 def without_banner(encoded: bytes) -> bytes:
     """A JPEG without its last `BANNER` rows."""
-    image, out = Image.open(io.BytesIO(encoded)), io.BytesIO()
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(encoded))
+    out = io.BytesIO()
     tables = {"qtables": image.quantization, "subsampling": JpegImagePlugin.get_sampling(image)}
     image.crop((0, 0, image.width, image.height - BANNER)).save(out, "JPEG", **tables)
     return out.getvalue()
@@ -162,19 +175,17 @@ def prepare(name: str, source: str | Path | None, output: str | Path) -> Path:
     if base not in BUILDERS:
         builder = _theirs(name, output)
     elif level not in (LEVELS if base == FgvcAircraft.name else ("",)):
-        raise ValueError(_unknown(name))
+        raise _unknown(name)
     elif source is None:
-        raise ValueError(f"source: got none, expected the folder or zip that {name} is made of")
+        raise ArgumentError("source", None, f"the folder or zip that {name} is made of")
     else:
-        builder = BUILDERS[base](
-            source=source, data_dir=output, **({"config": level} if level else {})
-        )
+        builder = BUILDERS[base](source=source, data_dir=output, config=level or None)
     if Path(builder.data_path).exists():  # TFDS would keep it in silence, of whatever source it is
         raise FileExistsError(
             f"output: {builder.data_path} exists, expected none; delete it or name another folder"
         )
-    manual = tfds.download.DownloadConfig(manual_dir=None if source is None else Path(source))
-    builder.download_and_prepare(download_config=manual)
+    manual = source and Path(source)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
     return Path(builder.data_path)
 
 
@@ -183,7 +194,7 @@ def _theirs(name: str, output: str | Path) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=output, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(_unknown(name)) from error
+        raise _unknown(name) from error
     if importlib.util.find_spec("tensorflow") is None:
         raise ModuleNotFoundError(
             f'tensorflow: {name} is prepared with it; pip install "jaxcam[prepare]"'
@@ -191,9 +202,7 @@ def _theirs(name: str, output: str | Path) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str) -> ArgumentError:
     levels = ", ".join(f"{FgvcAircraft.name}/{level}" for level in LEVELS)
-    return (
-        f"name: got {name!r}, expected tiny20, image_folder, one of {levels}, or a TFDS name such "
-        "as voc/2012"
-    )
+    expected = f"tiny20, image_folder, one of {levels}, or a TFDS name such as voc/2012"
+    return ArgumentError("name", repr(name), expected)

@@ -7,13 +7,30 @@ import re
 import threading
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, listing
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot
+
+__all__ = [
+    "ALL",
+    "SPLITS",
+    "SUFFIXES",
+    "Entry",
+    "Folder",
+    "Listing",
+    "Zip",
+    "listed",
+    "load",
+    "open_files",
+    "select",
+    "unknown_split",
+]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SPLITS = ("train", "val", "validation", "test")
@@ -28,12 +45,11 @@ class Folder:
 
     def names(self) -> list[str]:
         """Of all files, at any depth."""
-        walk = os.walk(self.path, followlinks=True)
-        return [
-            Path(top, name).relative_to(self.path).as_posix()
-            for top, _, names in walk
-            for name in names
-        ]
+        found = []
+        for top, _, names in os.walk(self.path, followlinks=True):
+            folder = Path(top).relative_to(self.path)
+            found += [(folder / name).as_posix() for name in names]
+        return found
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -48,7 +64,7 @@ class Zip:
         try:
             self._zip = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"name: {path} is no zip: {error}") from error
+            raise ArgumentError("name", path, f"a zip ({error})") from error
         # ZipFile reads under its own lock, but counts its open members without one and closes
         # itself at zero.
         self._lock = threading.Lock()
@@ -78,9 +94,9 @@ def open_files(path: Path) -> Folder | Zip:
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        raise FileNotFoundError(f"name: got {path}, expected a folder or zip of photos")
+        raise ArgumentFileError("name", path, "a folder or zip of photos")
     if path.suffix.lower() != ".zip":
-        raise ValueError(f"name: got the file {path}, expected a folder or a zip")
+        raise ArgumentError("name", f"the file {path}", "a folder or a zip")
     return Zip(path)
 
 
@@ -113,22 +129,21 @@ class _Photos(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         entry = self.entries[index]
-        label = (
-            entry.label if self.num_classes is None else multi_hot([entry.label], self.num_classes)
-        )
+        label = entry.label
+        if self.num_classes is not None:
+            label = multi_hot([label], self.num_classes)
         return Record(self.files.read(entry.file), label, entry.boxes, entry.id)
 
 
 def load(path: Path, split: str, multilabel: bool) -> Dataset:
     """The photos of a split of a folder or zip; see `jaxcam.datasets.load`."""
     files = open_files(path)
-    listing = listed(files)
-    entries = select(split, listing.splits)
+    found = listed(files)
+    entries = select(split, found.splits)
     if not entries:
-        raise ValueError(f"split: {split!r} of {path} is empty, expected at least one photo")
-    return Dataset(
-        _Photos(files, entries, len(listing.classes) if multilabel else None), listing.classes
-    )
+        raise ArgumentError("split", f"{split!r} of {path}, which is empty", "a photo at least")
+    num_classes = len(found.classes) if multilabel else None
+    return Dataset(_Photos(files, entries, num_classes), found.classes)
 
 
 def listed(files: Folder | Zip) -> Listing:
@@ -141,25 +156,28 @@ def listed(files: Folder | Zip) -> Listing:
     tree = _Tree(files)
     names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not names:
-        raise FileNotFoundError(
-            f"name: {files.path} holds no photos ({', '.join(sorted(SUFFIXES))})"
-        )
-    photos = {
-        split: [name.split("/", 1)[1] for name in names if name.startswith(f"{split}/")]
-        for split in SPLITS
-    }
-    photos = {split: inner for split, inner in photos.items() if inner}
+        expected = f"files that end in one of {listing(sorted(SUFFIXES))}"
+        raise ArgumentFileError("name", f"{files.path}, which holds no photos", expected)
+    photos = _by_split(names)
     folders, classes = _classes(tree, photos or {"": names})
     boxes = _boxes(tree)
     if not photos:
-        return Listing(
-            classes, {SPLITS[0]: _entries(tree.prefix, SPLITS[0], names, folders, boxes)}
-        )
-    top = {split: f"{tree.prefix}{split}/" for split in photos}
-    return Listing(
-        classes,
-        {split: _entries(top[split], split, photos[split], folders, boxes) for split in photos},
-    )
+        entries = _entries(tree.prefix, SPLITS[0], names, folders, boxes)
+        return Listing(classes, {SPLITS[0]: entries})
+    splits = {}
+    for split, inner in photos.items():
+        splits[split] = _entries(f"{tree.prefix}{split}/", split, inner, folders, boxes)
+    return Listing(classes, splits)
+
+
+def _by_split(names: Iterable[str]) -> dict[str, list[str]]:
+    """Of the photos that lie in a split's folder their names in it, in the order of `SPLITS`."""
+    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name in names:
+        split, _, inner = name.partition("/")
+        if inner and split in found:
+            found[split].append(inner)
+    return {split: inner for split, inner in found.items() if inner}
 
 
 class _Tree:
@@ -168,65 +186,68 @@ class _Tree:
     def __init__(self, files: Folder | Zip) -> None:
         names = [name for name in files.names() if not re.search(r"(^|/)(\.|__MACOSX/)", name)]
         tops = {name.partition("/")[0] for name in names}
+        self.files = files
+        self.prefix = ""
         # One folder around all is a wrapping if it holds folders itself; else it is a class.
-        wrapped = (
-            len(tops) == 1
-            and tops.isdisjoint(SPLITS)
-            and any(name.count("/") > 1 for name in names)
-        )
-        self.files, self.prefix = files, f"{tops.pop()}/" if wrapped else ""
+        nested = any(name.count("/") > 1 for name in names)
+        if len(tops) == 1 and tops.isdisjoint(SPLITS) and nested:
+            self.prefix = f"{tops.pop()}/"
         self.names = [name.removeprefix(self.prefix) for name in names]
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """A CSV file at the root, or nothing."""
         if name not in self.names:
             return []
-        return list(
-            csv.DictReader(io.StringIO(self.files.read(self.prefix + name).decode("utf-8-sig")))
-        )
+        text = self.files.read(self.prefix + name).decode("utf-8-sig")
+        return list(csv.DictReader(io.StringIO(text)))
 
 
 def _classes(
     tree: _Tree, photos: Mapping[str, list[str]]
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """The index of each class folder, and the classes' names."""
-    found = sorted(
-        {name.partition("/")[0] for names in photos.values() for name in names if "/" in name}
-    )
+    names = chain.from_iterable(photos.values())
+    found = sorted({name.partition("/")[0] for name in names if "/" in name})
     rows = tree.rows("classes.csv")
     if not rows:
         return {folder: index for index, folder in enumerate(found)}, tuple(found)
     if "wnid" not in rows[0] or "name" not in rows[0]:
-        raise ValueError(
-            f"classes.csv: got the columns {', '.join(rows[0])}, expected wnid, name and perhaps "
-            "index"
-        )
-    rows.sort(key=lambda row: int(row.get("index") or 0))
-    if "index" in rows[0] and [int(row["index"]) for row in rows] != list(range(len(rows))):
-        raise ValueError(
-            f"classes.csv: got other indices than 0 to {len(rows) - 1}, expected each once"
-        )
+        got = f"the columns {', '.join(rows[0])}"
+        raise ArgumentError("classes.csv", got, "wnid, name and perhaps index")
+    if "index" in rows[0]:
+        indices = [int(_number("classes.csv", row["index"])) for row in rows]
+        if sorted(indices) != list(range(len(rows))):
+            raise ArgumentError("classes.csv", "other indices", f"0 to {len(rows) - 1}, each once")
+        rows = [row for _, row in sorted(zip(indices, rows, strict=True))]
     folders = {row["wnid"]: index for index, row in enumerate(rows)}
-    if unknown := [folder for folder in found if folder not in folders]:
-        raise ValueError(
-            f"classes.csv: has no row for the folder {unknown[0]!r}, expected one for each class"
-        )
+    for folder in found:
+        if folder not in folders:
+            got = f"no row for the folder {folder!r}"
+            raise ArgumentError("classes.csv", got, "one for each class")
     return folders, tuple(row["name"] for row in rows)
 
 
 def _boxes(tree: _Tree) -> dict[tuple[str, str, str], np.ndarray]:
     """Boxes by split, class folder and file."""
-    rows, boxes = tree.rows("boxes.csv"), defaultdict(list)
-    expected = ("split", "wnid", "file", "xmin", "ymin", "xmax", "ymax")
-    if rows and (missing := [column for column in expected if column not in rows[0]]):
-        raise ValueError(
-            f"boxes.csv: lacks the column {missing[0]!r}, expected {', '.join(expected)}"
-        )
+    rows = tree.rows("boxes.csv")
+    where = ("split", "wnid", "file")
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    for column in (*where, *edges):
+        if rows and column not in rows[0]:
+            got = f"no column {column!r}"
+            raise ArgumentError("boxes.csv", got, ", ".join((*where, *edges)))
+    boxes = defaultdict(list)
     for row in rows:
-        boxes[tuple(row[key] for key in expected[:3])].append(
-            [float(row[key]) for key in expected[3:]]
-        )
+        split, folder, file = map(row.__getitem__, where)
+        boxes[split, folder, file].append([_number("boxes.csv", row[edge]) for edge in edges])
     return {key: np.array(value, np.float32) for key, value in boxes.items()}
+
+
+def _number(table: str, text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise ArgumentError(table, repr(text), "a number in each row") from None
 
 
 def _entries(
@@ -239,7 +260,9 @@ def _entries(
     entries = []
     for name in names:
         inner = PurePosixPath(name)
-        folder = inner.parts[0] if len(inner.parts) > 1 else None
+        folder = ""  # no class
+        if len(inner.parts) > 1:
+            folder = inner.parts[0]
         found = boxes.get((split, folder, inner.name), NO_BOXES)
         entries.append(Entry(top + name, folders.get(folder, UNKNOWN), found, str(inner)))
     # In sorted order, since that of a listing is the file system's own and would change a run.
@@ -252,25 +275,28 @@ def select(split: str, splits: Mapping[str, Sequence[Entry]]) -> list[Entry]:
     Raises:
         ValueError: it is none, or names an unknown split.
     """
+    if split == ALL:
+        return list(chain.from_iterable(splits.values()))
     chosen = []
-    for part in (split if split != ALL else "+".join(splits)).split("+"):
+    for part in split.split("+"):
         match = re.fullmatch(r"\s*(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*", part)
         if not match or match[1] not in splits:
-            raise ValueError(split_message(split, splits))
+            raise unknown_split(split, splits)
         entries = splits[match[1]]
         chosen += entries[slice(_bound(match[2], len(entries)), _bound(match[3], len(entries)))]
     return chosen
 
 
-def split_message(split: str, splits: Mapping[str, object]) -> str:
+def unknown_split(split: str, splits: Iterable[str]) -> ArgumentError:
     """What to say about a split that is not there."""
-    return (
-        f"split: got {split!r}, expected one of {', '.join(splits)}, or a part such as "
-        f"{next(iter(splits))}[:50%]"
-    )
+    names = list(splits)
+    expected = f"one of {listing(names)}, or a part such as {names[0]}[:50%]"
+    return ArgumentError("split", repr(split), expected)
 
 
 def _bound(text: str | None, length: int) -> int | None:
     if text is None:
         return None
-    return round(int(text[:-1]) * length / 100) if text.endswith("%") else int(text)
+    if text.endswith("%"):
+        return round(int(text[:-1]) * length / 100)
+    return int(text)

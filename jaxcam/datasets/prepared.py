@@ -1,6 +1,6 @@
 """Sets that TFDS prepared, through their random-access sources: no TensorFlow."""
 
-import difflib
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxcam.datasets.files import split_message
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, alike, listing
+from jaxcam.datasets.files import unknown_split
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot, open_image
+
+__all__ = ["OURS", "SETS", "Features", "by_name", "find", "load"]
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,29 @@ def find(path: Path) -> Path | None:
     Raises:
         ValueError: there are several.
     """
-    found = [
-        info.parent
-        for depth in ("", "*/", "*/*/")
-        for info in path.glob(f"{depth}dataset_info.json")
-    ]
+    found: list[Path] = []
+    for depth in ("", "*/", "*/*/"):
+        found += [info.parent for info in path.glob(f"{depth}dataset_info.json")]
+    if not found:
+        return None
     if len(found) > 1:
-        names = ", ".join(str(folder.relative_to(path)) for folder in sorted(found))
-        raise ValueError(f"name: {path} holds several prepared sets, expected one of {names}")
-    return found[0] if found else None
+        names = [str(folder.relative_to(path)) for folder in sorted(found)]
+        got = f"{path}, which holds several prepared sets"
+        raise ArgumentError("name", got, f"one of {listing(names)} in it")
+    return found[0]
 
 
 def by_name(name: str, split: str, root: str | Path | None, multilabel: bool) -> Dataset:
     """A split of a prepared set that goes by its TFDS name; see `jaxcam.datasets.load`."""
     if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?", name):
-        raise FileNotFoundError(
-            f"name: got {name!r}, expected a folder, a zip or a TFDS name such as voc/2012"
-        )
+        expected = "a folder, a zip or a TFDS name such as voc/2012"
+        raise ArgumentFileError("name", repr(name), expected)
     tfds = _tfds()
     places = {} if root is None else {"data_dir": str(root)}
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, **places)
     except tfds.core.DatasetNotFoundError:
-        raise FileNotFoundError(_not_prepared(name, root)) from None
+        raise _not_prepared(name, root) from None
     return _load(tfds, builder, split, multilabel)
 
 
@@ -99,58 +102,56 @@ def _tfds() -> Any:
     return tfds
 
 
-def _not_prepared(name: str, root: str | Path | None) -> str:
+def _not_prepared(name: str, root: str | Path | None) -> ArgumentFileError:
     base = re.split("[/:]", name)[0]
-    place = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets") if root is None else root
+    place = root
+    if root is None:
+        place = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     features = SETS.get(base, Features())
-    source = f" --source {features.source}" if features.source else ""
-    command = f"python -m jaxcam.datasets prepare {name}{source} --output {place}"
+    command = f"python -m jaxcam.datasets prepare {name}"
+    if features.source:
+        command += f" --source {features.source}"
+    command += f" --output {place}"
     if features is not OURS:
         command = f'pip install "jaxcam[prepare]" && {command}'
-    nearest = difflib.get_close_matches(base, SETS, n=2)
-    meant = f" (did you mean {' or '.join(nearest)}?)" if nearest and base not in SETS else ""
-    return (
-        f"name: {name!r} is no folder or zip, nor a set that is prepared in {place}{meant}; once: "
-        f"{command}"
-    )
+    expected = f"a folder, a zip or a set that is prepared in {place}, once by: {command}"
+    meant = alike(base, SETS, count=2)
+    if meant and base not in SETS:
+        expected = f"{' or '.join(meant)}, perhaps; else {expected}"
+    return ArgumentFileError("name", repr(name), expected)
 
 
 def _load(tfds: Any, builder: Any, split: str, multilabel: bool) -> Dataset:
-    features, info = SETS.get(builder.name, Features()), builder.info
+    features = SETS.get(builder.name, Features())
+    info = builder.info
     written = info.file_format.value if info.file_format else "tfrecord"
     if written not in ("array_record", "parquet"):
-        got = f"name: {info.data_dir} is prepared as {written}, without random access"
-        raise ValueError(
-            f"{got}; expected array_record, as python -m jaxcam.datasets prepare writes it"
-        )
+        got = f"{info.data_dir}, prepared as {written}, without random access"
+        expected = "array_record, as python -m jaxcam.datasets prepare writes it"
+        raise ArgumentError("name", got, expected)
     classes = tuple(_class_label(tfds, info.features, features.label, info.data_dir).names)
     try:
         count = info.splits[split].num_examples
     except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(split_message(split, info.splits)) from error
+        raise unknown_split(split, info.splits) from error
     if not count:
-        raise ValueError(
-            f"split: {split!r} of {info.data_dir} is empty, expected at least one photo"
-        )
-    skip = tfds.decode.SkipDecoding()
-    pictures = {
-        key: skip for key, value in info.features.items() if isinstance(value, tfds.features.Image)
-    }
-    source = builder.as_data_source(split, decoders=pictures)
+        got = f"{split!r} of {info.data_dir}, which is empty"
+        raise ArgumentError("split", got, "a photo at least")
+    is_picture = lambda key: isinstance(info.features[key], tfds.features.Image)
+    encoded = dict.fromkeys(filter(is_picture, info.features), tfds.decode.SkipDecoding())
+    source = builder.as_data_source(split, decoders=encoded)
     return Dataset(_Examples(source, features, len(classes), multilabel), classes)
 
 
 def _class_label(tfds: Any, features: Any, name: str, directory: str) -> Any:
     """The feature that knows the classes' names."""
     outer, _, inner = name.partition("/")
-    found = dict(features.items()).get(outer)
+    found: Any = dict(features.items()).get(outer)
     if inner and isinstance(found, tfds.features.Sequence):
         found = found.feature[inner]
     if not isinstance(found, tfds.features.ClassLabel):
-        raise ValueError(
-            f"name: {directory} has no class label {name!r}, expected it among "
-            f"{', '.join(features)}"
-        )
+        got = f"{directory}, which has no class label {name!r}"
+        raise ArgumentError("name", got, f"it among {listing(features)}")
     return found
 
 
@@ -166,17 +167,19 @@ class _Examples(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         example = self.source[index]
-        labels = np.atleast_1d(_value(example, self.features.label))
-        parts = (
-            np.zeros((0, 4))
-            if self.features.boxes is None
-            else _value(example, self.features.boxes)
-        )
-        parts = np.asarray(parts, np.float64).reshape(-1, 4)
-        name = str(index) if self.features.id is None else _value(example, self.features.id)
-        record = Record(_value(example, self.features.image), UNKNOWN, NO_BOXES, _text(name))
-        label = multi_hot(labels, self.num_classes) if self.multilabel else _largest(labels, parts)
-        return Record(record.image, label, _pixels(parts, record, self.features), record.id)
+        features = self.features
+        labels = np.atleast_1d(_value(example, features.label))
+        parts = np.zeros((0, 4))
+        if features.boxes is not None:
+            parts = np.asarray(_value(example, features.boxes), np.float64).reshape(-1, 4)
+        name = str(index)
+        if features.id is not None:
+            name = _text(_value(example, features.id))
+        record = Record(_value(example, features.image), UNKNOWN, NO_BOXES, name)
+        label = _largest(labels, parts)
+        if self.multilabel:
+            label = multi_hot(labels, self.num_classes)
+        return dataclasses.replace(record, label=label, boxes=_pixels(parts, record, features))
 
 
 def _value(example: Mapping[str, Any], name: str) -> Any:
@@ -187,13 +190,17 @@ def _value(example: Mapping[str, Any], name: str) -> Any:
 
 
 def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+    if isinstance(name, bytes):
+        return name.decode()
+    return str(name)
 
 
 def _largest(labels: np.ndarray, parts: np.ndarray) -> int:
     """The photo's label, or that of the object with the largest box, the first of equal ones."""
-    if len(labels) < 2:
-        return int(labels[0]) if len(labels) else UNKNOWN
+    if not len(labels):
+        return UNKNOWN
+    if len(labels) == 1:
+        return int(labels[0])
     return int(labels[np.argmax((parts[:, 2] - parts[:, 0]) * (parts[:, 3] - parts[:, 1]))])
 
 

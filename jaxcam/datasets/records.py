@@ -1,11 +1,15 @@
 """A labelled photo, and a set of them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from jaxcam._ground.errors import ArgumentError
+
+__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "multi_hot", "open_image"]
 
 UNKNOWN = -1  # the label of a photo whose class is not known
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -62,15 +66,13 @@ def open_image(record: Record) -> Image.Image:
     """
     if isinstance(record.image, np.ndarray):
         if record.image.dtype != np.uint8 or record.image.ndim != 3 or record.image.shape[2] != 3:
-            raise ValueError(
-                f"image: {record.id} is {record.image.dtype} {record.image.shape}, expected uint8 "
-                "[H, W, 3]"
-            )
+            got = f"{record.id}, which is {record.image.dtype} {record.image.shape}"
+            raise ArgumentError("image", got, "uint8 [H, W, 3]")
         return Image.fromarray(record.image)
     try:
         return Image.open(io.BytesIO(record.image))
     except OSError as error:
-        raise ValueError(f"image: {record.id} is no picture: {error}") from error
+        raise ArgumentError("image", record.id, f"a picture ({error})") from error
 
 
 def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarray:
@@ -93,11 +95,14 @@ def decode(record: Record, at_least: tuple[int, int] | None = None) -> np.ndarra
     try:
         return np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise ValueError(f"image: {record.id} cannot be decoded: {error}") from error
+        expected = f"a picture that can be decoded ({error})"
+        raise ArgumentError("image", record.id, expected) from error
 
 
-def multi_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:
+def multi_hot(labels: Iterable[int], num_classes: int) -> np.ndarray:
     """float32 `[num_classes]`: 1 for classes that are there, 0 for others; `UNKNOWN` is none."""
     present = np.zeros(num_classes, np.float32)
-    present[[label for label in labels if label != UNKNOWN]] = 1.0
+    for label in labels:
+        if label != UNKNOWN:
+            present[label] = 1.0
     return present

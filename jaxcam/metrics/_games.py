@@ -22,7 +22,8 @@ from jaxcam.metrics._faithfulness import one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
 
 RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
-_BLUR_SIDE, _BLUR_SIGMA = 11, 5.0
+_BLUR_SIDE = 11
+_BLUR_SIGMA = 5.0
 
 
 class _Rules(NamedTuple):

@@ -17,9 +17,16 @@ from jaxcam._ground.errors import ArgumentError, check_whole, listing, nearest
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
 
-_SIGMA, _RADIUS = 1.5, 5  # SSIM's Gaussian window, 11 x 11
-_K1, _K2 = 0.01, 0.03
-_ORIENTATIONS, _BLOCK, _HOG_EPS, _HOG_CLIP = 9, 3, 1e-5, 0.2  # HOG as Dalal and Triggs, L2-Hys
+# SSIM's Gaussian window, 11 x 11, and its constants
+_SIGMA = 1.5
+_RADIUS = 5
+_K1 = 0.01
+_K2 = 0.03
+# HOG as Dalal and Triggs, L2-Hys
+_ORIENTATIONS = 9
+_BLOCK = 3
+_HOG_EPS = 1e-5
+_HOG_CLIP = 0.2
 
 
 class Similarity(NamedTuple):
@@ -363,8 +370,12 @@ def _central_difference(x: jax.Array, axis: int) -> jax.Array:
 
 def _blocks(cells: jax.Array) -> jax.Array:
     """Every 3 x 3 block of cells, normalised, clipped, renormalised: `[B, rows, columns, 81]`."""
-    rows, columns = (n - _BLOCK + 1 for n in cells.shape[1:3])
-    parts = [cells[:, i : i + rows, j : j + columns] for i in range(_BLOCK) for j in range(_BLOCK)]
+    rows = cells.shape[1] - _BLOCK + 1
+    columns = cells.shape[2] - _BLOCK + 1
+    parts = []
+    for i in range(_BLOCK):
+        for j in range(_BLOCK):
+            parts.append(cells[:, i : i + rows, j : j + columns])
     block = jnp.concatenate(parts, -1)
     unit = lambda v: v / jnp.sqrt(jnp.square(v).sum(-1, keepdims=True) + _HOG_EPS**2)
     return unit(jnp.minimum(unit(block), _HOG_CLIP))

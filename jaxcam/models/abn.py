@@ -2,11 +2,13 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import tag
 from jaxcam.models.common import conv
 from jaxcam.models.resnet import ResNet
+
+__all__ = ["AttentionBranchNetwork"]
 
 
 class AttentionBranchNetwork(ResNet):
@@ -38,7 +40,7 @@ class AttentionBranchNetwork(ResNet):
     def __post_init__(self) -> None:
         """Checks the fields."""
         if len(self.stage_sizes) < 2:
-            raise ValueError(f"stage_sizes: got {self.stage_sizes}, expected two stages at least")
+            raise ArgumentError("stage_sizes", self.stage_sizes, "two stages at least")
         super().__post_init__()
 
     @nn.compact
@@ -68,8 +70,7 @@ class AttentionBranchNetwork(ResNet):
         y = nn.relu(norm(name="bn_att2")(y))
         classes = convolve(self.num_classes, 1, "att_conv2")(y)
         if not self.is_initializing():  # else the logits would be among the variables
-            logits = classes.mean((1, 2), dtype=None if self.dtype is None else jnp.float32)
-            self.sow(
-                "auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new
-            )
+            logits = classes.mean((1, 2), dtype=self._logits_dtype)
+            newest = {"init_fn": lambda: logits, "reduce_fn": lambda _, new: new}
+            self.sow("auxiliary", "logits", logits, **newest)
         return tag(nn.sigmoid(norm(name="bn_att3")(convolve(1, 3, "att_conv3")(y))), "attention")

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxcam._program.layers import tag
 from jaxcam.models.common import uniform_by_fan_in
 
+__all__ = ["CBAM", "ChannelGate", "SpatialGate", "largest"]
+
 _MINIMUM = 4  # hidden units: those of the narrowest block of the published networks, 64 / 16
 
 
@@ -33,7 +35,8 @@ def largest(x: jax.Array, axis: int) -> jax.Array:
 
 @largest.defjvp
 def _largest_jvp(axis: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    (x,), (tangent,) = primals, tangents
+    (x,) = primals
+    (tangent,) = tangents
     first = jax.nn.one_hot(x.argmax(axis), x.shape[axis], axis=axis, dtype=tangent.dtype)
     return largest(x, axis), (first * tangent).sum(axis)
 

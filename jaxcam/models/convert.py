@@ -14,7 +14,10 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxcam._ground.errors import ArgumentError, listing
 from jaxcam.models.registry import ARCHITECTURES, create
+
+__all__ = ["from_torchvision", "to_torchvision"]
 
 _LEAVES = {
     "kernel": "weight",
@@ -50,10 +53,10 @@ def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
     Raises:
         ValueError: a variable that has no counterpart in PyTorch's layers.
     """
-    return {
-        key: _transpose(np.asarray(value), path, _TO_TORCH)
-        for key, path, value in _entries(variables)
-    }
+    state = {}
+    for key, path, value in _entries(variables):
+        state[key] = _transpose(np.asarray(value), path, _TO_TORCH)
+    return state
 
 
 def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -82,37 +85,35 @@ def fill(
 ) -> dict[str, Any]:
     """The variables of `model` from a state dict that fits it, else the error of `check_fit`."""
     check_fit(model, state, name)
-    flat = {
-        path: jnp.asarray(_transpose(np.asarray(state[key], np.float32), path, _FROM_TORCH))
-        for key, path, _ in _entries(_abstract(model))
-    }
+    flat = {}
+    for key, path, _ in _entries(_abstract(model)):
+        value = np.asarray(state[key], np.float32)
+        flat[path] = jnp.asarray(_transpose(value, path, _FROM_TORCH))
     return unflatten_dict(flat)
 
 
 def check_fit(model: nn.Module, state: Mapping[str, np.ndarray], name: str) -> None:
     """ValueError with the missing, unused, misshapen keys of a state that does not fit `model`."""
-    expected, got = (
-        expected_shapes(model),
-        {key: tuple(value.shape) for key, value in state.items()},
-    )
-    misshapen = [key for key, shape in expected.items() if got.get(key, shape) != shape]
-    findings = {
-        "missing": [key for key in expected if key not in got],
-        "unused": [key for key in got if key not in expected],
-        "misshapen": [f"{key} {got[key]} instead of {expected[key]}" for key in misshapen],
-    }
-    found = [f"{len(keys)} {kind}: {listing(keys)}" for kind, keys in findings.items() if keys]
+    expected = expected_shapes(model)
+    findings: dict[str, list[str]] = {"missing": [], "unused": [], "misshapen": []}
+    for key, shape in expected.items():
+        if key not in state:
+            findings["missing"].append(key)
+        elif tuple(state[key].shape) != shape:
+            findings["misshapen"].append(f"{key} {tuple(state[key].shape)} instead of {shape}")
+    findings["unused"] = [key for key in state if key not in expected]
+    found = [f"{len(keys)} {kind}: {first(keys)}" for kind, keys in findings.items() if keys]
     if found:
-        raise ValueError(f"state_dict: does not fit {name}; {'; '.join(found)}")
+        raise ArgumentError("state_dict", "; ".join(found), f"the keys and shapes of {name}")
 
 
 def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """`{key: shape}` of the state dict that `model` takes in PyTorch's layout; nothing runs."""
-    stand_ins = (
-        (key, path, np.broadcast_to(0, value.shape))
-        for key, path, value in _entries(_abstract(model))
-    )
-    return {key: _transpose(value, path, _TO_TORCH).shape for key, path, value in stand_ins}
+    shapes = {}
+    for key, path, value in _entries(_abstract(model)):
+        stand_in = np.broadcast_to(0, value.shape)  # takes no memory
+        shapes[key] = _transpose(stand_in, path, _TO_TORCH).shape
+    return shapes
 
 
 def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -120,7 +121,9 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     The `module.` that PyTorch's DataParallel puts before every key is dropped.
     """
-    prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
+    prefix = ""
+    if all(key.startswith("module.") for key in state_dict):
+        prefix = "module."
     state = {}
     for key, value in state_dict.items():
         module, _, leaf = key.removeprefix(prefix).rpartition(".")
@@ -129,12 +132,9 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if leaf == "num_batches_tracked":
             continue
         value = np.asarray(value)
-        if module in _TIMM:
-            module, value = (
-                _TIMM[module],
-                value.reshape(len(value), -1) if leaf == "weight" else value,
-            )
-        state[f"{module}.{leaf}"] = value
+        if module in _TIMM and leaf == "weight":
+            value = value.reshape(len(value), -1)
+        state[f"{_TIMM.get(module, module)}.{leaf}"] = value
     return state
 
 
@@ -142,15 +142,20 @@ def infer_classes(
     name: str, state: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`options` with the `num_classes` that the last layer of `state` has, unless they give it."""
-    key = f"{ARCHITECTURES[name][0].classifier}.bias" if name in ARCHITECTURES else None
-    return {"num_classes": len(state[key]), **options} if key in state else dict(options)
+    if name not in ARCHITECTURES:
+        return dict(options)
+    bias = state.get(f"{ARCHITECTURES[name].module.classifier}.bias")
+    if bias is None:
+        return dict(options)
+    return {"num_classes": len(bias), **options}
 
 
-def listing(keys: Sequence[str]) -> str:
-    """The keys as an error lists them."""
-    return ", ".join(keys[:_NAMED]) + (
-        f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    )
+def first(keys: Sequence[str]) -> str:
+    """The first keys, and how many more there are, as an error lists them."""
+    text = ", ".join(keys[:_NAMED])
+    if len(keys) > _NAMED:
+        text += f" and {len(keys) - _NAMED} more"
+    return text
 
 
 @cache
@@ -170,14 +175,14 @@ def _key(path: tuple[str, ...]) -> str:
     if path[-1] in _PLAIN:
         return ".".join(path[1:])
     if path[-1] not in _LEAVES:
-        raise ValueError(
-            f"variables: {'/'.join(path)} has no counterpart in PyTorch; expected "
-            f"{', '.join(_LEAVES)}"
-        )
+        got = f"{'/'.join(path)}, which has no counterpart in PyTorch"
+        raise ArgumentError("variables", got, f"one of {listing(_LEAVES)} at the end")
     return ".".join((*path[1:-1], _LEAVES[path[-1]]))
 
 
 def _transpose(
     value: np.ndarray, path: tuple[str, ...], axes: Mapping[int, tuple[int, ...]]
 ) -> np.ndarray:
-    return value.transpose(axes[value.ndim]) if path[-1] == "kernel" else value
+    if path[-1] != "kernel":
+        return value
+    return value.transpose(axes[value.ndim])

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxcam._program.layers import tag
 from jaxcam.models.common import uniform_by_fan_in
 
+__all__ = ["STAGES", "EfficientNetLite", "InvertedResidual", "Stage", "scaled"]
+
 _STEM = 32
 _HEAD = 1280
 _DIVISOR = 8  # channels are multiples of it

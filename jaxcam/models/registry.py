@@ -1,18 +1,20 @@
 """Architectures by name."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError, check_choice, check_whole, listing
 from jaxcam.models.abn import AttentionBranchNetwork
 from jaxcam.models.efficientnet import EfficientNetLite
 from jaxcam.models.resnet import ResNet
 from jaxcam.models.vgg import VGG
 from jaxcam.models.vit import VisionTransformer
+
+__all__ = ["ARCHITECTURES", "TORCHVISION", "Architecture", "create"]
 
 _RESNETS = {
     "resnet18": {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
@@ -29,14 +31,14 @@ _VGGS = {
     "vgg19": {"stage_sizes": (2, 2, 4, 4, 4)},
 }
 _VGGS |= {f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _VGGS.items()}
-_CBAM = {
-    f"cbam_{name.replace('resnet_compact', 'compact')}": {**_RESNETS[name], "attention": "cbam"}
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet_compact")
+_CBAMS = {
+    "cbam_resnet18": {**_RESNETS["resnet18"], "attention": "cbam"},
+    "cbam_resnet34": {**_RESNETS["resnet34"], "attention": "cbam"},
+    "cbam_resnet50": {**_RESNETS["resnet50"], "attention": "cbam"},
+    "cbam_resnet101": {**_RESNETS["resnet101"], "attention": "cbam"},
+    "cbam_compact": {**_RESNETS["resnet_compact"], "attention": "cbam"},
 }
-_ABN = {
-    f"abn_{name.replace('resnet_compact', 'compact')}": _RESNETS[name]
-    for name in ("resnet50", "resnet_compact")
-}
+_ABNS = {"abn_resnet50": _RESNETS["resnet50"], "abn_compact": _RESNETS["resnet_compact"]}
 _LITES = {
     "efficientnet_lite0": {},
     "efficientnet_lite1": {"depth": 1.1},
@@ -51,19 +53,34 @@ _VITS = {
     # For images of 64 pixels: 8 x 8 patches.
     "vit_compact": {"patch": 8, "width": 128, "depth": 6, "heads": 4, "mlp_ratio": 2.0, "size": 64},
 }
-ARCHITECTURES: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
-    **{name: (ResNet, fields) for name, fields in _RESNETS.items()},
-    **{name: (VGG, fields) for name, fields in _VGGS.items()},
-    **{name: (ResNet, fields) for name, fields in _CBAM.items()},
-    **{name: (AttentionBranchNetwork, fields) for name, fields in _ABN.items()},
-    **{name: (EfficientNetLite, fields) for name, fields in _LITES.items()},
-    **{name: (VisionTransformer, fields) for name, fields in _VITS.items()},
+Module = type[ResNet | VGG | EfficientNetLite | VisionTransformer]
+
+
+class Architecture(NamedTuple):
+    """A module and the fields that make it the architecture."""
+
+    module: Module
+    fields: Mapping[str, Any]
+
+
+def _of(module: Module, family: Mapping[str, Mapping]) -> dict[str, Architecture]:
+    return {name: Architecture(module, fields) for name, fields in family.items()}
+
+
+ARCHITECTURES = {
+    **_of(ResNet, _RESNETS),
+    **_of(VGG, _VGGS),
+    **_of(ResNet, _CBAMS),
+    **_of(AttentionBranchNetwork, _ABNS),
+    **_of(EfficientNetLite, _LITES),
+    **_of(VisionTransformer, _VITS),
 }
 # of which it has weights
-TORCHVISION = (*(name for name in _RESNETS if name != "resnet_compact"), *_VGGS)
+TORCHVISION = tuple(name for name in (*_RESNETS, *_VGGS) if name != "resnet_compact")
+_OWN = {"parent", "name", "num_classes"}  # fields that are no options
 
 
-def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+def create(name: str, *, num_classes: int = 1000, **options: Any) -> nn.Module:
     """A fresh Flax Linen classifier: `model.apply(variables, images, train=False) -> logits`.
 
     Args:
@@ -81,32 +98,20 @@ def create(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
         ValueError: an unknown name (the nearest are named), an unknown option (the valid ones are
             named) or a value that the option does not take.
     """
-    if name not in ARCHITECTURES:
-        nearest = (
-            difflib.get_close_matches(str(name), ARCHITECTURES, n=3, cutoff=0.3) or ARCHITECTURES
-        )
-        raise ValueError(
-            f"name: got {name!r}, which is no architecture; nearest: {', '.join(nearest)}"
-        )
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes: got {num_classes!r}, expected a positive int")
+    check_choice("name", name, ARCHITECTURES, kind="architectures")
+    check_whole("num_classes", num_classes, 1)
     module, defaults = ARCHITECTURES[name]
-    valid = [
-        field.name
-        for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name", "num_classes")
-    ]
+    valid = [field.name for field in dataclasses.fields(module) if field.name not in _OWN]
     unknown = sorted(set(options) - set(valid))
     if unknown:
-        raise ValueError(
-            f"options: {name} got {', '.join(unknown)}, expected any of {', '.join(valid)}"
-        )
+        got = f"{listing(unknown)} for {name}"
+        raise ArgumentError("options", got, f"any of {listing(valid)}")
     _check_dtype(options.get("dtype"))
     fields = {**defaults, **options}
-    hashable = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
-    return module(num_classes=num_classes, **hashable)
+    for key, value in fields.items():
+        if isinstance(value, list):
+            fields[key] = tuple(value)  # modules are hashable
+    return module(num_classes=num_classes, **fields)
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -115,4 +120,4 @@ def _check_dtype(dtype: Any) -> None:
     except TypeError:
         valid = False
     if not valid:
-        raise ValueError(f"dtype: got {dtype!r}, expected a floating-point type, say 'bfloat16'")
+        raise ArgumentError("dtype", repr(dtype), "a floating-point type, say 'bfloat16'")

@@ -8,9 +8,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.layers import tag
 from jaxcam.models.cbam import CBAM
 from jaxcam.models.common import conv, uniform_by_fan_in
+
+__all__ = [
+    "ATTENTIONS",
+    "BLOCKS",
+    "STEMS",
+    "Convolution",
+    "ResNet",
+    "ResidualBlock",
+    "Stage",
+    "Stem",
+]
 
 
 class Stem(NamedTuple):
@@ -73,21 +85,20 @@ class ResidualBlock(nn.Module):
         y = x
         for index, (kernel, strided, expansion) in enumerate(convolutions, start=1):
             last = index == len(convolutions)
-            scale_init = (
-                nn.initializers.zeros if last and self.zero_init_residual else nn.initializers.ones
-            )
-            y = self.conv(
-                self.width * expansion, kernel, self.stride if strided else 1, name=f"conv{index}"
-            )(y)
+            scale_init = nn.initializers.ones
+            if last and self.zero_init_residual:
+                scale_init = nn.initializers.zeros
+            stride = self.stride if strided else 1
+            y = self.conv(self.width * expansion, kernel, stride, name=f"conv{index}")(y)
             y = self.norm(scale_init=scale_init, name=f"bn{index}")(y)
-            y = y if last else nn.relu(y)
+            if not last:
+                y = nn.relu(y)
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = self.conv(y.shape[-1], 1, self.stride, name="downsample.0")(x)
             x = self.norm(name="downsample.1")(x)
         if self.attention is not None:
-            y = ATTENTIONS[self.attention](
-                self.conv, self.norm, dtype=self.dtype, name=self.attention
-            )(y)
+            attention = ATTENTIONS[self.attention]
+            y = attention(self.conv, self.norm, dtype=self.dtype, name=self.attention)(y)
         return nn.relu(y + x)
 
 
@@ -137,21 +148,13 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        for argument, value, valid in (("block", self.block, BLOCKS), ("stem", self.stem, STEMS)):
-            if value not in valid:
-                raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(valid)}")
-        if self.attention is not None and self.attention not in ATTENTIONS:
-            raise ValueError(
-                f"attention: got {self.attention!r}, expected None or one of "
-                f"{', '.join(ATTENTIONS)}"
-            )
-        lengths = {
-            field: len(getattr(self, field)) for field in ("stage_sizes", "widths", "strides")
-        }
-        if len(set(lengths.values())) != 1:
-            raise ValueError(
-                f"stage_sizes, widths and strides: expected one length for all, got {lengths}"
-            )
+        check_choice("block", self.block, BLOCKS)
+        check_choice("stem", self.stem, STEMS)
+        check_choice("attention", self.attention, (None, *ATTENTIONS))
+        lengths = tuple(map(len, (self.stage_sizes, self.widths, self.strides)))
+        if len(set(lengths)) != 1:
+            arguments = "stage_sizes, widths and strides"
+            raise ArgumentError(arguments, f"lengths {lengths}", "one length for all")
         super().__post_init__()
 
     @nn.compact
@@ -168,6 +171,13 @@ class ResNet(nn.Module):
         for stage in self._stages():
             x = tag(self._stage(x, stage, norm), stage.name)
         return self._head(x)
+
+    @property
+    def _logits_dtype(self) -> Any:
+        """Logits are never rounded to bfloat16."""
+        if self.dtype is None:
+            return None
+        return jnp.float32
 
     def _norm(self, train: bool) -> Any:
         return partial(
@@ -188,7 +198,7 @@ class ResNet(nn.Module):
             x = ResidualBlock(
                 self.block,
                 stage.width,
-                stage.stride if index == 0 else 1,
+                1 if index else stage.stride,
                 partial(conv, dtype=self.dtype),
                 norm,
                 self.zero_init_residual,
@@ -200,20 +210,21 @@ class ResNet(nn.Module):
 
     def _stem(self, x: jax.Array, norm: Any) -> jax.Array:
         kernel, stride, pool = STEMS[self.stem]
-        x = conv(self.stem_width or self.widths[0], kernel, stride, dtype=self.dtype, name="conv1")(
-            x
-        )
+        width = self.stem_width or self.widths[0]
+        x = conv(width, kernel, stride, dtype=self.dtype, name="conv1")(x)
         x = tag(nn.relu(norm(name="bn1")(x)), "relu")
-        return tag(nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), "maxpool") if pool else x
+        if not pool:
+            return x
+        padding: Any = [(1, 1), (1, 1)]  # flax takes pairs, but its annotation says a string
+        return tag(nn.max_pool(x, (3, 3), (2, 2), padding), "maxpool")
 
     def _head(self, x: jax.Array) -> jax.Array:
-        dtype = None if self.dtype is None else jnp.float32  # logits are never rounded to bfloat16
         initializer = uniform_by_fan_in(x.shape[-1])
         classify = nn.Dense(
             self.num_classes,
-            dtype=dtype,
+            dtype=self._logits_dtype,
             kernel_init=initializer,
             bias_init=initializer,
             name=self.classifier,
         )
-        return classify(x.mean((1, 2), dtype=dtype))
+        return classify(x.mean((1, 2), dtype=self._logits_dtype))

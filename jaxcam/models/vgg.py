@@ -8,7 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import tag
+
+__all__ = ["VGG", "adaptive_average_pool"]
 
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _POOLED = 7  # cells per side that the classifier sees
@@ -29,13 +32,13 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """
     for axis in (1, 2):
         n = x.shape[axis]
-        if n != size:
-            bounds = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
-            bins = [
-                jax.lax.slice_in_dim(x, a, b, axis=axis).mean(axis, keepdims=True)
-                for a, b in bounds
-            ]
-            x = jnp.concatenate(bins, axis)
+        if n == size:
+            continue
+        bins = []
+        for i in range(size):
+            cells = jax.lax.slice_in_dim(x, i * n // size, -(-(i + 1) * n // size), axis=axis)
+            bins.append(cells.mean(axis, keepdims=True))
+        x = jnp.concatenate(bins, axis)
     return x
 
 
@@ -80,7 +83,7 @@ class VGG(nn.Module):
         """Checks the fields."""
         if len(self.stage_sizes) != len(self.widths):
             got = f"{self.stage_sizes} and {self.widths}"
-            raise ValueError(f"stage_sizes and widths: expected one length for both, got {got}")
+            raise ArgumentError("stage_sizes and widths", got, "one length for both")
         super().__post_init__()
 
     @nn.compact
@@ -99,7 +102,9 @@ class VGG(nn.Module):
         for index in (0, 3):
             x = nn.relu(self._linear(self.hidden, f"classifier.{index}", self.dtype)(x))
             x = nn.Dropout(self.dropout, deterministic=not train, name=f"classifier.{index + 2}")(x)
-        dtype = None if self.dtype is None else jnp.float32  # logits are never rounded to bfloat16
+        dtype = self.dtype
+        if dtype is not None:
+            dtype = jnp.float32  # logits are never rounded to bfloat16
         return self._linear(self.num_classes, self.classifier, dtype)(x)
 
     def _features(self, x: jax.Array, train: bool) -> jax.Array:
@@ -110,7 +115,7 @@ class VGG(nn.Module):
 
     def _plan(self) -> list[str | int]:
         """The flat list of modules, a convolution being written as its number of channels."""
-        plan = []
+        plan: list[str | int] = []
         for convolutions, width in zip(self.stage_sizes, self.widths, strict=True):
             plan += [width, *["norm"] * self.batch_norm, "relu"] * convolutions + ["pool"]
         return plan
@@ -120,17 +125,16 @@ class VGG(nn.Module):
             return nn.relu
         if kind == "pool":
             return partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
-        if kind == "norm":
-            common = {
-                "momentum": 0.9,
-                "epsilon": 1e-5,
-                "dtype": self.dtype,
-                "axis_name": self.axis_name,
-            }
-            return nn.BatchNorm(use_running_average=not train, name=name, **common)
-        padding = [(1, 1), (1, 1)]
-        return nn.Conv(
-            kind, (3, 3), padding=padding, dtype=self.dtype, kernel_init=_kaiming_normal, name=name
+        common = {"dtype": self.dtype, "name": name}
+        if isinstance(kind, int):
+            padding = [(1, 1), (1, 1)]
+            return nn.Conv(kind, (3, 3), padding=padding, kernel_init=_kaiming_normal, **common)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
+            **common,
         )
 
     def _linear(self, units: int, name: str, dtype: Any) -> nn.Dense:

@@ -6,10 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.layers import tag
 
 _EPSILON = 1e-6
 _EMBEDDED = nn.initializers.truncated_normal(0.02)
+__all__ = ["POOLS", "VisionTransformer"]
+
 POOLS = ("token", "avg")
 
 
@@ -99,8 +102,7 @@ class VisionTransformer(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images `[B, H, W, C]` to logits `[B, num_classes]`."""
         del train
-        if self.pool not in POOLS:
-            raise ValueError(f"pool: got {self.pool!r}, expected one of 'token', 'avg'")
+        check_choice("pool", self.pool, POOLS)
         side = (self.patch, self.patch)
         x = nn.Conv(
             self.width,
@@ -118,7 +120,8 @@ class VisionTransformer(nn.Module):
             x = jnp.concatenate([first, x], 1)
         positions = self.param("pos_embed", _EMBEDDED, (1, self.tokens, self.width))
         if x.shape[1] != self.tokens:
-            raise ValueError(f"images: got {x.shape[1]} tokens, expected {self.tokens} (`size`)")
+            expected = f"{self.tokens}, those of `size`"
+            raise ArgumentError("images", f"{x.shape[1]} tokens", expected)
         x = tag(x + positions.astype(x.dtype), "embedded")
         for index in range(self.depth):
             name = f"blocks.{index}"

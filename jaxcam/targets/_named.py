@@ -177,7 +177,7 @@ def similarity(vector: jax.Array, *, kind: str = "cosine") -> Target:
             got = f"a vector of shape {other.shape} for an output of shape {shape}"
             raise ArgumentError("vector", got, "[D] or [B, D] for embeddings [B, D]")
         own = at_least_float32(embeddings)
-        other = at_least_float32(other)
+        other = jnp.broadcast_to(other, shape).astype(own.dtype)
         product = (own * other).sum(-1)
         if kind == "dot":
             return product
@@ -212,6 +212,7 @@ def region(mask: jax.Array, classes: Any, *, axis: int = -1) -> Target:
             got = f"shape {shown.shape} for an output of shape {jnp.shape(output)}"
             raise ArgumentError("mask", got, "that of the output without its classes")
         space = tuple(range(1, maps.ndim - 1))
+        shown = jnp.broadcast_to(shown, maps.shape[:-1]).astype(maps.dtype)
         return scores((maps * shown[..., None]).sum(space), classes)
 
     return score
@@ -241,7 +242,7 @@ def box(target: jax.Array, classes: Any) -> Target:
             raise ArgumentError("targets", got, "(boxes [B, M, 4], scores [B, M, N])")
         boxes = at_least_float32(output[0])
         found = at_least_float32(output[1])
-        wanted = jnp.broadcast_to(at_least_float32(jnp.asarray(target)), (len(boxes), 4))
+        wanted = jnp.broadcast_to(jnp.asarray(target, boxes.dtype), (len(boxes), 4))
         each = jax.vmap(lambda one: scores(one, classes), in_axes=1, out_axes=1)(found)
         return (overlap(boxes, wanted[:, None]) * each).max(1)
 

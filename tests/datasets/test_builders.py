@@ -41,12 +41,14 @@ def test_preparing_twice_or_from_nothing_is_an_error(folder, tmp_path):
         with pytest.raises(ValueError, match=f"name: got '{name}', expected tiny20, image_folder"):
             builders.prepare(name, folder, tmp_path / "out")
     with pytest.raises(
-        ValueError, match="source: got none, expected the folder or zip that tiny20 is made of"
+        ValueError, match="source: got None, expected the folder or zip that tiny20 is made of"
     ):
         builders.prepare("tiny20", None, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="expected a folder or zip of photos"):
         builders.prepare("tiny20", tmp_path / "nothing", tmp_path / "other")
-    with pytest.raises(FileNotFoundError, match=r"source: .* holds no data/variants\.txt"):
+    with pytest.raises(
+        FileNotFoundError, match=(r"source: got .*, which holds no data/variants\.txt")
+    ):
         builders.prepare("fgvc_aircraft/variant", folder, tmp_path / "other")
     with pytest.raises(SystemExit, match=r"jaxcam\.datasets: name: got 'cats'"):
         command.main(
@@ -59,7 +61,9 @@ def test_a_photo_that_is_none_leaves_nothing_behind(folder, tmp_path):
     (folder / "val" / "n1" / "1.png").write_bytes(b"text")
     with pytest.raises(Exception, match="cannot identify"):
         builders.prepare("image_folder", folder, tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="is no folder or zip, nor a set that is prepared"):
+    with pytest.raises(
+        FileNotFoundError, match=("expected a folder, a zip or a set that is prepared in")
+    ):
         datasets.load("image_folder", "train", root=tmp_path / "out")
 
 

@@ -86,7 +86,7 @@ def test_parts_and_sums_of_splits():
     for wrong in ("tset", "train[", "train[1]", "train+", ""):
         with pytest.raises(
             ValueError,
-            match=r"split: got .*, expected one of train, val, or .* such as train\[:50%\]",
+            match=r"split: got .*, expected one of 'train', 'val', or .* such as train\[:50%\]",
         ):
             files.select(wrong, splits)
 
@@ -123,7 +123,9 @@ def test_what_is_not_there_is_named(tmp_path):
         match=r"name: got '/nowhere\.zip', expected a folder, a zip or a TFDS name",
     ):
         datasets.load("/nowhere.zip", "train")
-    with pytest.raises(FileNotFoundError, match="holds no photos"):
+    with pytest.raises(
+        FileNotFoundError, match=("which holds no photos, expected files that end in one of")
+    ):
         datasets.load(tmp_path, "train")
     (tmp_path / "set.tar").write_bytes(b"x")
     with pytest.raises(
@@ -131,7 +133,7 @@ def test_what_is_not_there_is_named(tmp_path):
     ):
         datasets.load(tmp_path / "set.tar", "train")
     (tmp_path / "set.zip").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"name: .*set\.zip is no zip"):
+    with pytest.raises(ValueError, match=r"name: got .*set\.zip, expected a zip"):
         datasets.load(tmp_path / "set.zip", "train")
 
 
@@ -141,18 +143,24 @@ def test_tables_that_do_not_fit_are_named(folder):
             datasets.load(folder, "train")
 
     (folder / "classes.csv").write_text("wnid,name\nn2,cat\n")
-    fails(r"classes\.csv: has no row for the folder 'n1'")
+    fails(r"classes\.csv: got no row for the folder 'n1', expected one for each class")
     (folder / "classes.csv").write_text("index,wnid,name\n0,n2,cat\n2,n1,dog\n")
-    fails(r"classes\.csv: got other indices than 0 to 1")
+    fails(r"classes\.csv: got other indices, expected 0 to 1, each once")
     (folder / "classes.csv").write_text("folder,name\nn2,cat\n")
     fails(r"classes\.csv: got the columns folder, name, expected wnid, name")
     (folder / "classes.csv").write_text("wnid,name\nn2,cat\nn1,dog\n")
     (folder / "boxes.csv").write_text("split,wnid,file,xmin,ymin,xmax\n1,2,3,4,5,6\n")
-    fails(r"boxes\.csv: lacks the column 'ymax'")
+    fails(r"boxes\.csv: got no column 'ymax', expected split, wnid, file, xmin")
+    (folder / "boxes.csv").write_text("split,wnid,file,xmin,ymin,xmax,ymax\n1,2,3,4,5,x,6\n")
+    fails(r"boxes\.csv: got 'x', expected a number in each row")
+    (folder / "classes.csv").write_text("index,wnid,name\n0,n2,cat\n,n1,dog\n")
+    fails(r"classes\.csv: got '', expected a number in each row")
 
 
 def test_an_empty_part_and_an_index_outside_are_errors(folder):
-    with pytest.raises(ValueError, match=r"split: 'train\[:0\]' of .* is empty"):
+    with pytest.raises(
+        ValueError, match=(r"split: got 'train\[:0\]' of .*, which is empty, expected a photo")
+    ):
         datasets.load(folder, "train[:0]")
     with pytest.raises(IndexError, match="index: got 6, expected 0 to 5"):
         datasets.load(folder, "train")[6]
@@ -160,14 +168,16 @@ def test_an_empty_part_and_an_index_outside_are_errors(folder):
 
 def test_pictures_that_cannot_be_read_are_named():
     record = lambda image: datasets.Record(image, 0, datasets.NO_BOXES, "x")
-    with pytest.raises(ValueError, match="image: x is no picture"):
+    with pytest.raises(ValueError, match=r"image: got x, expected a picture \("):
         datasets.decode(record(b"text"))
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG")
-    with pytest.raises(ValueError, match="image: x cannot be decoded"):
+    with pytest.raises(ValueError, match="image: got x, expected a picture that can be decoded"):
         datasets.decode(record(file.getvalue()[:-500]))
-    with pytest.raises(ValueError, match=r"image: x is float64 \(2, 2, 3\), expected uint8"):
+    with pytest.raises(
+        ValueError, match=(r"image: got x, which is float64 \(2, 2, 3\), expected uint8")
+    ):
         datasets.decode(record(np.zeros((2, 2, 3))))
     np.testing.assert_array_equal(datasets.decode(record(noise)), noise)
 

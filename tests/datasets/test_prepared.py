@@ -152,7 +152,7 @@ def test_a_prepared_folder_is_found_at_and_below_its_path(root):
     assert [here[0].id, below[0].id] == ["a.jpg", "a.jpg"]
     with pytest.raises(
         ValueError,
-        match=r"holds several prepared sets, expected one of caltech_birds2011/5\.0\.0, im",
+        match=r"holds several prepared sets, expected one of 'caltech_birds2011/5\.0\.0', 'im",
     ):
         datasets.load(root, "train")
 
@@ -189,15 +189,17 @@ def test_what_is_missing_is_named_with_the_command(root, tmp_path):
         r"python -m jaxcam.datasets prepare tiny20 --source PATH --output",
         missing,
     )
-    fails("vocc", "train", r"did you mean voc\?", missing)
+    fails("vocc", "train", r"expected voc, perhaps; else", missing)
     fails(
         "voc/2012",
         "trian",
-        r"split: got 'trian', expected one of train, validation, test, or a part such as",
+        r"split: got 'trian', expected one of 'train', 'validation', 'test', or a part such as",
     )
-    fails("voc/2012", "train[", r"split: got 'train\[', expected one of train, validation, test")
-    fails("voc/2012", "train[:0]", r"split: 'train\[:0\]' of .* is empty")
-    fails("others", "train", "has no class label 'label', expected it among image")
+    fails(
+        "voc/2012", "train[", r"split: got 'train\[', expected one of 'train', 'validation', 'test'"
+    )
+    fails("voc/2012", "train[:0]", r"split: got 'train\[:0\]' of .*, which is empty")
+    fails("others", "train", "has no class label 'label', expected it among 'image'")
 
 
 def test_a_format_without_random_access_is_named(root, tmp_path):
@@ -205,7 +207,7 @@ def test_a_format_without_random_access_is_named(root, tmp_path):
     info = copy / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(
-        ValueError, match="is prepared as tfrecord, without random access; expected array_record"
+        ValueError, match="prepared as tfrecord, without random access, expected array_record"
     ):
         datasets.load(copy, "train")
 

@@ -23,7 +23,7 @@ METHODS = (jaxcam.cbam_attention, jaxcam.layerwise_grad_cam, jaxcam.attention_gr
 @pytest.fixture(scope="module")
 def network():
     """(model, variables with everything away from its initial value, images)."""
-    rng, model = np.random.default_rng(3), models.create("cbam_resnet18", 5, **SMALL)
+    rng, model = np.random.default_rng(3), models.create("cbam_resnet18", num_classes=5, **SMALL)
     images = jnp.asarray(rng.normal(size=(2, *SIZE, 3)), jnp.float32)
     state = {
         key: rng.uniform(0.2, 0.8, shape)
@@ -259,7 +259,7 @@ def test_has_aux_passes_through(network, method):
 
 def test_bfloat16_networks_give_float32_maps(network):
     _, variables, images = network
-    model = models.create("cbam_resnet18", 5, dtype="bfloat16", **SMALL)
+    model = models.create("cbam_resnet18", num_classes=5, dtype="bfloat16", **SMALL)
     maps = jax.jit(lambda x: jaxcam.attention_grad_cam(lambda y: model.apply(variables, y), x, 1))(
         images
     )

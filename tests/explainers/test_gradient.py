@@ -175,7 +175,8 @@ def test_cam_applies_to_a_pooled_linear_head_and_to_nothing_else(name, rng):
     images = jnp.asarray(rng.normal(size=(2, 6, 6, 4)), jnp.float32)
     if obstacle is not None:
         with pytest.raises(
-            ValueError, match=f"layer: cam needs .* above 'a' there is .*({obstacle})"
+            ValueError,
+            match=f"layer: got 'a', above which .* ({obstacle}).*, expected .*",
         ):
             jaxcam.cam(forward, images, layer="a")
     else:

@@ -11,6 +11,7 @@ from jaxcam._ground.errors import (
     ArgumentError,
     ArgumentFileError,
     ArgumentTypeError,
+    alike,
     check_above,
     check_at_least,
     check_choice,
@@ -163,3 +164,10 @@ def test_values_are_shown_to_be_read():
     assert shown(np.float64(0.1)) == "0.1"
     assert shown(0.1) == "0.1"
     assert shown([1]) == "[1]"
+
+
+def test_alike_may_find_nothing():
+    assert alike("vocc", ["voc", "imagenet"]) == ["voc"]
+    assert alike("???", ["voc", "imagenet"]) == []
+    assert alike("ab", ["abc", "abd", "abe"], count=2) == ["abe", "abd"]
+    assert alike("abxx", ["abc"]) == [] != alike("abxx", ["abc"], cutoff=0.3)

@@ -14,7 +14,7 @@ BOTH = ["batch_stats", "auxiliary"]
 @pytest.fixture
 def network(rng):
     """(model, variables with everything away from its initial value, images)."""
-    model = models.create("abn_compact", 5, **SMALL)
+    model = models.create("abn_compact", num_classes=5, **SMALL)
     images = jnp.asarray(rng.normal(size=(2, 8, 8, 3)), jnp.float32)
     state = {
         key: rng.uniform(0.2, 0.8, shape)
@@ -71,9 +71,10 @@ def test_the_last_stage_sees_what_the_attention_lets_through(network):
     state["bn_att3.weight"], state["bn_att3.bias"] = np.zeros(1), np.full(1, -200.0)
     logits = model.apply(models.from_torchvision("abn_compact", state, **SMALL), images)
     plain = {
-        key: state[key] for key in expected_shapes(models.create("resnet_compact", 5, **SMALL))
+        key: state[key]
+        for key in expected_shapes(models.create("resnet_compact", num_classes=5, **SMALL))
     }
-    expected = models.create("resnet_compact", 5, **SMALL).apply(
+    expected = models.create("resnet_compact", num_classes=5, **SMALL).apply(
         models.from_torchvision("resnet_compact", plain, **SMALL), images
     )
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
@@ -120,9 +121,10 @@ def test_both_losses_train_the_branch(network):
     assert moved(1, "att_conv2") and moved(1, "conv1") and not moved(1, "fc")
 
 
+@pytest.mark.lenient  # flax normalises bfloat16 by float32 means
 def test_bfloat16_returns_both_logits_in_float32(network):
     _, variables, images = network
-    model = models.create("abn_compact", 5, dtype="bfloat16", **SMALL)
+    model = models.create("abn_compact", num_classes=5, dtype="bfloat16", **SMALL)
     logits, updated = model.apply(variables, images, mutable=["auxiliary"])
     assert logits.dtype == updated["auxiliary"]["logits"].dtype == jnp.float32
     found = jaxcam.layers(lambda x: model.apply(variables, x), images)
@@ -145,7 +147,9 @@ def test_parameters_of_abn_resnet50():
 
 
 def test_keys_are_those_of_the_authors_code():
-    abn, plain = (expected_shapes(models.create(name, 7)) for name in ("abn_resnet50", "resnet50"))
+    abn, plain = (
+        expected_shapes(models.create(name, num_classes=7)) for name in ("abn_resnet50", "resnet50")
+    )
     norms = {
         f"bn_att{n}.{leaf}"
         for n in ("", 2, 3)

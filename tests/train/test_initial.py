@@ -71,7 +71,9 @@ def test_what_the_network_has_no_place_for_is_named(trained):
         match=r"init_from: got .* with bn1\.bias, .*, expected only what resnet_compact has",
     ):
         _start(trained[0], 4, stem_width=4)
-    with pytest.raises(FileNotFoundError, match="there is no file nets/none"):
+    with pytest.raises(
+        FileNotFoundError, match=r"name_or_path: got nets/none\.safetensors, which is not there"
+    ):
         _start("nets/none.safetensors", 4)
 
 

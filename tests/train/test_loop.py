@@ -11,6 +11,7 @@ import pytest
 
 from configs.smoke import config as smoke
 from jaxcam import models
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from train import loop, objectives, state
 from train.augment import normalize
 
@@ -35,9 +36,9 @@ def test_data_are_the_splits_that_the_config_names(monkeypatch, loss, several):
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (ValueError("name: got 'x', expected y"), "data: got 'x', expected y"),
-        (FileNotFoundError("name: no x"), "data: no x"),
-        (ValueError("split: got 'x'"), "split: got 'x'"),
+        (ArgumentError("name", "'x'", "y"), "data: got 'x', expected y"),
+        (ArgumentFileError("name", "'x'", "y"), "data: got 'x', expected y"),
+        (ArgumentError("split", "'x'", "y"), "split: got 'x', expected y"),
     ],
 )
 def test_an_error_of_the_data_names_the_configs_field(monkeypatch, raised, expected):

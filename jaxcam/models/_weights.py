@@ -1,0 +1,130 @@
+"""Where the file of a network is, what its header says, and how it is written."""
+
+import json
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from jaxcam._ground import files
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, check_choice, one_of
+from jaxcam.models.convert import first, torchvision_keys
+
+BUNDLED = Path(__file__).parent / "weights"
+_DTYPES = ("float16", "float32")
+_HUB_FILE = "model.safetensors"
+
+
+def bundled() -> list[str]:
+    """The networks that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+
+
+def locate(name_or_path: str | os.PathLike, published: Sequence[str]) -> Path:
+    """The file of a name or path, downloaded if need be; `published` are the hub's names.
+
+    Raises:
+        ArgumentFileError: there is none, or it could not be downloaded.
+        ArgumentError: neither a file nor a name that is known.
+    """
+    name = str(name_or_path)
+    path = Path(name).expanduser()
+    own = BUNDLED / f"{name}.safetensors"
+    if path.name == name and own.is_file():
+        return own
+    if name in published:
+        return _download(name)
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
+        raise ArgumentFileError("name_or_path", f"{path}, which is not there", "a file")
+    expected = f"a file or {one_of(name, [*bundled(), *published], 'networks')}"
+    raise ArgumentError("name_or_path", repr(name), expected)
+
+
+def header(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """A file's header: metadata, and arrays without memory that stand for the shapes.
+
+    Raises:
+        ArgumentError: no complete safetensors file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        expected = f"a complete safetensors file ({error})"
+        raise ArgumentError("name_or_path", path, expected) from error
+    state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+    return metadata, torchvision_keys(state)
+
+
+def entry(metadata: Mapping[str, str], key: str, path: Path | None) -> Any:
+    """What the JSON under a key of a header says, None if there is none.
+
+    Raises:
+        ArgumentError: it is no JSON.
+    """
+    try:
+        return json.loads(metadata.get(key, "null"))
+    except json.JSONDecodeError as error:
+        expected = f"valid JSON under {key!r} in its metadata"
+        raise ArgumentError("name_or_path", path, expected) from error
+
+
+def cast(state: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """The arrays in the type that a file is to hold.
+
+    Raises:
+        ArgumentError: another type than float16 and float32, or numbers that overflow it.
+    """
+    check_choice("dtype", dtype, _DTYPES)
+    with np.errstate(over="ignore"):
+        found = {key: np.ascontiguousarray(value, dtype) for key, value in state.items()}
+    lost = [key for key, value in found.items() if not np.isfinite(value).all()]
+    if lost:
+        raise ArgumentError("variables", first(lost), f"numbers that are finite in {dtype}")
+    return found
+
+
+def write(path: Path, state: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # save_file would make a file that only its owner can read.
+    files.write_bytes(path, to_bytes(dict(state), metadata=dict(metadata)))
+
+
+def _download(name: str) -> Path:
+    """The file of a published network: placed by hand, in the hub's cache, or fetched."""
+    from huggingface_hub import hf_hub_download, hf_hub_url  # slow to import, and needed only here
+
+    folder = Path(os.environ.get("JAXCAM_WEIGHTS", "~/.cache/jaxcam")).expanduser()
+    placed = folder / f"{name}.safetensors"
+    if placed.is_file():
+        return placed
+    repository = f"timm/{name}"
+    url = hf_hub_url(repository, _HUB_FILE)
+    try:
+        return Path(hf_hub_download(repository, _HUB_FILE, local_files_only=True))
+    except OSError:  # not in the cache
+        pass
+    try:
+        _resolve_host(url)
+        return Path(hf_hub_download(repository, _HUB_FILE))
+    except Exception as error:  # whatever failed between here and the hub, the remedy is the same
+        got = f"{name}, which could not be downloaded ({type(error).__name__})"
+        expected = f"its file: fetch {url} and save it as {placed}, or give load() its path"
+        raise ArgumentFileError("name_or_path", got, expected) from error
+
+
+def _resolve_host(url: str) -> None:
+    """Fails at once without a network, where the hub's client would retry for half a minute."""
+    if not urllib.request.getproxies():
+        socket.getaddrinfo(urllib.parse.urlsplit(url).hostname, 443)
