@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification, Config
+from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError
 
 # what a forward pass in training changed or left: "batch_stats", "auxiliary"
@@ -92,7 +93,7 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
         ValueError: as `check_outputs`.
     """
     check_outputs(config, logits.shape[-1])
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     if config.loss == "sigmoid":
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
     return optax.softmax_cross_entropy(logits, targets).mean()
