@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcam._program import axes as axes_of
-from jaxcam._program import grids, trace
+from jaxcam._program import grids, mixing, trace
 from jaxcam._program.axes import Axes
 from jaxcam._program.grids import Grid
 
@@ -147,7 +147,7 @@ class _Finder:
         joined = _joined(eqn, flows)
         operands = list(map(attrgetter("axes"), flows))
         for index, each in enumerate(operands):
-            if self.joins is None and axes_of.joins_batch(eqn, index, each):
+            if self.joins is None and mixing.joins_batch(eqn, index, each):
                 self.joins = len(self.sites)
         axes = axes_of.of_results(eqn, operands)
         if is_tag(eqn):
@@ -194,10 +194,10 @@ def _joined(eqn: Any, flows: Sequence[_Flow]) -> _Flow:
         avoided |= flow.avoided
         passed |= flow.passed
         mixed |= flow.mixed
-        if axes_of.leaves_out(eqn, flow.axes):
+        if mixing.leaves_out(eqn, flow.axes):
             continue
         patches |= flow.patches
-        if axes_of.mixes(eqn, index, flow.axes):
+        if mixing.mixes(eqn, index, flow.axes):
             mixed |= flow.patches
     return _Flow((), None, avoided, passed, patches, mixed)
 
