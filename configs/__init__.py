@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import importlib.util
 import types
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from configs.schema import Classification as Classification
+from configs.schema import Config as Config
 from configs.schema import Distillation as Distillation
 from configs.schema import Fostering as Fostering
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, one_of
 
 
-def load(path: str) -> Any:
+def load(path: str) -> Classification:
     """The `config` that the Python file at `path` defines.
 
     Raises:
@@ -22,20 +23,19 @@ def load(path: str) -> Any:
         ValueError: the file defines no `config`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"--config: got {path!r}, expected a Python file such as configs/tiny20.py"
-        )
+        raise ArgumentFileError("--config", repr(path), "a Python file such as configs/tiny20.py")
     spec = importlib.util.spec_from_file_location(f"configs.{Path(path).stem}", path)
     if spec is None or spec.loader is None:  # not called .py
-        raise ValueError(f"--config: got {path!r}, expected a Python file, NAME.py")
+        raise ArgumentError("--config", repr(path), "a Python file, NAME.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "config"):
-        raise ValueError(f"--config: {path} defines no `config`")
-    return module.config
+    config = getattr(module, "config", None)
+    if not isinstance(config, Classification):
+        raise ArgumentError("--config", path, "a file that defines `config`, as those in configs/")
+    return config
 
 
-def override(config: Any, assignments: Sequence[str]) -> Any:
+def override(config: Config, assignments: Sequence[str]) -> Config:
     """`config` with fields replaced by `key=value` texts.
 
     `options.KEY=value` replaces or adds one option. Values are Python literals; what is none is
@@ -50,7 +50,7 @@ def override(config: Any, assignments: Sequence[str]) -> Any:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise ValueError(f"--set: got {assignment!r}, expected key=value")
+            raise ArgumentError("--set", repr(assignment), "key=value")
         changes |= _change(config, changes, key.strip(), _literal(text.strip()))
     if "workdir" in changes and "export" not in changes:
         changes["export"] = str(Path(changes["workdir"]) / Path(config.export).name)
@@ -58,14 +58,13 @@ def override(config: Any, assignments: Sequence[str]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def _change(config: Any, earlier: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def _change(
+    config: Classification, earlier: Mapping[str, Any], key: str, value: Any
+) -> dict[str, Any]:
     name, _, option = key.partition(".")
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields or (option and not isinstance(getattr(config, name), Mapping)):
-        nearest = difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or fields
-        raise ValueError(
-            f"--set: got the key {key!r}, which is no field; nearest: {', '.join(nearest)}"
-        )
+        raise ArgumentError("--set", f"the key {key!r}", one_of(name, fields, "fields"))
     old = earlier.get(name, getattr(config, name))
     if option:
         return {name: {**old, option: value}}
@@ -89,7 +88,7 @@ def _as_type_of(field: dataclasses.Field, old: Any, value: Any, key: str) -> Any
         expected = get_args(field.type)  # of `str | None`, say
     if isinstance(value, expected):
         return value
-    raise ValueError(f"--set: {key} got {value!r}, expected {_names(expected)} such as {old!r}")
+    raise ArgumentError("--set", f"{key}={value!r}", f"{_names(expected)} such as {old!r}")
 
 
 def _names(kinds: Sequence[type]) -> str:

@@ -1,11 +1,9 @@
 """What several experiments share."""
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any
 
-from configs.schema import Classification, Distillation
-
-Config = TypeVar("Config", bound=Classification)
+from configs.schema import Classification, Config, Distillation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from jaxcam._ground.errors import ArgumentError, check_choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,9 @@ class Classification:
     def crop_size(self, epoch: int) -> int:
         """Side in pixels of the training crops in an epoch."""
         return [size for first, size in self.crop_sizes if first <= epoch][-1]
+
+
+Config = TypeVar("Config", bound=Classification)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -293,10 +298,7 @@ def _check_fields(config: Classification) -> None:
             rule = _RULES[field.name]
             _require(rule.holds(value), config, field.name, rule.expected)
         if field.name in _CHOICES:
-            choices = _CHOICES[field.name]
-            _require(
-                value in choices, config, field.name, f"one of {', '.join(map(repr, choices))}"
-            )
+            check_choice(field.name, value, _CHOICES[field.name])
 
 
 # What fields must be to each other -------------------------------------
@@ -330,4 +332,4 @@ def _check_schedule(config: Classification) -> None:
 
 def _require(holds: Any, config: Classification, field: str, expected: str) -> None:
     if not holds:
-        raise ValueError(f"{field}: got {getattr(config, field)!r}, expected {expected}")
+        raise ArgumentError(field, repr(getattr(config, field)), expected)

@@ -6,7 +6,7 @@ Cost: 45 seconds on 2 CPU cores that are free, one epoch of 10,000 photos at 48 
     minutes on shared ones.
 Reached: top-1 79.3 % at beta 0 and 79.2 % at 0.3 (three seeds), 77.4 % at 1; from beta 3 on it
     collapses. With `term="area"` and beta 1: 79.9 %. Beta 0 is the plain fine-tuning that the
-    others are compared with; all numbers are in eval/reports/foster.
+    others are compared with; all numbers are in results/foster.
 """
 
 from configs.common import as_kind, named

@@ -28,7 +28,6 @@ from jaxcam._explainers.gradient import layer_cam as layer_cam
 from jaxcam._explainers.gradient import xgrad_cam as xgrad_cam
 from jaxcam._explainers.lime import lime as lime
 from jaxcam._explainers.lime import lime_surrogate as lime_surrogate
-from jaxcam._explainers.lime import quickshift as quickshift
 from jaxcam._explainers.mask import mask as mask
 from jaxcam._explainers.perturbation import ablation_cam as ablation_cam
 from jaxcam._explainers.perturbation import score_cam as score_cam
@@ -38,6 +37,7 @@ from jaxcam._explainers.relevance import lrp_map as lrp_map
 from jaxcam._explainers.relevance import relevance_cam as relevance_cam
 from jaxcam._explainers.relevance import top_channels as top_channels
 from jaxcam._explainers.rise import rise as rise
+from jaxcam._explainers.superpixels import quickshift as quickshift
 from jaxcam._program.adapters import equinox as equinox
 from jaxcam._program.adapters import haiku as haiku
 from jaxcam._program.adapters import keras as keras

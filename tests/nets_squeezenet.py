@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from eval.nets import load_squeezenet, squeezenet, squeezenet_preprocess
+from eval.subjects.nets import load_squeezenet, squeezenet, squeezenet_preprocess
 
 
 def load(shared: pathlib.Path) -> Callable:

@@ -47,6 +47,20 @@ def test_a_function_over_devices_is_the_function(rng, count):
     assert_same(found, expected(params, arrays))
 
 
+def test_parameters_may_have_no_arrays(rng):
+    """With a batch of two: `in_axes` of two arguments is no list of two leaves' axes."""
+    arrays = {"a": rng.normal(size=(8, 3)), "b": rng.normal(size=8)}
+    shapes = []
+
+    def subtracted(params, batch):
+        shapes.append(batch["a"].shape)
+        return batch["a"] - batch["b"][:, None]
+
+    found = devices.over_devices(subtracted)(devices.replicate(()), arrays)
+    np.testing.assert_allclose(found, arrays["a"] - arrays["b"][:, None], rtol=1e-6, atol=1e-6)
+    assert set(shapes) == {(2, 3)}
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 21])
 def test_batches_cover_every_example_once(rng, count):
     """The last batch is filled up, and what fills it is cut off."""
@@ -234,7 +248,9 @@ def test_no_cluster_is_one_line(tmp_path):
     ((error, status),) = _start(tmp_path, [()], [{}])
     assert status == 1
     last = error.splitlines()[-1]
-    assert last.startswith("ValueError: --distributed: got no address and no cluster that JAX")
+    assert last.startswith(
+        "jaxcam._ground.errors.ArgumentError: --distributed: got no address and no cluster that JAX"
+    )
     assert last.endswith(", ".join(devices.VARIABLES))
 
 

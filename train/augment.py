@@ -25,7 +25,7 @@ def augment(
     """
     keys = jax.vmap(_key)(batch["key"])
     crop_key, color_key, mix_key = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(keys)
-    images = batch["image"] / 255.0
+    images = pixels(batch["image"])
     if config.crop_on == "device":
         images = jax.vmap(partial(_random_crop, config=config, size=size))(crop_key, images)
     elif images.shape[1:3] != (size, size):
@@ -35,6 +35,11 @@ def augment(
     )
     targets = soft_targets(batch["label"], num_classes, config.label_smoothing)
     return _cutmix(mix_key, images, targets, config.cutmix)
+
+
+def pixels(images: jax.Array) -> jax.Array:
+    """uint8 -> float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255.0
 
 
 def _key(numbers: jax.Array) -> jax.Array:
@@ -52,7 +57,11 @@ def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.A
 
 def normalize(images: jax.Array, config: Classification) -> jax.Array:
     """(x - mean) / std of RGB images in [0, 1]."""
-    return (images - jnp.asarray(config.mean)) / jnp.asarray(config.std)
+    images = jnp.asarray(images)
+    channels = (1,) * (images.ndim - 1) + (3,)
+    mean = jnp.asarray(config.mean, images.dtype).reshape(channels)
+    std = jnp.asarray(config.std, images.dtype).reshape(channels)
+    return (images - mean) / std
 
 
 def _random_crop(
@@ -106,10 +115,11 @@ def _random_box(key: jax.Array, *, size: int, probability: float) -> jax.Array:
     side = (
         size
         * jnp.sqrt(1 - jax.random.uniform(area_key))
-        * jax.random.bernoulli(used_key, probability)
+        * jax.random.bernoulli(used_key, probability).astype(jnp.float32)
     )
     center = size * jax.random.uniform(place_key, (2, 1))
-    rows, columns = jnp.abs(jnp.arange(size) + 0.5 - center) < side / 2
+    places = jnp.arange(size, dtype=jnp.float32)[None] + 0.5
+    rows, columns = jnp.abs(places - center) < side / 2
     return rows[:, None] & columns[None, :]
 
 

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 
 from configs import Classification
 from jaxcam import models
+from jaxcam._ground.errors import ArgumentFileError
 from train import parallel
 from train.state import State, Variables
 
@@ -65,7 +66,9 @@ def restore(checkpoints: ocp.CheckpointManager, state: State) -> tuple[State, in
     """
     step = checkpoints.latest_step()
     if step is None:
-        raise FileNotFoundError(f"--resume: found no checkpoint in {checkpoints.directory}")
+        raise ArgumentFileError(
+            "--resume", f"no checkpoint in {checkpoints.directory}", "one to go on from"
+        )
     template = jax.tree.map(_described, parallel.to_global(state))
     arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
     restored = checkpoints.restore(step, args=arguments)["state"]

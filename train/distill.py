@@ -17,6 +17,7 @@ import optax
 
 from configs import Distillation
 from jaxcam import models
+from jaxcam._ground.errors import ArgumentError
 from train import loop, objectives, program, teacher
 
 # (student's images, batch) -> teacher's logits
@@ -62,7 +63,7 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
-    ) -> Any:
+    ) -> objectives.Outcome:
         logits, collections = forward(images)
         theirs = jax.lax.stop_gradient(ask(images, batch))
         kl = divergence(theirs, logits, config.temperature)
@@ -83,15 +84,17 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> _Teacher:
     """A network of ours: its variables are the step's constants."""
     network, variables = models.load(config.teacher)
     if network.num_classes != len(classes):
-        raise ValueError(
-            f"teacher: {config.teacher} knows {network.num_classes} classes, expected "
-            f"{len(classes)}"
+        raise ArgumentError(
+            "teacher",
+            f"{config.teacher} of {network.num_classes} classes",
+            f"one of {len(classes)}, as the photos",
         )
     described = models.describe(config.teacher)
     if described.activation == "sigmoid":
-        raise ValueError(
-            f"teacher: {config.teacher} was trained with loss 'sigmoid', expected 'softmax', of "
-            "whose classes one is right"
+        raise ArgumentError(
+            "teacher",
+            f"{config.teacher}, trained with loss 'sigmoid'",
+            "'softmax', of whose classes one is right",
         )
     about = described.preprocess
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from configs import Fostering
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.fostering import fostering_loss
 from train import objectives, parallel, program
 
@@ -28,9 +29,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
     del classes
     several = config.loss == "sigmoid"
     if several and config.label_smoothing:
-        raise ValueError(
-            f"label_smoothing: got {config.label_smoothing}, expected 0 with loss='sigmoid'"
-        )
+        raise ArgumentError("label_smoothing", config.label_smoothing, "0 with loss='sigmoid'")
     options = {
         "layer": config.layer,
         "beta": config.beta,
@@ -41,7 +40,7 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
 
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
-    ) -> Any:
+    ) -> objectives.Outcome:
         del batch
         labels = targets
         if several:

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import Classification
 from jaxcam import models
+from jaxcam._ground.errors import ArgumentError
 from train import objectives
 from train.state import Variables
 
@@ -68,9 +69,10 @@ def _merge(
         elif not _by_classes(leaf, merged[path], classes):
             left.append(path)
     if left:
-        raise ValueError(
-            f"init_from: {config.init_from} holds {_listing(left)}, for which "
-            f"{config.architecture} has no place"
+        raise ArgumentError(
+            "init_from",
+            f"{config.init_from} with {_listing(left)}",
+            f"only what {config.architecture} has a place for",
         )
     said = f"parameters from {config.init_from}"
     if new:

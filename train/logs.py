@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import sys
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 import jaxcam
 from configs import Classification
+from jaxcam._ground import files
 from jaxcam._ground.devices import is_writer
 
 Row = dict[str, Any]
@@ -73,13 +73,11 @@ def _number(text: str) -> int | float:
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
     """Replaces the file at once."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
+    with files.replacing(path, "w", newline="") as file:
         if rows:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-    os.replace(part, path)
 
 
 class Logs:
@@ -150,9 +148,7 @@ class Logs:
             "training_seconds": _sum(self.steps.rows, "seconds"),
             "wall_seconds": time.perf_counter() - self.began,  # of this one
         }
-        part = self.folder / ".report.json.part"
-        part.write_text(json.dumps(said, indent=2) + "\n")
-        os.replace(part, self.folder / "report.json")
+        files.write_text(self.folder / "report.json", json.dumps(said, indent=2) + "\n")
 
     def close(self) -> None:
         """Ends what is still being written."""

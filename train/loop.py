@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from configs import Classification
-from configs.common import Config
+from configs import Classification, Config
 from jaxcam import datasets, models
 from jaxcam._ground.devices import Devices, is_writer, wait_for_all
-from jaxcam._ground.errors import renaming
+from jaxcam._ground.errors import ArgumentError, renaming
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -25,6 +24,7 @@ from train.state import State, Variables, create, train_step, validation_step
 
 # Steps that are queued before the loop waits; more could hold every thread of a small host.
 _AHEAD = 2
+Thing = TypeVar("Thing")
 
 
 def fit(
@@ -124,9 +124,11 @@ class Run:
     def _check_resumed(self, step: int) -> None:
         total = self.config.epochs * self.steps
         if step > total:
-            raise ValueError(
-                f"epochs: got {self.config.epochs}, {total} steps, but {self.config.workdir} holds "
-                f"{step}; name another workdir for a shorter run"
+            raise ArgumentError(
+                "epochs",
+                f"{self.config.epochs}, {total} steps",
+                f"as many as the {step} steps in {self.config.workdir}; name another workdir for a "
+                "shorter run",
             )
 
     def train(self, state: State, first: int) -> State:
@@ -255,7 +257,7 @@ class _Window:
         self.seconds = 0.0
         self.began = time.perf_counter()
 
-    def waiting(self, get: Callable[[], Any]) -> Any:
+    def waiting(self, get: Callable[[], Thing]) -> Thing:
         """What `get` returns; the time is counted as waiting for the input pipeline."""
         began = time.perf_counter()
         found = get()

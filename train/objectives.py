@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from configs import Classification
-from configs.common import Config
+from configs import Classification, Config
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError
 
 # what a forward pass in training changed or left: "batch_stats", "auxiliary"
 Collections = dict[str, Any]
 Forward = Callable[[jax.Array], tuple[jax.Array, Collections]]
 Metrics = dict[str, jax.Array]
-Loss = Callable[
-    [Forward, jax.Array, jax.Array, dict[str, Any]], tuple[jax.Array, tuple[Collections, Metrics]]
-]
+# the loss, and beside it what changed and what is to be logged
+Outcome = tuple[jax.Array, tuple[Collections, Metrics]]
+Loss = Callable[[Forward, jax.Array, jax.Array, dict[str, Any]], Outcome]
 
 
 class Objective(NamedTuple):
@@ -46,7 +47,9 @@ def classification(config: Classification, classes: tuple[str, ...]) -> Objectiv
     """Cross-entropy, and `auxiliary_weight` times that of the auxiliary logits sown."""
     del classes
 
-    def loss(forward: Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]) -> Any:
+    def loss(
+        forward: Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
+    ) -> Outcome:
         del batch
         logits, collections = forward(images)
         value = cross_entropy(config, logits, targets) + auxiliary(config, collections, targets)
@@ -66,9 +69,10 @@ def check_outputs(config: Classification, count: int) -> None:
         ValueError: as said.
     """
     if count < 2 and config.loss == "softmax":
-        raise ValueError(
-            f"loss: got 'softmax' for {count} class, of which it is 0 whatever the network says; "
-            "expected 'sigmoid', or two classes or more"
+        raise ArgumentError(
+            "loss",
+            f"'softmax' for {count} class, of which it is 0 whatever the network says",
+            "'sigmoid', or two classes or more",
         )
 
 
@@ -89,7 +93,7 @@ def cross_entropy(config: Classification, logits: jax.Array, targets: jax.Array)
         ValueError: as `check_outputs`.
     """
     check_outputs(config, logits.shape[-1])
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     if config.loss == "sigmoid":
         return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
     return optax.softmax_cross_entropy(logits, targets).mean()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification
+from jaxcam._ground.errors import ArgumentError
 
 Params = TypeVar("Params")  # a tree of arrays
 
@@ -104,9 +105,8 @@ def stop_frozen(params: Params, prefixes: Sequence[str]) -> Params:
     paths = jax.tree.leaves(_by_path(params, lambda path: path))
     for prefix in prefixes:
         if not any(is_frozen(path, [prefix]) for path in paths):
-            raise ValueError(
-                f"frozen: got {prefix!r}, expected a prefix of a parameter's path such as "
-                f"{paths[0]!r}"
+            raise ArgumentError(
+                "frozen", repr(prefix), f"a prefix of a parameter's path such as {paths[0]!r}"
             )
 
     def stopped(value: jax.Array, stop: bool) -> jax.Array:

@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import Classification
 from jaxcam._ground import devices as ground
 from jaxcam._ground.devices import AXIS, Devices, Tree
+from jaxcam._ground.errors import ArgumentError
 
 # (state, batch, constants) -> results
 Step = Callable[[Any, Any, Any], Any]
@@ -152,9 +153,10 @@ def _check_even(batch: ground.Arrays, local_devices: int) -> None:
     processes = jax.process_count()
     size = len(next(iter(batch.values())))
     if size % (2 * local_devices):
-        raise ValueError(
-            f"batch_size: got {size * processes}, expected a multiple of "
-            f"2 x {local_devices * processes} devices"
+        raise ArgumentError(
+            "batch_size",
+            size * processes,
+            f"a multiple of 2 x {local_devices * processes} devices",
         )
 
 

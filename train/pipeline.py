@@ -22,6 +22,7 @@ from PIL import Image
 
 import configs
 from configs import Classification
+from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam.datasets import UNKNOWN, Dataset, Record, decode, load, open_image
 
 Batch = dict[str, np.ndarray]
@@ -36,9 +37,7 @@ def steps_per_epoch(dataset: Dataset, config: Classification) -> int:
     """
     steps = len(dataset) // config.batch_size
     if not steps:
-        raise ValueError(
-            f"batch_size: got {config.batch_size}, expected at most the {len(dataset)} photos"
-        )
+        raise ArgumentError("batch_size", config.batch_size, f"at most the {len(dataset)} photos")
     return steps
 
 
@@ -97,11 +96,10 @@ def _threads(config: Classification) -> Any:
 def _share(batch_size: int, process_index: int, process_count: int) -> range:
     """The places in a batch that are a process's."""
     if batch_size % process_count:
-        raise ValueError(
-            f"batch_size: got {batch_size}, expected a multiple of the {process_count} processes"
+        raise ArgumentError(
+            "batch_size", batch_size, f"a multiple of the {process_count} processes"
         )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index: got {process_index}, expected 0 to {process_count - 1}")
+    check_whole("process_index", process_index, 0, process_count - 1)
     size = batch_size // process_count
     return range(process_index * size, (process_index + 1) * size)
 
@@ -139,7 +137,7 @@ def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Ba
         image = random_crop(record, config, key)
     label = _label(record)
     if (label == UNKNOWN).any():
-        raise ValueError(f"label: {record.id} is of unknown class, expected one")
+        raise ArgumentError("label", f"{record.id} of unknown class", "a photo of one")
     return {"image": image, "label": label, "key": np.array(key, np.uint32)}
 
 
@@ -159,9 +157,10 @@ def _whole(record: Record, config: Classification) -> np.ndarray:
     image = decode(record)
     size = (config.image_size, config.image_size)
     if image.shape[:2] != size:
-        raise ValueError(
-            f"image_size: got a photo of {image.shape[1::-1]} pixels, expected {size} with "
-            "crop_on='device'; crop_on='host' takes any size"
+        raise ArgumentError(
+            "image_size",
+            f"a photo of {image.shape[1::-1]} pixels",
+            f"{size} with crop_on='device'; crop_on='host' takes any size",
         )
     return image
 

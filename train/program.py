@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import configs
-from configs.common import Config
+from configs import Config
 from jaxcam._ground.devices import join
+from jaxcam._ground.errors import ArgumentError
 from train import loop, objectives
 
 
@@ -33,9 +34,8 @@ def main(
             join(chosen.distributed)
         config = configs.override(configs.load(chosen.config), chosen.set)
         if not isinstance(config, kind):
-            raise ValueError(
-                f"--config: {chosen.config} is a {type(config).__name__}, expected a "
-                f"{kind.__name__}"
+            raise ArgumentError(
+                "--config", f"{chosen.config}, a {type(config).__name__}", f"a {kind.__name__}"
             )
         _dispatch(config, factory, chosen)
     except (ValueError, OSError, FloatingPointError) as error:

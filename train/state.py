@@ -12,7 +12,7 @@ import optax
 
 from configs import Classification
 from train import objectives
-from train.augment import augment, normalize, soft_targets
+from train.augment import augment, normalize, pixels, soft_targets
 from train.optimizer import is_frozen, stop_frozen
 
 Variables = dict[str, Any]
@@ -81,7 +81,7 @@ def train_step(
     images, targets = augment(batch, config, model.num_classes, crop_size)
     key = _dropout_key(config, state.step, axis_name)
 
-    def minimised(params: Any) -> Any:
+    def minimised(params: Any) -> objectives.Outcome:
         variables = {**state.variables, "params": stop_frozen(params, config.frozen)}
         forward = partial(_forward, model=model, variables=variables, key=key, frozen=config.frozen)
         return loss(forward, images, targets, {**batch, "constants": constants})
@@ -146,7 +146,7 @@ def _average(config: Classification, state: State, variables: Variables) -> Vari
     """
     if not config.ema_decay:
         return {}
-    update = state.step // config.accumulate
+    update = (state.step // config.accumulate).astype(jnp.float32)
     decay = jnp.minimum(config.ema_decay, (1.0 + update) / (10.0 + update))
     decay = jnp.where((state.step + 1) % config.accumulate == 0, decay, 1.0)
     averaged: Any = optax.incremental_update(variables, state.ema, 1 - decay)
@@ -173,11 +173,12 @@ def validation_step(
         axis_name: mapped axis of the devices, None if the batch is whole.
     """
     del constants
-    output: Any = model.apply(variables, normalize(batch["image"] / 255.0, config))
+    output: Any = model.apply(variables, normalize(pixels(batch["image"]), config))
     logits = output.astype(jnp.float32)
     targets = soft_targets(batch["label"], model.num_classes, 0.0)
     losses = jax.vmap(partial(objectives.cross_entropy, config))(logits[:, None], targets[:, None])
-    counted = {"count": 1.0, "correct": objectives.hits(logits, targets), "loss": losses}
+    hits = objectives.hits(logits, targets).astype(jnp.float32)
+    counted = {"count": jnp.ones_like(losses), "correct": hits, "loss": losses}
     sums = {key: jnp.where(batch["mask"], value, 0.0).sum() for key, value in counted.items()}
     if axis_name is None:
         return sums

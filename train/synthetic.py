@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from configs import Classification
+from jaxcam._ground.errors import check_choice
 from jaxcam.datasets import NO_BOXES, Dataset, Record
 
 CLASSES = 4
@@ -20,10 +21,7 @@ def load(config: Classification, split: str) -> Dataset:
     Raises:
         ValueError: another split.
     """
-    if split not in _COUNTS:
-        raise ValueError(
-            f"split: got {split!r}, expected one of {', '.join(_COUNTS)} of the synthetic data"
-        )
+    check_choice("split", split, _COUNTS)
     count = _COUNTS[split]
     random = np.random.default_rng((config.seed, zlib.crc32(split.encode())))
     noise = random.integers(0, 64, (count, config.image_size, config.image_size, 3))

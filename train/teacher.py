@@ -8,7 +8,6 @@ stopped asks only for the missing ones.
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,9 @@ from tqdm import tqdm
 
 from configs import Distillation
 from jaxcam import blackbox
+from jaxcam._ground import files
 from jaxcam._ground.devices import fill_up, is_writer, wait_for_all
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.datasets import Dataset
 from train import pipeline
 from train.augment import augment
@@ -77,7 +78,9 @@ def _fill(folder: Path, config: Distillation, photos: Dataset) -> None:
         return
     teacher = blackbox.KINDS[config.teacher_kind](config.teacher, **config.teacher_options)
     for view in missing:
-        _save(_file(folder, view), _ask(config, photos, teacher, view))
+        logits = _ask(config, photos, teacher, view)
+        with files.replacing(_file(folder, view)) as file:
+            np.save(file, logits)
 
 
 def _file(folder: Path, view: int) -> Path:
@@ -91,7 +94,7 @@ def _claim(folder: Path, config: Distillation) -> None:
     path = folder / "settings.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        files.write_text(path, text)
         return
     theirs = json.loads(path.read_text())
     different = []
@@ -99,8 +102,8 @@ def _claim(folder: Path, config: Distillation) -> None:
         if theirs.get(name) != value:
             different.append(f"{name} {theirs.get(name)!r} there, {value!r} here")
     if different:
-        raise ValueError(
-            f"answers: {folder} holds answers to other questions: {', '.join(different)}"
+        raise ArgumentError(
+            "answers", f"{folder}", f"answers to the same questions: {', '.join(different)}"
         )
 
 
@@ -121,11 +124,9 @@ def _ask(config: Distillation, photos: Dataset, teacher: blackbox.Model, view: i
 
 def _checked(outputs: np.ndarray, batch: int, classes: int) -> np.ndarray:
     if outputs.shape != (batch, classes):
-        raise ValueError(
-            f"teacher: got answers of shape {outputs.shape}, expected {(batch, classes)}"
-        )
+        raise ArgumentError("teacher", f"answers of shape {outputs.shape}", f"{(batch, classes)}")
     if not np.isfinite(outputs).all():
-        raise ValueError("teacher: got NaN or infinite answers, expected finite ones")
+        raise ArgumentError("teacher", "NaN or infinite answers", "finite ones")
     return outputs
 
 
@@ -146,10 +147,3 @@ def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndar
     for batch in batches.to_iter_dataset(threads):
         images = np.asarray(augmented(fill_up(batch, BATCH)))[: len(batch["label"])]
         yield (images - mean) / std
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
-        np.save(file, array)
-    os.replace(unfinished, path)

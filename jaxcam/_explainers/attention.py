@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import grad_cam_map
+from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.checks import check_planar
@@ -39,6 +40,7 @@ _REDUCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+@one_answer(jax.Array)
 def cbam_attention(
     forward: Forward,
     images: jax.Array,
@@ -49,7 +51,7 @@ def cbam_attention(
     reduction: str = "mean",
     normalize: str | None = None,
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """MATT: the attention of CBAM blocks, sum_b resize(mean_k ATT_b), ATT_b = F_o - F_i; signed.
 
     Args:
@@ -91,6 +93,7 @@ def cbam_attention(
     return _with_aux(question.marked(maps), question, question.parted(outputs)[1])
 
 
+@one_answer(jax.Array)
 def layerwise_grad_cam(
     forward: Forward,
     images: jax.Array,
@@ -99,7 +102,7 @@ def layerwise_grad_cam(
     layers: str | Sequence[str] | None = None,
     normalize: str | None = None,
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """ML: the Grad-CAMs of several stages, sum_l resize(ReLU(sum_k alpha_lk A_lk)).
 
     Args:
@@ -130,6 +133,7 @@ def layerwise_grad_cam(
     return _with_aux(question.marked(maps), question, aux)
 
 
+@one_answer(jax.Array)
 def attention_grad_cam(
     forward: Forward,
     images: jax.Array,
@@ -142,7 +146,7 @@ def attention_grad_cam(
     normalize: str | None = "sum",
     softmax: bool = False,
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """MAL: attention times Grad-CAM, L = MATT * ML, or softmax_ij(L); one pass each way.
 
     The paper's map is the softmax over all pixels. It keeps their order, and so every score that
@@ -201,7 +205,7 @@ def _evidence(
     question: Question, names: Sequence[str], acts: Mapping, grads: Mapping, normalize: str | None
 ) -> jax.Array:
     maps = [mapped(question, grad_cam_map, name, acts, grads) for name in names]
-    return _sum(maps, question.images.shape[1:3], normalize)
+    return _sum(maps, question, normalize)
 
 
 def _attention_sum(
@@ -215,15 +219,18 @@ def _attention_sum(
     for name in names:
         spatial = at_least_float32(question.spatial(name, found[name]))
         maps.append(_REDUCTIONS[reduction](spatial))
-    return _sum(maps, question.images.shape[1:3], normalize)
+    return _sum(maps, question, normalize)
 
 
-def _sum(maps: Sequence[jax.Array], size: tuple[int, int], normalize: str | None) -> jax.Array:
-    """The sum of maps `[..., h, w]` of any resolution, at one size."""
-    resized = [resize(each, size) for each in maps]
-    if normalize == "each":
-        resized = [rescale(each) for each in resized]
-    total = sum(resized)
+def _sum(maps: Sequence[jax.Array], question: Question, normalize: str | None) -> jax.Array:
+    """The sum of maps `[..., h, w]` of any resolution, at the size of the images."""
+    height, width = question.images.shape[1:3]
+    total = jnp.zeros((), jnp.float32)
+    for each in maps:
+        resized = resize(each, (height, width))
+        if normalize == "each":
+            resized = rescale(resized)
+        total = total + resized
     if normalize is None:
         return total
     return rescale(total)

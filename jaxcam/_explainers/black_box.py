@@ -46,10 +46,14 @@ class BlackBox(NamedTuple):
         """What the model returns, without aux."""
         return self.parted(images)[0]
 
-    def parted(self, images: jax.Array) -> tuple[Any, Any]:
+    def parted(self, images: Any) -> tuple[Any, Any]:
         """What the model returns, and aux (or None)."""
-        found = self.forward(np.asarray(images)) if self.host else self.forward(images)
-        output, aux = found if self.has_aux else (found, None)
+        if self.host:
+            images = np.asarray(images)
+        output = self.forward(images)
+        aux = None
+        if self.has_aux:
+            output, aux = output
         if self.host:
             output = jax.tree.map(np.asarray, output)
         if not callable(self.targets):
@@ -64,7 +68,9 @@ class BlackBox(NamedTuple):
     @property
     def kinds(self) -> tuple[int, ...]:
         """(K,) for K targets per image, () for one."""
-        return () if callable(self.targets) else self.targets.shape[1:]
+        if callable(self.targets):
+            return ()
+        return self.targets.shape[1:]
 
 
 class Asked(NamedTuple):

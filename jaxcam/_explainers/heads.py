@@ -7,7 +7,8 @@ description of the first operation that is neither.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
@@ -96,18 +97,27 @@ def _after_map(eqn: JaxprEqn, states: list[State], axes: tuple[int, ...]) -> Sta
     name = eqn.primitive.name
     if name in _KEEPING or name == primitives.NEGATION or _scales(eqn, states):
         return Map(axes)
-    shape = eqn.invars[0].aval.shape
+    operand: Any = eqn.invars[0].aval
+    result: Any = eqn.outvars[0].aval
     if name == "transpose":
         return Map(tuple(eqn.params["permutation"].index(axis) for axis in axes))
     if name == "reshape":
-        return _merge(shape, eqn.outvars[0].aval.shape, axes)
+        return _merge(operand.shape, result.shape, axes)
     if name == "reduce_sum":
         return _summed(set(eqn.params["axes"]), axes)
     if name == "reduce_window_sum":
-        whole = tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
-        covers = eqn.params["window_dimensions"] == whole and not np.any(eqn.params["padding"])
-        return POOLED if covers else None
+        return _windowed(eqn.params, operand.shape, axes)
     return None
+
+
+def _windowed(window: Mapping, shape: Sequence[int], axes: tuple[int, ...]) -> State:
+    """The state after sums over windows: pooled by a single one that covers all positions."""
+    whole = [1] * len(shape)
+    for axis in axes:
+        whole[axis] = shape[axis]
+    if list(window["window_dimensions"]) != whole or np.any(window["padding"]):
+        return None
+    return POOLED
 
 
 def _summed(gone: set[int], axes: tuple[int, ...]) -> State:
@@ -130,7 +140,9 @@ def _merge(before: tuple, after: tuple, axes: tuple[int, ...]) -> Map | None:
     if axes != tuple(range(low, high)):
         return None
     merged = (*before[:low], math.prod(before[low:high]), *before[high:])
-    return Map((low,)) if tuple(after) == merged else None
+    if tuple(after) != merged:
+        return None
+    return Map((low,))
 
 
 def _scales(eqn: JaxprEqn, states: list[State]) -> bool:
@@ -140,7 +152,9 @@ def _scales(eqn: JaxprEqn, states: list[State]) -> bool:
         return False
     if name not in (primitives.PRODUCT, primitives.QUOTIENT):
         return False
-    other = eqn.invars[0] if states[0] is None else eqn.invars[1]
+    other: Any = eqn.invars[1]
+    if states[0] is None:
+        other = eqn.invars[0]
     if isinstance(other, Literal):
         return np.size(other.val) == 1
     return other.aval.size == 1

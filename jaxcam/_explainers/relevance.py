@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import check_relu, combined, positions
-from jaxcam._explainers.signature import Explanation, explainer
+from jaxcam._explainers.signature import Explanation, explainer, one_answer
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer
@@ -109,6 +109,7 @@ def channel_weights(
     return _answered(question, formula, propagated(question, composite, init))
 
 
+@one_answer(TopChannels)
 def top_channels(
     forward: Forward,
     images: jax.Array,
@@ -120,7 +121,7 @@ def top_channels(
     composite: Any = "z_plus",
     init: str | jax.Array = "contrastive",
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """The k channels of a layer that speak most for the class, and what they show.
 
     Args:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import Progress, black_box
+from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
@@ -26,6 +27,7 @@ class Sums(NamedTuple):
     count: jax.Array  # of masks, [2]
 
 
+@one_answer(jax.Array)
 def rise(
     forward: Callable,
     images: jax.Array,
@@ -41,7 +43,7 @@ def rise(
     host: bool = False,
     has_aux: bool = False,
     progress: Progress | None = None,
-) -> Any:
+) -> Explanation:
     """RISE: S = 1 / (N p) sum_i y_i M_i, y_i the class probability under the random mask M_i.
 
     A mask is a grid of zeros and ones, upsampled and shifted (`masks`); its mean is p. It
@@ -148,11 +150,13 @@ def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, int]) -> jax.Arr
         skimage.transform.resize(order=1, mode="reflect").
     """
     cells = grids.shape[-1]
-    rows, cols = (jnp.asarray(magnifier(side, cells), jnp.float32) for side in size)
+    height, width = size
+    rows = jnp.asarray(magnifier(height, cells), jnp.float32)
+    cols = jnp.asarray(magnifier(width, cells), jnp.float32)
 
     def one(cell: jax.Array, shift: jax.Array) -> jax.Array:
-        top = jax.lax.dynamic_slice_in_dim(rows, shift[0], size[0])
-        left = jax.lax.dynamic_slice_in_dim(cols, shift[1], size[1])
+        top = jax.lax.dynamic_slice_in_dim(rows, shift[0], height)
+        left = jax.lax.dynamic_slice_in_dim(cols, shift[1], width)
         return jnp.einsum("Hh,hw,Ww->HW", top, cell, left, precision=jax.lax.Precision.HIGHEST)
 
     return jax.vmap(one)(grids.astype(jnp.float32), shifts)
@@ -174,7 +178,8 @@ def _masked(
 ) -> tuple[jax.Array, jax.Array]:
     """The next masks `[n, H, W]` and the images times each, `[n, B, H, W, C]`."""
     part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, count)
-    drawn = masks(part(grids), part(shifts), images.shape[1:3])
+    _, height, width, _ = images.shape
+    drawn = masks(part(grids), part(shifts), (height, width))
     masked = at_least_float32(images)[None] * drawn[:, None, :, :, None]
     return drawn, cast_like(masked, images)
 
@@ -185,7 +190,8 @@ def _add(
 ) -> Sums:
     answers = jnp.where(valid.reshape(-1, *[1] * (answers.ndim - 1)), answers, 0)
     new = jnp.einsum("n...,nhw->...hw", answers, drawn, precision=jax.lax.Precision.HIGHEST)
-    return Sums(sums.maps.at[half].add(new), sums.count.at[half].add(valid.sum()))
+    count = valid.sum().astype(sums.count.dtype)
+    return Sums(sums.maps.at[half].add(new), sums.count.at[half].add(count))
 
 
 def _settled(sums: Sums, tolerance: float) -> jax.Array:
@@ -197,7 +203,8 @@ def _settled(sums: Sums, tolerance: float) -> jax.Array:
     """
     norm = lambda maps: jnp.linalg.norm(maps - maps.mean((-2, -1), keepdims=True), axis=(-2, -1))
     count = jnp.maximum(sums.count, 1)
-    even, odd = sums.maps[0] / count[0], sums.maps[1] / count[1]
+    even = sums.maps[0] / count[0]
+    odd = sums.maps[1] / count[1]
     noise = norm(even - odd) * jnp.sqrt(count[0] * count[1]) / count.sum()
     spread = norm(sums.maps.sum(0) / count.sum())
     return (

@@ -1,12 +1,13 @@
 """The type of every explainer: what it returns follows from how it is asked."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, cast, overload
+from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
 import jax
 
 from jaxcam.targets import Targets
 
+Answer = TypeVar("Answer", covariant=True)
 # Maps of one layer, or a dict of them by name; with has_aux a pair of that and aux.
 Explanation = Any
 
@@ -84,3 +85,56 @@ class Explainer(Protocol):
 def explainer(function: Callable) -> Explainer:
     """A function as it is, with the type of an explainer."""
     return cast(Explainer, function)
+
+
+class OneAnswer(Protocol[Answer]):
+    """`(forward, images, targets, *, has_aux, ...) -> answer`: one, whatever the layers.
+
+    With `has_aux` a pair; see its docstring for the rest.
+    """
+
+    __name__: str
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        has_aux: Literal[False] = False,
+        **options: Any,
+    ) -> Answer: ...
+
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        has_aux: Literal[True],
+        **options: Any,
+    ) -> tuple[Answer, Any]: ...
+
+    # What is decided only when it runs.
+    @overload
+    def __call__(
+        self,
+        forward: Callable,
+        images: jax.Array,
+        targets: Targets = None,
+        *,
+        has_aux: bool,
+        **options: Any,
+    ) -> Explanation: ...
+
+
+def one_answer(kind: type[Answer]) -> Callable[[Callable], OneAnswer[Answer]]:
+    """Gives a function, as it is, the type of an explainer that answers with a `kind`."""
+    del kind
+
+    def typed(function: Callable) -> OneAnswer[Answer]:
+        return cast(OneAnswer[Answer], function)
+
+    return typed

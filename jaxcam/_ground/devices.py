@@ -9,6 +9,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxcam._ground.errors import ArgumentError
+
 AXIS = "device"
 # What tells a process of the others where JAX knows no cluster.
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -53,9 +55,10 @@ def _find_cluster() -> None:
     try:
         jax.distributed.initialize()
     except ValueError as error:
-        raise ValueError(
-            f"--distributed: got no address and no cluster that JAX knows, expected {_EXPECTED}, "
-            f"or the variables {', '.join(VARIABLES)}"
+        raise ArgumentError(
+            "--distributed",
+            "no address and no cluster that JAX knows",
+            f"{_EXPECTED}, or the variables {', '.join(VARIABLES)}",
         ) from error
 
 
@@ -71,7 +74,7 @@ def _parsed(address: Sequence[str]) -> tuple[str, int, int] | None:
 
 def _checked(name: str, words: Sequence[str]) -> tuple[str, int, int]:
     got = ", ".join(map(repr, words))
-    wrong = ValueError(f"{name}: got {got}, expected nothing or {_EXPECTED}")
+    wrong = ArgumentError(name, got, f"nothing or {_EXPECTED}")
     if len(words) != 3:
         raise wrong
     (address, count, index) = words
@@ -148,7 +151,7 @@ def split(batch: Arrays, count: int) -> dict[str, np.ndarray]:
     """
     size = _length(batch)
     if size % count:
-        raise ValueError(f"batch: got {size} examples, expected a multiple of {count} devices")
+        raise ArgumentError("batch", f"{size} examples", f"a multiple of {count} devices")
     return {key: value.reshape(count, -1, *value.shape[1:]) for key, value in batch.items()}
 
 
@@ -160,7 +163,7 @@ def fill_up(batch: Arrays, size: int) -> dict[str, np.ndarray]:
     """
     length = _length(batch)
     if not 1 <= length <= size:
-        raise ValueError(f"batch: got {length} examples, expected 1 to {size}")
+        raise ArgumentError("batch", f"{length} examples", f"1 to {size}")
     if length == size:
         return dict(batch)
     index = np.minimum(np.arange(size), length - 1)
@@ -184,13 +187,15 @@ def over_devices(
         ...]}`, with NumPy arrays `[devices * B, ...]`.
     """
     used = devices or jax.local_devices()
-    mapped = jax.pmap(function, in_axes=(None, 0), devices=used)
+    # One argument: of two, jax.pmap takes `in_axes` for those of the leaves where params have none
+    # and the batch has two (seen on jax 0.10.2), and maps the wrong ones without a word.
+    mapped = jax.pmap(lambda both: function(*both), in_axes=((None, 0),), devices=used)
 
     def joined(leaf: jax.Array) -> np.ndarray:
         return np.asarray(leaf).reshape(-1, *leaf.shape[2:])
 
     def call(params: Any, batch: Arrays) -> Any:
-        return jax.tree.map(joined, mapped(params, split(batch, len(used))))
+        return jax.tree.map(joined, mapped((params, split(batch, len(used)))))
 
     return call
 
@@ -215,7 +220,7 @@ def in_batches(
     """
     count = _length(arrays)
     if not count:
-        raise ValueError("arrays: got no examples, expected one or more")
+        raise ArgumentError("arrays", "no examples", "one or more")
     size = batch * jax.local_device_count()
     parts = []
     for first in range(0, count, size):
@@ -232,5 +237,5 @@ def _length(arrays: Arrays) -> int:
     """The one length of the leading axis."""
     lengths = {key: len(value) for key, value in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"arrays: got lengths {lengths}, expected equal ones")
+        raise ArgumentError("arrays", f"lengths {lengths}", "equal ones")
     return next(iter(lengths.values()))

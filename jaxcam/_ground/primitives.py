@@ -56,6 +56,8 @@ SUMS = _names("reduce_sum reduce_window_sum cumsum")  # of one operand's values
 EXTREMES = _names(  # the largest or least of one operand's values
     "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin"
 )
+PRODUCTS = _names("reduce_prod cumprod")  # of one operand's values
+FOLDS = _names("reduce_window cumlogsumexp")  # of one operand's values, in some other way
 DENSE = "dot_general"
 CONV = "conv_general_dilated"
 LINEAR = frozenset({DENSE, CONV})  # linear in each of two operands
@@ -98,6 +100,10 @@ FUNCTIONS = frozenset().union(
     CONVERSIONS,
 )
 ELEMENTWISE = FUNCTIONS | ADDITIONS | CHOICES
+# What goes over whole axes, over windows, or along an axis up to each place.
+REDUCTIONS = _names("reduce_sum reduce_max reduce_min reduce_prod argmax argmin")
+WINDOWS = _names("reduce_window_sum reduce_window_max reduce_window_min reduce_window")
+CUMULATIVE = _names("cumsum cummax cummin cumprod cumlogsumexp")
 # Linear with coefficients that are no parameters, or a choice of values: f(a x) = a f(x), a > 0.
 HOMOGENEOUS = MOVES | PARTS | REPEATS | JOINS | INSERTS | SORTS | SUMS | EXTREMES
 

@@ -8,7 +8,10 @@ concatenated to the tokens stands before or after them. Nothing is run.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+
+from jaxcam._ground import primitives
 
 BATCH = "batch"
 CHANNEL = "channel"
@@ -34,7 +37,7 @@ class Axis(NamedTuple):
     @property
     def positions(self) -> tuple[Atom, ...]:
         """The atoms that are positions in space."""
-        return tuple(atom for atom in self.atoms if isinstance(atom.source, int))
+        return tuple(filter(lambda atom: isinstance(atom.source, int), self.atoms))
 
     @property
     def extra(self) -> int:
@@ -43,15 +46,13 @@ class Axis(NamedTuple):
 
 
 Axes = tuple[Axis, ...]
-_names = lambda text: frozenset(text.split())
 # Element by element, whatever the number of operands: axes stay, positions are not mixed.
-ELEMENTWISE = _names("""
-    add add_any sub mul div rem pow integer_pow max min select_n clamp neg sign abs exp exp2 expm1
-    log log1p sqrt rsqrt cbrt square logistic tanh erf erfc erf_inv sin cos tan sinh cosh asinh
-    acosh atanh asin acos atan atan2 floor ceil round nextafter convert_element_type is_finite not
-    and or xor eq ne lt le gt ge name copy reduce_precision optimization_barrier stop_gradient
-    sharding_constraint custom_jvp_call custom_vjp_call
-""")
+ELEMENTWISE = (
+    primitives.ELEMENTWISE
+    | primitives.IDENTITIES
+    | primitives.CUSTOM_DERIVATIVES
+    | {primitives.STOP}
+)
 
 
 def whole(source: str | int, size: int) -> Axis:
@@ -61,13 +62,22 @@ def whole(source: str | int, size: int) -> Axis:
 
 def unknown(shape: Sequence[int]) -> Axes:
     """Axes of which nothing is known."""
-    return tuple(Axis(size) for size in shape)
+    return tuple(map(Axis, shape))
 
 
 def of_images(shape: Sequence[int]) -> Axes:
     """The batch first, the channels last, positions between."""
-    spatial = [whole(k, size) for k, size in enumerate(shape[1:-1])]
-    return (whole(BATCH, shape[0]), *spatial, whole(CHANNEL, shape[-1]))
+    return (whole(BATCH, shape[0]), *spatial(shape[1:-1]), whole(CHANNEL, shape[-1]))
+
+
+def spatial(sizes: Sequence[int]) -> Axes:
+    """Positions, an axis for each dimension of space."""
+    return tuple(whole(k, size) for k, size in enumerate(sizes))
+
+
+def sizes(axes: Axes) -> tuple[int, ...]:
+    """The shape of a value."""
+    return tuple(axis.size for axis in axes)
 
 
 def of_results(eqn: Any, operands: Sequence[Axes]) -> list[Axes]:
@@ -77,41 +87,11 @@ def of_results(eqn: Any, operands: Sequence[Axes]) -> list[Axes]:
     if name == "split":
         return _split(eqn, operands, shapes)
     if name in _RULES:
-        found = _RULES[name](eqn, operands, shapes[0])
-        return [found] + [_fitting(found, shape) for shape in shapes[1:]]
+        first = _RULES[name](eqn, operands, shapes[0])
+        return [first, *map(partial(_fitting, first), shapes[1:])]
     if name in ELEMENTWISE:
-        return [_elementwise(operands, shape) for shape in shapes]
-    return [unknown(shape) for shape in shapes]
-
-
-def mixes(eqn: Any, index: int, operand: Axes) -> bool:
-    """Whether a result of an equation may depend on several positions of its operand `index`."""
-    name = eqn.primitive.name
-    if name in _ALONG:
-        return any(operand[axis].positions for axis in _ALONG[name](eqn, index))
-    return name in _NEIGHBOURS or name not in ELEMENTWISE | _MOVES
-
-
-def joins_batch(eqn: Any, index: int, operand: Axes) -> bool:
-    """Whether an equation sums over or chooses from the images of a batch."""
-    name = eqn.primitive.name
-    if name not in _ALONG:
-        return False
-    atoms = [atom for axis in _ALONG[name](eqn, index) for atom in operand[axis].atoms]
-    return any(atom.source == BATCH and atom.whole > 1 for atom in atoms)
-
-
-def leaves_out(eqn: Any, operand: Axes) -> bool:
-    """Whether an equation takes only what stands beside the positions: `tokens[:, 0]`."""
-    if eqn.primitive.name != "slice":
-        return False
-    starts, stops = eqn.params["start_indices"], eqn.params["limit_indices"]
-    for axis, start, stop in zip(operand, starts, stops, strict=True):
-        first = axis.before
-        last = axis.size - axis.after
-        if axis.positions and axis.extra and (stop <= first or start >= last):
-            return True
-    return False
+        return list(map(partial(_elementwise, operands), shapes))
+    return list(map(unknown, shapes))
 
 
 # Rules ------------------------------------------------------------
@@ -126,13 +106,17 @@ def _elementwise(operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
             fits = len(axes) == len(shape) and axes[index].size == size
             if fits and axes[index].atoms:
                 known.add(axes[index])
-        found.append(known.pop() if len(known) == 1 else Axis(size))
+        axis = Axis(size)
+        if len(known) == 1:
+            axis = known.pop()
+        found.append(axis)
     return tuple(found)
 
 
 def _fitting(axes: Axes, shape: Sequence[int]) -> Axes:
-    same = len(axes) == len(shape) and all(a.size == n for a, n in zip(axes, shape, strict=True))
-    return axes if same else unknown(shape)
+    if sizes(axes) != tuple(shape):
+        return unknown(shape)
+    return axes
 
 
 def _reshape(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
@@ -148,7 +132,7 @@ def _reshape(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
 
 def _dealt(atoms: list[Atom], shape: Sequence[int]) -> Axes:
     """Axes of the given sizes made of atoms in order; an atom may be split between two axes."""
-    rest = [atom for atom in atoms if atom.size != 1]
+    rest = list(filter(lambda atom: atom.size != 1, atoms))
     found = []
     for size in shape:
         taken: list[Atom] = []
@@ -165,56 +149,56 @@ def _dealt(atoms: list[Atom], shape: Sequence[int]) -> Axes:
                 left = 1
             else:
                 return unknown(shape)
-        known = taken and all(atom.source != "" for atom in taken)
-        found.append(Axis(size, _joined(taken)) if known else Axis(size))
+        found.append(Axis(size, _joined(taken)))
     return tuple(found)
 
 
 def _joined(atoms: Sequence[Atom]) -> tuple[Atom, ...]:
-    """Neighbours of one source that make a larger part of it, as one atom."""
+    """Neighbours of one source that make a larger part of it, as one; none if any is unknown."""
     joined: list[Atom] = []
     for atom in atoms:
-        last = joined[-1] if joined else None
-        if last and last.source == atom.source and last.stride == atom.size * atom.stride:
-            joined[-1] = atom._replace(size=last.size * atom.size)
+        if atom.source == "":
+            return ()
+        if joined and _continues(joined[-1], atom):
+            joined[-1] = atom._replace(size=joined[-1].size * atom.size)
         else:
             joined.append(atom)
     return tuple(joined)
 
 
+def _continues(last: Atom, atom: Atom) -> bool:
+    return last.source == atom.source and last.stride == atom.size * atom.stride
+
+
 def _around(axes: Axes, shape: Sequence[int]) -> Axes:
     """A reshape of the other axes leaves one with class tokens as it is: heads split and joined."""
-    (held,) = [axis for axis in axes if axis.extra] if _one(axes) else (None,)
-    places = [index for index, size in enumerate(shape) if held and size == held.size]
-    if held is None or len(places) != 1:
+    held = list(filter(lambda axis: axis.extra > 0, axes))
+    if len(held) != 1 or list(shape).count(held[0].size) != 1:
         return unknown(shape)
-    (place,) = places
-    index = axes.index(held)
+    place = list(shape).index(held[0].size)
+    index = axes.index(held[0])
+    if math.prod(sizes(axes[:index])) != math.prod(shape[:place]):
+        return unknown(shape)
     low = _reshape(None, [axes[:index]], shape[:place])
     high = _reshape(None, [axes[index + 1 :]], shape[place + 1 :])
-    same = math.prod(a.size for a in axes[:index]) == math.prod(shape[:place])
-    return (*low, held, *high) if same else unknown(shape)
-
-
-def _one(axes: Axes) -> bool:
-    return sum(axis.extra > 0 for axis in axes) == 1
+    return (*low, held[0], *high)
 
 
 def _transpose(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     del shape
-    return tuple(operands[0][axis] for axis in eqn.params["permutation"])
+    return tuple(map(operands[0].__getitem__, eqn.params["permutation"]))
 
 
 def _squeeze(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     del shape
-    gone = {axis % len(operands[0]) for axis in eqn.params["dimensions"]}
-    return tuple(axis for index, axis in enumerate(operands[0]) if index not in gone)
+    return _without(operands[0], eqn.params["dimensions"])
 
 
 def _expand_dims(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
-    new = {axis % len(shape) for axis in eqn.params["dimensions"]}
-    old = iter(operands[0])
-    return tuple(Axis(1) if index in new else next(old) for index in range(len(shape)))
+    found = list(operands[0])
+    for index in sorted(axis % len(shape) for axis in eqn.params["dimensions"]):
+        found.insert(index, Axis(1))
+    return tuple(found)
 
 
 def _broadcast_in_dim(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
@@ -226,14 +210,20 @@ def _broadcast_in_dim(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) 
 
 
 def _reduce(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
-    kept = [a for index, a in enumerate(operands[0]) if index not in eqn.params["axes"]]
-    return _fitting(tuple(kept), shape)
+    return _fitting(_without(operands[0], eqn.params["axes"]), shape)
+
+
+def _without(axes: Axes, gone: Sequence[int]) -> Axes:
+    found = list(axes)
+    for index in sorted((axis % len(axes) for axis in gone), reverse=True):
+        del found[index]
+    return tuple(found)
 
 
 def _window(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
-    """A pool: another number of positions of the same dimension."""
+    """A pool or a padding: another number of positions of the same dimension."""
     del eqn
-    return tuple(_resized(axis, size) for axis, size in zip(operands[0], shape, strict=True))
+    return tuple(map(_resized, operands[0], shape))
 
 
 def _resized(axis: Axis, size: int) -> Axis:
@@ -256,7 +246,9 @@ def _convolution(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Ax
         found[batch_out] = operands[0][batch_in]
     for k, (before, after) in enumerate(zip(space_in, space_out, strict=True)):
         old = operands[0][before]
-        found[after] = _resized(old, shape[after]) if old.atoms else whole(k, shape[after])
+        found[after] = whole(k, shape[after])
+        if old.atoms:
+            found[after] = _resized(old, shape[after])
     return tuple(found)
 
 
@@ -264,36 +256,59 @@ def _dot_general(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Ax
     """Batch axes, then the free ones of the left and of the right operand."""
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     left, right = operands
-    found = [_either(left[a], right[b]) for a, b in zip(left_batch, right_batch, strict=True)]
-    for axes, gone in ((left, {*left_sum, *left_batch}), (right, {*right_sum, *right_batch})):
-        constant = not any(axis.atoms for axis in axes)  # a matrix of parameters: its axis is new
-        for index, axis in enumerate(axes):
-            if index not in gone:
-                found.append(whole(CHANNEL, axis.size) if constant else axis)
+    found = []
+    for a, b in zip(left_batch, right_batch, strict=True):
+        known = left[a]
+        if not known.atoms:
+            known = right[b]
+        found.append(known)
+    found += _free(left, (*left_sum, *left_batch))
+    found += _free(right, (*right_sum, *right_batch))
     return _fitting(tuple(found), shape)
 
 
-def _either(first: Axis, second: Axis) -> Axis:
-    return first if first.atoms else second
+def _free(axes: Axes, gone: Sequence[int]) -> Axes:
+    """The axes of a factor that a product keeps."""
+    kept = _without(axes, gone)
+    for axis in axes:
+        if axis.atoms:
+            return kept
+    # A matrix of parameters: its axis is new.
+    return tuple(whole(CHANNEL, axis.size) for axis in kept)
 
 
 def _concatenate(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     """Along an axis of positions, what is no position stands before or after them."""
     along = eqn.params["dimension"]
-    others = [tuple(a for i, a in enumerate(axes) if i != along) for axes in operands]
-    found = list(_elementwise(others, [n for i, n in enumerate(shape) if i != along]))
-    parts = [axes[along] for axes in operands]
-    held = [index for index, axis in enumerate(parts) if axis.positions]
-    joined = Axis(shape[along])
-    if all(axis.atoms and axis.atoms[0].source == CHANNEL for axis in parts):
-        joined = whole(CHANNEL, shape[along])
+    others = []
+    parts = []
+    for axes in operands:
+        others.append(_without(axes, [along]))
+        parts.append(axes[along])
+    rest = list(shape)
+    del rest[along]
+    found = list(_elementwise(others, rest))
+    found.insert(along, _row(parts, shape[along]))
+    return tuple(found)
+
+
+def _row(parts: Sequence[Axis], size: int) -> Axis:
+    """Axes one after the other."""
+    held = []
+    channels = 0
+    for index, axis in enumerate(parts):
+        if axis.positions:
+            held.append(index)
+        if axis.atoms and axis.atoms[0].source == CHANNEL:
+            channels += 1
     if len(held) == 1:
         (index,) = held
-        before = parts[index].before + sum(axis.size for axis in parts[:index])
-        after = parts[index].after + sum(axis.size for axis in parts[index + 1 :])
-        joined = Axis(shape[along], parts[index].atoms, before, after)
-    found.insert(along, joined)
-    return tuple(found)
+        before = parts[index].before + sum(sizes(tuple(parts[:index])))
+        after = parts[index].after + sum(sizes(tuple(parts[index + 1 :])))
+        return Axis(size, parts[index].atoms, before, after)
+    if channels == len(parts):
+        return whole(CHANNEL, size)
+    return Axis(size)
 
 
 def _slice(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
@@ -328,11 +343,6 @@ def _split(eqn: Any, operands: Sequence[Axes], shapes: Sequence[Sequence[int]]) 
     return found
 
 
-def _pad(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
-    del eqn
-    return tuple(_resized(axis, size) for axis, size in zip(operands[0], shape, strict=True))
-
-
 def _same(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     del eqn
     return _fitting(operands[0], shape)
@@ -343,34 +353,18 @@ def _lost(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     return unknown(shape)
 
 
-_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin")
-_WINDOWS = ("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window")
-_CUMULATIVE = ("cumsum", "cummax", "cummin", "cumprod", "cumlogsumexp")
 _RULES: dict[str, Callable[[Any, Sequence[Axes], Sequence[int]], Axes]] = {
-    **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_WINDOWS, _window),
-    **dict.fromkeys((*_CUMULATIVE, "sort", "rev"), _same),
+    **dict.fromkeys(primitives.REDUCTIONS, _reduce),
+    **dict.fromkeys(primitives.WINDOWS | {primitives.PAD}, _window),
+    **dict.fromkeys(primitives.CUMULATIVE | {"sort", "rev"}, _same),
     **dict.fromkeys(("gather", "dynamic_slice", "iota", "top_k"), _lost),
     "reshape": _reshape,
     "transpose": _transpose,
     "squeeze": _squeeze,
     "expand_dims": _expand_dims,
     "broadcast_in_dim": _broadcast_in_dim,
-    "conv_general_dilated": _convolution,
-    "dot_general": _dot_general,
+    primitives.CONV: _convolution,
+    primitives.DENSE: _dot_general,
     "concatenate": _concatenate,
-    "slice": _slice,
-    "pad": _pad,
-}
-
-# Mixing ------------------------------------------------------------
-
-_MOVES = _names("""
-    reshape transpose squeeze expand_dims broadcast_in_dim slice split concatenate pad rev
-""")
-_NEIGHBOURS = frozenset((*_WINDOWS, *_CUMULATIVE, "sort", "conv_general_dilated"))
-# Which axes of an operand an equation sums over or chooses from.
-_ALONG: dict[str, Callable[[Any, int], Sequence[int]]] = {
-    **dict.fromkeys(_REDUCTIONS, lambda eqn, index: eqn.params["axes"]),
-    "dot_general": lambda eqn, index: eqn.params["dimension_numbers"][0][index],
+    primitives.SLICE: _slice,
 }

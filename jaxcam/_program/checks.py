@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.trace import Program
 
+Shapes = Any  # a pytree of ShapeDtypeStruct
 _RANKS = (3, 4, 5)  # one to three spatial axes
 
 
@@ -38,7 +39,7 @@ def check_planar(images: Any) -> None:
         raise ArgumentError("images", f"shape {tuple(images.shape)}", "[B, H, W, C]")
 
 
-def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> Any:
+def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> Shapes:
     """The shapes of what a traced model returns and is explained, without aux.
 
     Args:
@@ -52,7 +53,9 @@ def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> 
         ValueError: it returns something else.
     """
     shapes = program.shapes
-    expected = f"logits [{batch}, N]" if classes else "an output"
+    expected = "an output"
+    if classes:
+        expected = f"logits [{batch}, N]"
     if has_aux:
         if not (isinstance(shapes, tuple) and len(shapes) == 2):
             got = f"{describe(shapes)} with has_aux=True"

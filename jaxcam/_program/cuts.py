@@ -1,6 +1,7 @@
 """A forward pass cut at a layer, so that what lies above it can be run again alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +24,8 @@ class Split(NamedTuple):
     def __repr__(self) -> str:
         """Shapes, not values."""
         names = ("logits", "activations", "aux")
-        shapes = ", ".join(f"{name}={_shapes(getattr(self, name))}" for name in names)
-        return f"Split({shapes}, head=activations -> logits)"
+        shapes = [f"{name}={_shapes(getattr(self, name))}" for name in names]
+        return f"Split({', '.join(shapes)}, head=activations -> logits)"
 
 
 def split(
@@ -63,24 +64,39 @@ def cut(program: trace.Program, images: jax.Array, site: Site, has_aux: bool) ->
 
     def restored(values: list) -> tuple[Any, Any]:
         outputs = jax.tree.unflatten(jax.tree.structure(program.shapes), values)
-        return outputs if has_aux else (outputs, None)
+        if has_aux:
+            return outputs
+        return outputs, None
 
     def head(replaced: jax.Array) -> Any:
-        def visit(path: trace.Path, eqn: Any, boxes: list) -> list:
+        def visit(path: trace.Path, eqn: Any, flows: list[_Flow]) -> list[_Flow]:
             if path == site.path:
-                return [(replaced, True)]
-            if not any(above for _, above in boxes):
-                return [(value, False) for value in memo[path]]
-            return [(value, True) for value in trace.bind(eqn, [value for value, _ in boxes])]
+                return [_Flow(replaced, above=True)]
+            if not any(map(attrgetter("above"), flows)):
+                return list(map(_Flow, memo[path]))
+            return [_Flow(value, above=True) for value in trace.bind(eqn, _values(flows))]
 
-        start = (replaced, True) if site.path == PIXELS_PATH else (images, False)
-        lift = lambda value: (value, False)
-        results = trace.evaluate(program.closed, [start], visit, opens=inside, lift=lift)
-        return restored([value for value, _ in results])[0]
+        start = _Flow(images)
+        if site.path == PIXELS_PATH:
+            start = _Flow(replaced, above=True)
+        results = trace.evaluate(program.closed, [start], visit, opens=inside, lift=_Flow)
+        return restored(_values(results))[0]
 
     output, aux = restored(trace.evaluate(program.closed, [images], remember, opens=inside))
-    activations = images if site.path == PIXELS_PATH else memo[site.path][0]
-    return Split(output, activations, head, aux)
+    if site.path == PIXELS_PATH:
+        return Split(output, images, head, aux)
+    return Split(output, memo[site.path][0], head, aux)
+
+
+class _Flow(NamedTuple):
+    """A value, and whether it depends on the activations at the cut."""
+
+    value: Any
+    above: bool = False
+
+
+def _values(flows: Sequence[_Flow]) -> list:
+    return list(map(attrgetter("value"), flows))
 
 
 def _shapes(tree: Any) -> Any:

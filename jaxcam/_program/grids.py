@@ -8,9 +8,11 @@ what it is: `layout`.
 
 import math
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Any, NamedTuple
 
-from jaxcam._program.axes import BATCH, CHANNEL, Atom, Axes, Axis, whole
+from jaxcam._ground.errors import ArgumentError, listing
+from jaxcam._program.axes import BATCH, CHANNEL, Atom, Axes, Axis, sizes, spatial, whole
 
 LAYOUTS = ("channels_last", "channels_first")
 
@@ -71,7 +73,7 @@ class Grid(NamedTuple):
             return activations
         front = activations.ndim - len(self.shape)
         lead = activations.shape[:front]
-        inside = tuple(slice(*each) for each in self.kept)
+        inside = starmap(slice, self.kept)
         parts = activations[(..., *inside)].reshape(*lead, *self.atoms)
         moved = parts.transpose(*range(front), *(front + index for index in self.order))
         return moved.reshape(*lead, *self.view)
@@ -87,15 +89,25 @@ def find(axes: Axes, batch: int, rank: int) -> Grid | None:
     """
     if not axes:
         return None
-    if not any(_has(axis, BATCH) for axis in axes) and axes[0].size == batch and not axes[0].atoms:
+    if BATCH not in _sources(axes) and axes[0].size == batch and not axes[0].atoms:
         axes = (whole(BATCH, batch), *axes[1:])
-    lost = [index for index, axis in enumerate(axes) if not axis.atoms and axis.size > 1]
-    dimensions = {atom.source for axis in axes for atom in axis.positions}
-    if len(lost) == 1 and len(dimensions) == rank - 2 and not any(_has(a, CHANNEL) for a in axes):
-        return _built(axes, batch)  # the one that is left is the channels
-    if lost:
-        return _built(_channels_last(axes, batch), batch) if _may_be_last(axes, rank) else None
-    return _built(axes, batch)
+    lost = 0
+    for axis in axes:
+        if not axis.atoms and axis.size > 1:
+            lost += 1
+    sources = _sources(axes)
+    # If there is one left it is the channels.
+    left = lost == 1 and len(_dimensions(axes)) == rank - 2 and CHANNEL not in sources
+    if lost == 0 or left:
+        return _built(axes, batch)
+    if _may_be_last(axes, rank):
+        return _built(_channels_last(axes), batch)
+    return None
+
+
+def _sources(axes: Axes) -> set[str | int]:
+    """Of what all the axes are parts."""
+    return {atom.source for axis in axes for atom in axis.atoms}
 
 
 def declared(layout: Layout, shape: Sequence[int], batch: int, name: str) -> Grid:
@@ -104,101 +116,111 @@ def declared(layout: Layout, shape: Sequence[int], batch: int, name: str) -> Gri
     Raises:
         ValueError: an unknown layout, or one that does not fit the layer's shape.
     """
-    inner = tuple(shape[1:-1])
+    where = f"for layer {name!r} of shape {tuple(shape)}"
     if isinstance(layout, str):
         if layout not in LAYOUTS:
-            known = ", ".join(map(repr, LAYOUTS))
-            raise ValueError(f"layout: got {layout!r}, expected {known}, (h, w) or jaxcam.Tokens")
+            raise _unknown(layout)
         if len(shape) < 3:
-            raise ValueError(f"layout: got {layout!r} for layer {name!r} of shape {tuple(shape)}")
-        first = layout == "channels_first"
-        sizes = tuple(shape[2:]) if first else inner
-        spatial = [whole(k, size) for k, size in enumerate(sizes)]
-        channels = whole(CHANNEL, shape[1] if first else shape[-1])
-        inside = (channels, *spatial) if first else (*spatial, channels)
+            raise ArgumentError("layout", f"{layout!r} {where}", "a layer with spatial extent")
+        if layout == "channels_first":
+            inside = (whole(CHANNEL, shape[1]), *spatial(shape[2:]))
+        else:
+            inside = (*spatial(shape[1:-1]), whole(CHANNEL, shape[-1]))
     else:
-        tokens = layout if isinstance(layout, Tokens) else Tokens(_sizes(layout))
-        inside = (_token_axis(tokens, shape, name), whole(CHANNEL, shape[-1]))
-    found = _built((whole(BATCH, batch), *inside), batch) if shape[0] == batch else None
+        tokens = layout
+        if not isinstance(tokens, Tokens):
+            tokens = Tokens(_sizes(layout))
+        inside = (_token_axis(tokens, shape, where), whole(CHANNEL, shape[-1]))
+    found = None
+    if shape[0] == batch:
+        found = _built((whole(BATCH, batch), *inside), batch)
     if found is None:
-        raise ValueError(
-            f"layout: got {layout!r} for layer {name!r} of shape {tuple(shape)}, expected the "
-            f"first axis to be the batch of {batch}"
-        )
+        expected = f"the first axis to be the batch of {batch}"
+        raise ArgumentError("layout", f"{layout!r} {where}", expected)
     return found
 
 
-def _token_axis(tokens: Tokens, shape: Sequence[int], name: str) -> Axis:
-    count = math.prod(tokens.grid)
-    others = (shape[1] if len(shape) == 3 else 0) - count
-    before = others if tokens.before is None else tokens.before
-    if len(shape) != 3 or not tokens.grid or not 0 <= before <= others:
-        raise ValueError(
-            f"layout: got {tuple(tokens)} for layer {name!r} of shape {tuple(shape)}, expected the "
-            "grid of [B, T, c] tokens and how many others come before it"
-        )
+def _token_axis(tokens: Tokens, shape: Sequence[int], where: str) -> Axis:
+    others = -1
+    if len(shape) == 3 and tokens.grid:
+        others = shape[1] - math.prod(tokens.grid)
+    before = tokens.before
+    if before is None:
+        before = others
+    if not 0 <= before <= others:
+        expected = "the grid of [B, T, c] tokens and how many others come before it"
+        raise ArgumentError("layout", f"{tuple(tokens)} {where}", expected)
     atoms = tuple(Atom(k, size, size) for k, size in enumerate(tokens.grid))
     return Axis(shape[1], atoms, before, others - before)
 
 
 def _sizes(layout: Any) -> tuple[int, ...]:
     try:
-        return tuple(int(size) for size in layout)
+        return tuple(map(int, layout))
     except (TypeError, ValueError):
-        known = ", ".join(map(repr, LAYOUTS))
-        raise ValueError(
-            f"layout: got {layout!r}, expected {known}, (h, w) or jaxcam.Tokens"
-        ) from None
+        raise _unknown(layout) from None
 
 
-def _has(axis: Axis, source: str) -> bool:
-    return any(atom.source == source for atom in axis.atoms)
+def _unknown(layout: Any) -> ArgumentError:
+    expected = f"{listing(LAYOUTS)}, (h, w) or jaxcam.Tokens"
+    return ArgumentError("layout", repr(layout), expected)
 
 
 def _may_be_last(axes: Axes, rank: int) -> bool:
     """Whether nothing known speaks against the batch first and the channels last."""
-    if len(axes) != rank or _has(axes[-1], BATCH) or axes[-1].positions:
+    if len(axes) != rank or not _sources(axes[-1:]) <= {CHANNEL}:
         return False
     for k, axis in enumerate(axes[1:-1]):
-        if axis.extra or any(atom.source != k for atom in axis.atoms):
+        if axis.extra or not _sources((axis,)) <= {k}:
             return False
     return True
 
 
-def _channels_last(axes: Axes, batch: int) -> Axes:
-    spatial = [whole(k, axis.size) for k, axis in enumerate(axes[1:-1])]
-    return (axes[0], *spatial, whole(CHANNEL, axes[-1].size))
+def _channels_last(axes: Axes) -> Axes:
+    return (axes[0], *spatial(sizes(axes[1:-1])), whole(CHANNEL, axes[-1].size))
 
 
 def _built(axes: Axes, batch: int) -> Grid | None:
     atoms: list[Atom] = []
     for axis in axes:
         atoms += axis.atoms or (Atom(CHANNEL, axis.size, axis.size),)
-    dimensions = sorted({atom.source for axis in axes for atom in axis.positions})
-    groups = []
-    for source in (BATCH, *dimensions):
+    order: list[int] = []
+    view = []
+    for source in (BATCH, *sorted(_dimensions(axes))):
         places = _places(atoms, source)
         if places is None:
             return None
-        groups.append(places)
-    spent = [index for group in groups for index in group]
-    rest = [index for index in range(len(atoms)) if index not in spent]
-    sizes = [math.prod(atoms[index].size for index in group) for group in (*groups, rest)]
-    if sizes[0] != batch:
+        order += places
+        view.append(math.prod(atoms[index].size for index in places))
+    if view[0] != batch:
         return None
+    rest = [index for index in range(len(atoms)) if index not in order]
+    view.append(math.prod(atoms[index].size for index in rest))
     return Grid(
-        shape=tuple(axis.size for axis in axes),
+        shape=sizes(axes),
         kept=tuple((axis.before, axis.size - axis.after) for axis in axes),
         atoms=tuple(atom.size for atom in atoms),
-        order=(*spent, *rest),
-        view=tuple(sizes),
+        order=(*order, *rest),
+        view=tuple(view),
         space=tuple(index for index, axis in enumerate(axes) if axis.positions),
     )
 
 
+def _dimensions(axes: Axes) -> set[int]:
+    """The dimensions of space of which there are positions."""
+    found = set()
+    for source in _sources(axes):
+        if isinstance(source, int):
+            found.add(source)
+    return found
+
+
 def _places(atoms: Sequence[Atom], source: str | int) -> list[int] | None:
     """Where the atoms of a source stand, slowest first; None if they do not make up all of it."""
-    places = [index for index, atom in enumerate(atoms) if atom.source == source]
+    places = []
+    for index, atom in enumerate(atoms):
+        if atom.source == source:
+            places.append(index)
     places.sort(key=lambda index: -atoms[index].stride)
     span = None
     for index in places:

@@ -83,9 +83,11 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
         program = trace.trace(forward, images)
         sites = select(find(program), layer, images)
         alone = layer is None or isinstance(layer, str)
-        deltas = delta or {} if not alone else {}
+        deltas = {}
         if alone and delta is not None:
             deltas = {sites[0].name: delta}
+        elif delta is not None:
+            deltas = delta
         outputs, found = run(program, images, sites, deltas)
         if alone:
             return outputs, found[sites[0].name]
@@ -127,10 +129,12 @@ def run(
             return [enter(names[path], results[0])]
         return results
 
-    start = enter(names[PIXELS_PATH], images) if PIXELS_PATH in names else images
-    outputs = trace.evaluate(program.closed, [start], visit, opens=opens(sites))
+    if PIXELS_PATH in names:
+        images = enter(names[PIXELS_PATH], images)
+    outputs = trace.evaluate(program.closed, [images], visit, opens=opens(sites))
     tree = jax.tree.structure(program.shapes)
-    return jax.tree.unflatten(tree, outputs), {site.name: found[site.name] for site in sites}
+    in_order = {site.name: found[site.name] for site in sites}
+    return jax.tree.unflatten(tree, outputs), in_order
 
 
 def opens(sites: Sequence[Site]) -> Callable:
@@ -138,7 +142,10 @@ def opens(sites: Sequence[Site]) -> Callable:
 
     Other nn.remat blocks keep saving memory, and relu its gradient.
     """
-    prefixes = {site.path[:depth] for site in sites for depth in range(1, len(site.path))}
+    prefixes = set()
+    for site in sites:
+        for depth in range(1, len(site.path)):
+            prefixes.add(site.path[:depth])
     return lambda path, eqn: path in prefixes
 
 
@@ -190,7 +197,9 @@ def _shift(x: jax.Array, delta: jax.Array, name: str) -> jax.Array:
 
 
 def _check_site(name: Any, sites: dict[str, Site], known: Layers) -> Site:
-    site = sites.get(name) if isinstance(name, str) else None
+    site = None
+    if isinstance(name, str):
+        site = sites.get(name)
     if site is None:
         close = nearest(name, known)
         expected = f"one of the model's {len(known)} layers, such as {close}"

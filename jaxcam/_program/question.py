@@ -9,6 +9,7 @@ activations and gradients.
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -23,6 +24,8 @@ from jaxcam._program.layers import Forward, Layer, run, select, zeros_like
 from jaxcam._program.sites import PIXELS_PATH, Site, find
 from jaxcam.targets import Targets, check, concrete, scores
 
+# Maps of one layer, or a dict of them by name; with has_aux a pair of that and aux.
+Answer = Any
 # (A, G) -> maps: `[B, *spatial, c]` twice -> `[B, *spatial]`
 Formula = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -62,7 +65,7 @@ class Question:
     @property
     def names(self) -> list[str]:
         """The layers' names, in the order asked."""
-        return [site.name for site in self.sites]
+        return list(map(attrgetter("name"), self.sites))
 
     def parted(self, outputs: Any) -> tuple[Any, Any]:
         """What the model returned as `(output, aux)`; aux is None if it returns none."""
@@ -75,13 +78,14 @@ class Question:
         """Activations of a layer, or what has their shape, as `[..., B, *spatial, c]`."""
         return self.grids[name](values)
 
-    def answer(self, by_name: Mapping[str, Any], aux: Any = None) -> Any:
+    def answer(self, by_name: Mapping[str, Any], aux: Any = None) -> Answer:
         """Maps in the form that was asked for: of one layer or a dict, and with aux if there is.
 
         Where a class is out of range, which no error can say inside a transformation, they are NaN.
         """
-        maps = {name: self.marked(by_name[name]) for name in self.names}
-        found = maps[self.names[0]] if self.alone else maps
+        found: Any = {name: self.marked(by_name[name]) for name in self.names}
+        if self.alone:
+            (found,) = found.values()
         if self.has_aux:
             return found, aux
         return found
@@ -209,13 +213,17 @@ def gradients(question: Question) -> tuple[Any, dict, dict, Any]:
         output, aux = question.parted(outputs)
         return output, (acts, aux)
 
-    zeros = {site.name: zeros_like(site.aval, images) for site in question.sites}
+    zeros = {}
+    for site in question.sites:
+        zeros[site.name] = zeros_like(site.aval, images)
     output, pull, (acts, aux) = jax.vjp(tapped, zeros, has_aux=True)
     values, pull_scores = jax.vjp(lambda z: scores(z, question.targets, len(images)), output)
     if values.ndim == 1:
         grads = pull(pull_scores(jnp.ones_like(values))[0])[0]
     else:
-        basis = jnp.eye(values.shape[1], dtype=values.dtype)[:, None, :] * jnp.ones_like(values)
+        batch, count = values.shape
+        basis = jnp.eye(count, dtype=values.dtype)[:, None, :]
+        basis = jnp.broadcast_to(basis, (count, batch, count))
         grads = jax.vmap(lambda each: pull(pull_scores(each)[0])[0])(basis)
     return output, acts, grads, aux
 
@@ -229,7 +237,7 @@ def explain(
     layer: Layer = None,
     layout: Layout = None,
     has_aux: bool = False,
-) -> Any:
+) -> Answer:
     """The maps of a formula of activations and gradients: all that a class-activation map needs.
 
     Args:
@@ -264,10 +272,12 @@ def explain(
     return by_formula(question, formula)
 
 
-def by_formula(question: Question, formula: Formula) -> Any:
+def by_formula(question: Question, formula: Formula) -> Answer:
     """The answer that a formula of activations and gradients gives."""
     _, acts, grads, aux = gradients(question)
-    maps = {name: mapped(question, formula, name, acts, grads) for name in question.names}
+    maps = {}
+    for name in question.names:
+        maps[name] = mapped(question, formula, name, acts, grads)
     return question.answer(maps, aux)
 
 
@@ -315,14 +325,16 @@ def activations_and_gradients(
     found_g = {}
     for name in question.names:
         found_a[name] = question.spatial(name, acts[name])
-        each = question.spatial(name, grads[name])
-        found_g[name] = each if each.ndim == found_a[name].ndim else jnp.moveaxis(each, 0, 1)
+        found_g[name] = question.spatial(name, grads[name])
+        if found_g[name].ndim > found_a[name].ndim:
+            found_g[name] = jnp.moveaxis(found_g[name], 0, 1)
+    found = (output, found_a, found_g)
     if question.alone:
         (name,) = question.names
         found = (output, found_a[name], found_g[name])
-    else:
-        found = (output, found_a, found_g)
-    return (*found, aux) if has_aux else found
+    if has_aux:
+        return (*found, aux)
+    return found
 
 
 def check_used(site: Site) -> None:

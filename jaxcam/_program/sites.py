@@ -3,12 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxcam._program import axes as axes_of
-from jaxcam._program import grids, trace
+from jaxcam._program import grids, mixing, trace
 from jaxcam._program.axes import Axes
 from jaxcam._program.grids import Grid
 
@@ -49,10 +50,17 @@ class Layers(dict):
 
     def __init__(self, sites: Iterable[Site] = (), rank: int = 4):
         """The layers of these sites, of images with `rank` axes."""
+        super().__init__()
         sites = list(sites)
-        super().__init__((site.name, site.aval) for site in sites)
-        self.cuts = frozenset(site.name for site in sites if site.cut)
-        self.grids = {site.name: site.grid.spatial for site in sites if site.grid}
+        cuts = set()
+        self.grids: dict[str, tuple[int, ...]] = {}
+        for site in sites:
+            self[site.name] = site.aval
+            if site.cut:
+                cuts.add(site.name)
+            if site.grid is not None:
+                self.grids[site.name] = site.grid.spatial
+        self.cuts = frozenset(cuts)
         self.default = _default(sites, rank)
 
     def __str__(self) -> str:
@@ -93,8 +101,10 @@ def find(program: trace.Program, outputs: int = 1) -> Sites:
         outputs: how many of its outputs are what is explained; the others are beside it.
     """
     finder = _Finder(program)
-    variables = program.closed.jaxpr.invars
-    images = [_Flow(axes_of.of_images(v.aval.shape), avoided=-1) for v in variables]
+    images = []
+    for variable in program.closed.jaxpr.invars:
+        aval: Any = variable.aval
+        images.append(_Flow(axes_of.of_images(aval.shape), avoided=-1))
     results = trace.evaluate(
         program.closed,
         images,
@@ -109,9 +119,12 @@ class _Finder:
     """Visits a program's equations with flows for values."""
 
     def __init__(self, program: trace.Program) -> None:
-        shape = program.closed.jaxpr.invars[0].aval.shape if program.closed.jaxpr.invars else ()
-        self.batch = shape[0] if shape else 0
-        self.rank = len(shape)
+        self.batch = 0
+        self.rank = 0
+        if program.closed.jaxpr.invars:
+            aval: Any = program.closed.jaxpr.invars[0].aval
+            self.rank = len(aval.shape)
+            self.batch = (*aval.shape, 0)[0]
         self.sites: list[Site] = []
         self.count: Counter = Counter()
         self.joins: int | None = None  # before which site the batch was first joined
@@ -121,21 +134,22 @@ class _Finder:
     ) -> None:
         self.count[name] += 1
         number = self.count[name]
-        unique = name if number == 1 else f"{name}@{number}"
+        if number > 1:
+            name = f"{name}@{number}"
         grid = grids.find(axes, self.batch, self.rank)
         struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-        self.sites.append(Site(unique, path, struct, loop, grid=grid))
+        self.sites.append(Site(name, path, struct, loop, grid=grid))
 
     def visit(self, path: trace.Path, eqn: Any, flows: list[_Flow]) -> list[_Flow]:
         for sub in trace.jaxprs_in_params(eqn.params):
             for tag in _tags(sub):
                 self.add(tag.params["name"], path, tag.outvars[0].aval, loop=eqn.primitive.name)
         joined = _joined(eqn, flows)
-        if self.joins is None and any(
-            axes_of.joins_batch(eqn, i, f.axes) for i, f in enumerate(flows)
-        ):
-            self.joins = len(self.sites)
-        axes = axes_of.of_results(eqn, [flow.axes for flow in flows])
+        operands = list(map(attrgetter("axes"), flows))
+        for index, each in enumerate(operands):
+            if self.joins is None and mixing.joins_batch(eqn, index, each):
+                self.joins = len(self.sites)
+        axes = axes_of.of_results(eqn, operands)
         if is_tag(eqn):
             name = eqn.params["name"]
             if flows[0].origin != name:
@@ -160,8 +174,9 @@ class _Finder:
             reaching |= flow.patches | flow.mixed
         found = Sites()
         if self.joins is not None:
-            names = [site.name for site in self.sites[self.joins :]]
-            found.joins = names[0] if names else "the output"
+            found.joins = "the output"
+            if self.joins < len(self.sites):
+                found.joins = self.sites[self.joins].name
         for index, site in enumerate(self.sites):
             facts = {
                 "cut": not avoided >> index & 1,
@@ -179,10 +194,10 @@ def _joined(eqn: Any, flows: Sequence[_Flow]) -> _Flow:
         avoided |= flow.avoided
         passed |= flow.passed
         mixed |= flow.mixed
-        if axes_of.leaves_out(eqn, flow.axes):
+        if mixing.leaves_out(eqn, flow.axes):
             continue
         patches |= flow.patches
-        if axes_of.mixes(eqn, index, flow.axes):
+        if mixing.mixes(eqn, index, flow.axes):
             mixed |= flow.patches
     return _Flow((), None, avoided, passed, patches, mixed)
 
@@ -199,11 +214,13 @@ def is_tag(eqn: Any) -> bool:
 
 def _default(sites: Sequence[Site], rank: int) -> str | None:
     """The last cut with spatial extent whose positions matter; without one, the last such layer."""
-    spatial = [site for site in sites if site.patches and _is_spatial(site, rank)]
-    for site in reversed(spatial):
-        if site.cut:
-            return site.name
-    return spatial[-1].name if spatial else None
+    last = None
+    for site in reversed(sites):
+        if site.patches and _is_spatial(site, rank):
+            if site.cut:
+                return site.name
+            last = last or site.name
+    return last
 
 
 def _is_spatial(site: Site, rank: int) -> bool:

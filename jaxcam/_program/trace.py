@@ -16,14 +16,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxprs_in_params
 
+from jaxcam._ground import primitives
+
 Path = tuple[int, ...]
 Visit = Callable[[Path, JaxprEqn, list], Sequence]
-
-# Calls that mean no more than their body: safe to replace by the body's equations.
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
-# Calls whose body has another derivative than its equations taken one by one: jax.nn.relu's is 0 at
-# 0, its body's 1/2. They are opened only where a caller must reach inside.
-CUSTOM_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call"})
 
 
 class Program(NamedTuple):
@@ -68,34 +64,51 @@ def check_forward(forward: Any) -> None:
 
 def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
     """Applies an equation's primitive to `values`, whatever they are now, parameters overridden."""
-    out = eqn.primitive.bind(*values, **{**eqn.primitive.get_bind_params(eqn.params), **overrides})
-    return list(out) if eqn.primitive.multiple_results else [out]
+    params = {**eqn.primitive.get_bind_params(eqn.params), **overrides}
+    results = eqn.primitive.bind(*values, **params)
+    if eqn.primitive.multiple_results:
+        return list(results)
+    return [results]
 
 
 def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """The sub-program an equation calls just once with its own operands, or None (also loops)."""
-    if eqn.primitive.name not in CALLS | CUSTOM_DERIVATIVE:
+    """The sub-program an equation calls just once with its own operands, or None (also loops).
+
+    Calls with a derivative of their own are to be opened only where a caller must reach inside.
+    """
+    if eqn.primitive.name not in primitives.CALLS | primitives.CUSTOM_DERIVATIVES:
         return None
-    inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    inner: Any = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     # Since jax 0.11 every jaxpr holds its constants; before, remat's is an open one, with none.
-    return inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
+    if hasattr(inner, "consts"):
+        return inner
+    return ClosedJaxpr(inner, ())
 
 
 def describe(eqn: JaxprEqn) -> str:
     """An equation's primitive for messages, with the function called: `custom_jvp_call (relu)`."""
+    called = eqn.params.get("name")
     inner = body(eqn)
-    inside = (
-        [str(e.params.get("name", e.primitive.name)) for e in inner.jaxpr.eqns] if inner else []
-    )
-    called = eqn.params.get("name") or ", ".join(inside)
-    return f"{eqn.primitive.name} ({called})" if called else eqn.primitive.name
+    if not called and inner is not None:
+        called = ", ".join(map(_called, inner.jaxpr.eqns))
+    if not called:
+        return eqn.primitive.name
+    return f"{eqn.primitive.name} ({called})"
+
+
+def _called(eqn: JaxprEqn) -> str:
+    return str(eqn.params.get("name", eqn.primitive.name))
 
 
 def contains(eqn: JaxprEqn, wanted: Callable[[JaxprEqn], bool]) -> bool:
     """Whether an equation, or any equation in its sub-programs (loop bodies too), is `wanted`."""
-    return wanted(eqn) or any(
-        contains(e, wanted) for sub in jaxprs_in_params(eqn.params) for e in sub.eqns
-    )
+    if wanted(eqn):
+        return True
+    for sub in jaxprs_in_params(eqn.params):
+        for inner in sub.eqns:
+            if contains(inner, wanted):
+                return True
+    return False
 
 
 def evaluate(
@@ -125,10 +138,13 @@ def evaluate(
     env |= zip(closed.jaxpr.invars, args, strict=True)
 
     def read(atom: Any) -> Any:
-        return lift(atom.val) if isinstance(atom, Literal) else env[atom]
+        if isinstance(atom, Literal):
+            return lift(atom.val)
+        return env[atom]
 
     for index, eqn in enumerate(closed.jaxpr.eqns):
-        here, values = (*path, index), [read(v) for v in eqn.invars]
+        here = (*path, index)
+        values = list(map(read, eqn.invars))
         inner = body(eqn)
         with eqn.ctx.manager:
             if inner is not None and opens(here, eqn):
@@ -136,4 +152,4 @@ def evaluate(
             else:
                 results = visit(here, eqn, values)
         env |= zip(eqn.outvars, results, strict=True)
-    return [read(v) for v in closed.jaxpr.outvars]
+    return list(map(read, closed.jaxpr.outvars))

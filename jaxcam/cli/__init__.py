@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import jaxcam
 from jaxcam import photos
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.commands import complain, demo_jobs, draw_pictures, photo_jobs, show_layers
-from jaxcam.cli.network import stages as stages
 from jaxcam.methods import METHODS
 
 EXAMPLES = """examples:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:20}{row.about}" for name, row in METHODS.items())
-    about = {
+    about: dict[str, Any] = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "epilog": f"methods:\n{listed}\n\n{EXAMPLES}",
     }
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--list-classes", action="store_true", help="all classes, with their indices"
             )
         else:
-            _add_drawing(command, "jaxcam-demo" if name == "demo" else ".")
+            _add_drawing(command, defaults["out"])
     return parser
 
 
@@ -104,15 +104,12 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         default="stretch",
         help="how a photo becomes the network's input (%(default)s)",
     )
-    for option in dict.fromkeys(box.option for box in BLACK_BOXES.values()):
-        default = ", ".join(
-            f"{n}: {box.default}" for n, box in BLACK_BOXES.items() if box.option == option
-        )
+    for option, defaults in _counts().items():
         add(
             f"--{option}",
             type=int,
             metavar="N",
-            help=f"how many: the cost and the quality of a map ({default})",
+            help=f"how many: the cost and the quality of a map ({', '.join(defaults)})",
         )
     add = command.add_argument_group("output").add_argument
     add(
@@ -134,16 +131,30 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
-_DRAW = {"run": draw_pictures, "jobs": photo_jobs, "strict": True}
-COMMANDS = {
+def _counts() -> dict[str, list[str]]:
+    """The options that say how many, and what methods take without them."""
+    found: dict[str, list[str]] = {}
+    for name, box in BLACK_BOXES.items():
+        found.setdefault(box.option, []).append(f"{name}: {box.default}")
+    return found
+
+
+_DRAW = {
+    "run": draw_pictures,
+    "jobs": photo_jobs,
+    "strict": True,
+    "usual_methods": ["grad_cam"],
+    "out": ".",
+}
+COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "explain": ("a picture for each photo: the photo, its heatmaps, the probabilities", _DRAW),
     "compare": (
         "a picture for each photo: all methods by all stages of the network",
-        _DRAW | {"strict": False},
+        _DRAW | {"strict": False, "usual_methods": ["all"]},
     ),
     "demo": (
         "explain the cat and the coffee that come with scikit-image",
-        _DRAW | {"jobs": demo_jobs},
+        _DRAW | {"jobs": demo_jobs, "out": "jaxcam-demo"},
     ),
     "layers": (
         "what can be explained: the network's layers and their shapes",

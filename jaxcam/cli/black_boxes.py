@@ -1,21 +1,20 @@
 """Methods that only ask the network, over and over: what they cost, and how far they are."""
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
-from jaxcam import photos
-from jaxcam._explainers.mask import MASK_VARIANTS, MaskVariant
-from jaxcam._explainers.rise import Progress, chunks
+from jaxcam import scaling
+from jaxcam._explainers.black_box import Progress
+from jaxcam._ground import chunks
 from jaxcam.cli.network import Network
-
-PUBLISHED_SIZE = 224  # pixels, of the images that the papers' lengths are meant for
-_PAD = 64
+from jaxcam.scaling import PUBLISHED_SIZE
 
 
 class View(NamedTuple):
@@ -26,6 +25,11 @@ class View(NamedTuple):
     image: np.ndarray  # [h, w, 3] uint8, prepared
     fit: str
     target: int
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width of the prepared photo."""
+        return self.image.shape[0], self.image.shape[1]
 
     @property
     def arguments(self) -> tuple:
@@ -62,74 +66,42 @@ def units(method: str, counts: Mapping[str, int | None]) -> int:
 
 def estimate(method: str, network: Network, counts: Mapping[str, int | None]) -> str:
     """What a photo will cost, in words: the passes are counted, and the time of one is measured."""
-    box, count = BLACK_BOXES[method], units(method, counts)
+    box = BLACK_BOXES[method]
+    count = units(method, counts)
     seconds = box.passes(count) * _seconds_per_pass(network, box.batch(count, min(network.size)))
     work = f"{count} {box.unit}s, {box.passes(count)} forward passes"
     return f"{method}: {work} for each photo, about {_spoken(seconds)}; --{box.option} N changes it"
 
 
-def segments(photo: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
-    """Quickshift's superpixels `[1, h, w]` int32 of what a network sees of a photo.
-
-    Its lengths are meant for photos of some 224 pixels: smaller inputs are segmented from a larger
-    copy.
-    """
-    scale = -(-PUBLISHED_SIZE // min(size)) if min(size) < PUBLISHED_SIZE else 1
-    large = jaxcam.quickshift(photos.prepare(photo, (scale * size[0], scale * size[1]), fit)[None])
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(int)
-        for n, m in zip(size, large.shape[1:], strict=True)
-    )
-    return large[:, rows[:, None], columns]
-
-
-def padded(found: np.ndarray) -> int:
-    """A bound on the number of segments that few photos exceed, so that few programs serve all."""
-    return _PAD * -(-(int(found.max()) + 1) // _PAD)
-
-
-def variant(size: tuple[int, int], steps: int) -> MaskVariant:
-    """The official MASK; lengths scaled to smaller images, of which its l1=1e-3 hides less."""
-    official, scale = MASK_VARIANTS["official"]._replace(steps=steps), min(size) / PUBLISHED_SIZE
-    if scale >= 1:
-        return official
-    cell, jitter = (
-        max(least, round(scale * n)) for n, least in ((official.cell, 1), (official.jitter, 2))
-    )
-    return official._replace(cell=cell, jitter=jitter, blur=scale * official.blur, l1=1e-3)
-
-
 def _rise(view: View, count: int, progress: Progress) -> jax.Array:
-    chunk = _at_once(min(view.network.size))
     return jaxcam.rise(
         *view.arguments,
         num_masks=count,
-        chunk=chunk,
+        chunk=_at_once(min(view.network.size)),
         progress=progress,
-        activation=view.network.activation,
+        activation=view.network.about.activation,
     )
 
 
 def _lime(view: View, count: int, progress: Progress) -> jax.Array:
-    found, chunk = (
-        segments(view.photo, view.image.shape[:2], view.fit),
-        _at_once(min(view.network.size)),
-    )
-    options = {
-        "segments": found,
-        "num_segments": padded(found),
-        "num_samples": count,
-        "chunk": chunk,
-    }
+    found = scaling.segments(view.photo, view.seen, view.fit)
     return jaxcam.lime(
-        *view.arguments, **options, progress=progress, activation=view.network.activation
+        *view.arguments,
+        segments=found,
+        num_segments=scaling.num_segments(found),
+        num_samples=count,
+        chunk=_at_once(min(view.network.size)),
+        progress=progress,
+        activation=view.network.about.activation,
     )
 
 
 def _mask(view: View, count: int, progress: Progress) -> jax.Array:
-    rules = variant(view.image.shape[:2], count)
     return jaxcam.mask(
-        *view.arguments, variant=rules, progress=progress, activation=view.network.activation
+        *view.arguments,
+        variant=scaling.mask_variant(view.seen, count),
+        progress=progress,
+        activation=view.network.about.activation,
     )
 
 
@@ -139,7 +111,7 @@ def _at_once(side: int) -> int:
 
 
 def _sampled(count: int, side: int) -> int:
-    return chunks(count, _at_once(side))[1]
+    return chunks.equal(count, _at_once(side)).size
 
 
 BLACK_BOXES = {
@@ -153,7 +125,8 @@ BLACK_BOXES = {
 
 def _seconds_per_pass(network: Network, batch: int) -> float:
     """Measured on the program that the method will run, which is compiled by it."""
-    ask, images = jax.jit(network.forward), jnp.zeros((batch, *network.size, 3))
+    ask = jax.jit(network.forward)
+    images = jnp.zeros((batch, *network.size, 3))
     jax.block_until_ready(ask(images))
     start = time.perf_counter()
     jax.block_until_ready(ask(images))
@@ -163,12 +136,11 @@ def _seconds_per_pass(network: Network, batch: int) -> float:
 def _spoken(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
-def counts(arguments: Any) -> dict[str, int | None]:
+def counts(arguments: argparse.Namespace) -> dict[str, int | None]:
     """The options that say how many, by name."""
-    return {
-        option: getattr(arguments, option)
-        for option in dict.fromkeys(box.option for box in BLACK_BOXES.values())
-    }
+    return {box.option: getattr(arguments, box.option) for box in BLACK_BOXES.values()}

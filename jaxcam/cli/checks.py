@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxcam import pictures
+from jaxcam.classifier import is_spatial
 from jaxcam.cli.black_boxes import BLACK_BOXES
-from jaxcam.cli.network import Network, spatial
+from jaxcam.cli.network import Network
 from jaxcam.methods import METHODS
 
 # How the library calls what the command line calls otherwise.
@@ -52,8 +53,10 @@ def find_class(classes: Sequence[str], wanted: str) -> int:
     Raises:
         UsageError: There is no such class (the nearest are named), or several have this name.
     """
-    names = [{_plain(part) for part in (name, *name.split(","))} for name in classes]
-    found = [index for index, synonyms in enumerate(names) if _plain(wanted) in synonyms]
+    found = []
+    for index, name in enumerate(classes):
+        if _plain(wanted) in map(_plain, (name, *name.split(","))):
+            found.append(index)
     if len(found) > 1:
         raise UsageError(
             f"--target: {len(found)} classes are called {wanted!r}; give one's index, of {found}"
@@ -69,16 +72,17 @@ def find_class(classes: Sequence[str], wanted: str) -> int:
 
 def find_methods(names: Sequence[str]) -> list[str]:
     """The methods by name; "all" stands for all but those that must be asked for."""
-    usual = [name for name, row in METHODS.items() if not row.on_request]
-    names = list(
-        dict.fromkeys(each for name in names for each in (usual if name == "all" else [name]))
-    )
+    found = []
     for name in names:
-        if name not in METHODS:
+        if name == "all":
+            found += [usual for usual, row in METHODS.items() if not row.on_request]
+        elif name in METHODS:
+            found.append(name)
+        else:
             raise UsageError(
                 f"--method: there is no method {name!r}; {_nearest(name, list(METHODS))}"
             )
-    return names
+    return list(dict.fromkeys(found))
 
 
 def check_counts(counts: Mapping[str, int | None], methods: Sequence[str]) -> None:
@@ -96,15 +100,15 @@ def check_counts(counts: Mapping[str, int | None], methods: Sequence[str]) -> No
             )
 
 
-def find_layers(network: Network, names: Sequence[str | None]) -> tuple[str, ...]:
+def find_layers(network: Network, names: Sequence[str]) -> tuple[str, ...]:
     """The layers by name, each once."""
     for name in names:
         if name not in network.layers:
             raise UsageError(
-                f"--layer: there is no layer {name!r}; {_nearest(str(name), list(network.layers))}"
+                f"--layer: there is no layer {name!r}; {_nearest(name, list(network.layers))}"
             )
         shape = network.layers[name].shape
-        if not spatial(shape):
+        if not is_spatial(shape):
             raise UsageError(
                 f"--layer: {name!r} has no spatial extent, its activations are {shape[1:]}"
             )
@@ -145,8 +149,13 @@ def _plain(name: str) -> str:
 
 
 def _nearest(wanted: str, names: Sequence[str]) -> str:
-    plain = {_plain(part): name for name in names for part in (*name.split(","), name)}
-    close = difflib.get_close_matches(_plain(wanted), plain, n=4, cutoff=0.5)
-    close += [part for part in plain if _plain(wanted) in part]
-    nearest = list(dict.fromkeys(plain[part] for part in close))[:5]
-    return f"nearest: {'; '.join(nearest)}" if nearest else f"there are: {'; '.join(names[:20])}"
+    known = {}
+    for name in names:
+        for part in (*name.split(","), name):
+            known[_plain(part)] = name
+    close = difflib.get_close_matches(_plain(wanted), known, n=4, cutoff=0.5)
+    close += [part for part in known if _plain(wanted) in part]
+    if not close:
+        return f"there are: {'; '.join(names[:20])}"
+    nearest = dict.fromkeys(known[part] for part in close)
+    return f"nearest: {'; '.join(list(nearest)[:5])}"

@@ -15,9 +15,11 @@ from jaxcam import photos, pictures
 from jaxcam.cli import black_boxes, checks
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
-from jaxcam.cli.network import Network, stages
+from jaxcam.cli.network import Network
 from jaxcam.methods import METHODS, WHOLE
 
+# Raw maps by (method, layer); None where the method does not apply.
+Maps = dict[tuple[str, str], np.ndarray | None]
 _NAMED = 5  # classes that `layers` names unless asked for all
 
 
@@ -45,70 +47,90 @@ class Plan(NamedTuple):
 def draw_pictures(arguments: argparse.Namespace) -> int:
     """The commands explain, compare and demo, which differ in their defaults."""
     jobs = arguments.jobs(arguments)
-    asked = arguments.method or (["grad_cam"] if arguments.strict else ["all"])
-    methods, counts = checks.find_methods(asked), black_boxes.counts(arguments)
+    asked = arguments.method or arguments.usual_methods
+    methods = checks.find_methods(asked)
+    counts = black_boxes.counts(arguments)
     checks.check_counts(counts, methods)
     style = checks.find_style(arguments)
     network = checks.load(arguments, Network)
-    target = (
-        None
-        if arguments.target is None
-        else checks.find_class(network.about.classes, arguments.target)
-    )
-    default = [network.layers.default] if arguments.strict else stages(network.layers)
-    layers = checks.find_layers(network, arguments.layer or default)
+    target = None
+    if arguments.target is not None:
+        target = checks.find_class(network.about.classes, arguments.target)
+    layers = checks.find_layers(network, arguments.layer or _usual_layers(network, arguments))
     applicable = _applicable(network, methods, layers, asked, arguments.strict)
     checks.make_folder(arguments, jobs[0].out.parent)
-    for method in (name for name in applicable if name in BLACK_BOXES):
-        tqdm.write(f"jaxcam: {black_boxes.estimate(method, network, counts)}", file=sys.stderr)
-    return _run(
-        jobs,
-        Plan(
-            network, applicable, layers, target, style, arguments.fit, arguments.save_maps, counts
-        ),
+    for method in applicable:
+        if method in BLACK_BOXES:
+            tqdm.write(f"jaxcam: {black_boxes.estimate(method, network, counts)}", file=sys.stderr)
+    plan = Plan(
+        network=network,
+        methods=applicable,
+        layers=layers,
+        target=target,
+        style=style,
+        fit=arguments.fit,
+        save_maps=arguments.save_maps,
+        counts=counts,
     )
+    return _run(jobs, plan)
+
+
+def _usual_layers(network: Network, arguments: argparse.Namespace) -> Sequence[str]:
+    """What is explained without --layer: by explain the default layer, by compare all stages."""
+    if not arguments.strict:
+        return network.about.stages
+    if network.layers.default is None:
+        raise UsageError(f"--layer: {network.name} has no layer with spatial extent")
+    return [network.layers.default]
 
 
 def show_layers(arguments: argparse.Namespace) -> int:
     """The command layers."""
     network = checks.load(arguments, Network)
-    ends, width = stages(network.layers), max(map(len, network.layers), default=0)
-    classes, size = network.about.classes, " x ".join(map(str, network.size))
+    width = max(map(len, network.layers), default=0)
+    classes = network.about.classes
+    size = " x ".join(map(str, network.size))
     print(f"{network.name}: {network.about.architecture}, {len(classes)} classes, input {size}")
     for name, aval in network.layers.items():
-        notes = ["stage"] * (name in ends) + ["default"] * (name == network.layers.default)
-        print(
-            f"  {name:{width}}  {' x '.join(map(str, aval.shape[1:])):16}  "
-            f"{', '.join(notes)}".rstrip()
-        )
+        shape = " x ".join(map(str, aval.shape[1:]))
+        print(f"  {name:{width}}  {shape:16}  {_notes(network, name)}".rstrip())
     print("default: what explain takes without --layer; stage: what compare takes without it")
     if arguments.list_classes:
-        print(
-            "\n".join(["classes:", *(f"  {index:4}  {name}" for index, name in enumerate(classes))])
-        )
+        print("classes:")
+        for index, name in enumerate(classes):
+            print(f"  {index:4}  {name}")
+    elif len(classes) > _NAMED:
+        named = "; ".join(classes[:_NAMED])
+        print(f"classes: {named}; ... ({len(classes)}: --list-classes)")
     else:
-        more = f"; ... ({len(classes)}: --list-classes)" if len(classes) > _NAMED else ""
-        print(f"classes: {'; '.join(classes[:_NAMED])}{more}")
+        print(f"classes: {'; '.join(classes)}")
     return 0
+
+
+def _notes(network: Network, layer: str) -> str:
+    """What is special about a layer."""
+    notes = []
+    if layer in network.about.stages:
+        notes.append("stage")
+    if layer == network.layers.default:
+        notes.append("default")
+    return ", ".join(notes)
 
 
 def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
     """The photos given."""
     sources = list(dict.fromkeys(arguments.photos))
     if not sources:
-        swallowed = [
-            name
-            for name in (arguments.method or []) + (arguments.layer or [])
-            if Path(name).exists()
-        ]
-        raise UsageError(
-            "no PHOTO given" + (f"; put {swallowed[0]} before the options" if swallowed else "")
-        )
+        for name in (arguments.method or []) + (arguments.layer or []):
+            if Path(name).exists():
+                raise UsageError(f"no PHOTO given; put {name} before the options")
+        raise UsageError("no PHOTO given")
     with checks.usage("-o: ", {"out: ": "-o: "}):
         outs = pictures.paths(sources, arguments.out, f"_{arguments.command}")
-    names = [Path(source).name for source in sources]
-    reads = [functools.partial(photos.read, source) for source in sources]
-    return list(map(Job, names, reads, outs))
+    jobs = []
+    for source, out in zip(sources, outs, strict=True):
+        jobs.append(Job(Path(source).name, functools.partial(photos.read, source), out))
+    return jobs
 
 
 def demo_jobs(arguments: argparse.Namespace) -> list[Job]:
@@ -136,11 +158,14 @@ def _applicable(
     """Each method's layers; a method not asked for by name that can explain none is left out."""
     found = {}
     for method in tqdm(methods, "compiling", disable=None, leave=False):
-        found[method] = layers if method in BLACK_BOXES else network.applicable(method, layers)
-        if strict and method in asked and found[method] != layers:
+        possible = layers
+        if method not in BLACK_BOXES:
+            possible = network.applicable(method, layers)
+        if strict and method in asked and possible != layers:
             with checks.usage(f"--method {method}: "):  # say why it cannot be had
                 network.compiled(method, layers, network.size)
-    found = {method: possible for method, possible in found.items() if possible or method in asked}
+        if possible or method in asked:
+            found[method] = possible
     if not any(found.values()):
         raise UsageError(f"--method: none of {', '.join(methods)} applies to {', '.join(layers)}")
     return found
@@ -148,7 +173,8 @@ def _applicable(
 
 def _run(jobs: Sequence[Job], plan: Plan) -> int:
     """Explain photo after photo; what is wrong with one does not stop the others."""
-    failed, steps = 0, len(plan.methods)
+    failed = 0
+    steps = len(plan.methods)
     with tqdm(total=len(jobs) * steps, unit="map", disable=None, leave=False) as progress:
         for number, job in enumerate(jobs, start=1):
             try:
@@ -159,54 +185,78 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
                 progress.write(f"jaxcam: {checks.one_line(error)}", file=sys.stderr)
             progress.update(number * steps - progress.n)
     if failed and len(jobs) > 1:
-        return complain(f"{failed} of {len(jobs)} photos failed", 1)
-    return 1 if failed else 0
+        complain(f"{failed} of {len(jobs)} photos failed", 1)
+    return int(failed > 0)
 
 
 def _explain(job: Job, plan: Plan, progress: Any) -> str:
     """Explain one photo and write its picture; returns the line to print."""
-    network, classes, photo = plan.network, plan.network.about.classes, job.read()
+    network = plan.network
+    photo = job.read()
     image = photos.prepare(photo, network.size, plan.fit)
     logits = network.logits(image)
-    target = int(np.argmax(logits)) if plan.target is None else plan.target
-    view, raw = black_boxes.View(network, photo, image, plan.fit, target), {}
+    target = plan.target
+    if target is None:
+        target = int(np.argmax(logits))
+    view = black_boxes.View(network, photo, image, plan.fit, target)
+    raw: Maps = {}
     for method in plan.methods:
         progress.set_description(f"{job.name} {method}")
         raw |= _maps(method, plan, view, f"{job.name} {method}")
         progress.update()
-    shares = network.probabilities(logits)
-    labelled = {
-        (METHODS[method].title, _label(layer, network)): each
-        for (method, layer), each in raw.items()
-    }
-    signed = frozenset(METHODS[method].title for method in plan.methods if METHODS[method].signed)
-    seen = (network.size, plan.fit, network.name, signed)
-    pictures.save(
-        pictures.Explanation(job.name, photo, labelled, classes, shares, target, *seen),
-        job.out,
-        plan.style,
+    shares = network.about.probabilities(logits)
+    classes = network.about.classes
+    picture = pictures.Explanation(
+        name=job.name,
+        photo=photo,
+        maps=_labelled(raw, network),
+        classes=classes,
+        probabilities=shares,
+        target=target,
+        size=network.size,
+        fit=plan.fit,
+        network=network.name,
+        signed=frozenset(METHODS[name].title for name in plan.methods if METHODS[name].signed),
     )
+    pictures.save(picture, job.out, plan.style)
     if plan.save_maps:
-        known = {
-            f"{method}/{layer}": each for (method, layer), each in raw.items() if each is not None
-        }
-        pictures.save_maps(job.out.with_suffix(".npz"), known, logits, target)
+        _save_maps(raw, logits, target, job.out.with_suffix(".npz"))
     return f"{job.name}: {classes[target]} {shares[target]:.1%} -> {job.out}"
 
 
-def _maps(
-    method: str, plan: Plan, view: black_boxes.View, description: str
-) -> dict[tuple[str, str], Any]:
-    """Raw maps of a photo by (method, layer), None where the method does not apply."""
+def _labelled(raw: Maps, network: Network) -> Maps:
+    """Maps by what a picture calls their methods and layers."""
+    found: Maps = {}
+    for (method, layer), each in raw.items():
+        label = ""
+        if layer != WHOLE:
+            height, width = network.layers[layer].shape[1:3]
+            label = f"{layer}\n{height} × {width}"
+        found[METHODS[method].title, label] = each
+    return found
+
+
+def _save_maps(raw: Maps, logits: np.ndarray, target: int, path: Path) -> None:
+    known = {}
+    for (method, layer), each in raw.items():
+        if each is not None:
+            known[f"{method}/{layer}"] = each
+    pictures.save_maps(path, known, logits, target)
+
+
+def _maps(method: str, plan: Plan, view: black_boxes.View, description: str) -> Maps:
+    """The raw maps of a photo by one method."""
     if method in BLACK_BOXES:
         with _bar(description, BLACK_BOXES[method].unit) as tell:
             return {(method, WHOLE): black_boxes.explain(method, view, plan.counts, tell)}
+    places = (WHOLE,)
+    if METHODS[method].layered:
+        places = plan.layers
     possible = plan.methods[method]
-    found = view.network.explain(method, possible, view.image, view.target) if possible else {}
-    return {
-        (method, layer): found.get(layer)
-        for layer in (plan.layers if METHODS[method].layered else (WHOLE,))
-    }
+    if not possible:
+        return dict.fromkeys((method, layer) for layer in places)
+    found = view.network.explain(method, possible, view.image, view.target)
+    return {(method, layer): found.get(layer) for layer in places}
 
 
 @contextlib.contextmanager
@@ -219,7 +269,3 @@ def _bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield tell
-
-
-def _label(layer: str, network: Network) -> str:
-    return "" if layer == WHOLE else "{}\n{} × {}".format(layer, *network.layers[layer].shape[1:3])

@@ -6,6 +6,7 @@ shared), or refused: there is no rule for it.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from jaxcam._ground import primitives
@@ -47,15 +48,18 @@ def choose(
         path: of the equation.
     """
     name = eqn.primitive.name
-    dependent = [index for index, fact in enumerate(facts) if fact.root is not None]
-    first = dependent[0]
+    dependent = []
+    for index, fact in enumerate(facts):
+        if fact.root is not None:
+            dependent.append(index)
     if name == primitives.STOP:
         return Step("stop"), ""
     if name in (CONV, DENSE):
         return _linear(name, facts, dependent, composite)
     if name in primitives.IDENTITIES:
-        several = len(eqn.outvars) > 1
-        return Step("bind") if several else Step("same", first), ""
+        if len(eqn.outvars) > 1:
+            return Step("bind"), ""
+        return Step("same", dependent[0]), ""
     if path in softmaxes:
         return Step("bind"), ""  # by its own derivative, as all of a softmax
     if name in primitives.ELEMENTWISE:
@@ -79,7 +83,7 @@ def _linear(
         return Step("bind"), _ADVICE[CONV]
     if composite.attention == "attnlrp":
         return Step("halved"), ""
-    gates = [fact.is_gate for fact in facts]
+    gates = list(map(attrgetter("is_gate"), facts))
     if sum(gates) == 1:
         return Step("signal", gates.index(False)), ""
     return Step("bind"), _ADVICE[DENSE]
@@ -92,8 +96,9 @@ def _elementwise(
     if name == "log" and any(facts[i].exponential[0] == "sum" for i in dependent):
         return Step("bind"), _ADVICE["log"]
     if is_softmax(name, facts):
-        advice = "" if composite.attention == "attnlrp" else SOFTMAX
-        return Step("bind"), advice
+        if composite.attention == "attnlrp":
+            return Step("bind"), ""
+        return Step("bind"), SOFTMAX
     if _of_one_root(eqn, facts, dependent):
         parameter = any(fact.root is None and not fact.literal for fact in facts)
         if composite.bias == "absorb" and name in primitives.ADDITIONS and parameter:
@@ -111,15 +116,19 @@ def _elementwise(
 def _of_one_root(eqn: Any, facts: Sequence[Fact], dependent: Sequence[int]) -> bool:
     """Whether a result is an element-wise function of one value."""
     shape = eqn.outvars[0].aval.shape
-    roots = {facts[index].root for index in dependent}
-    return len(roots) == 1 and all(eqn.invars[index].aval.shape == shape for index in dependent)
+    root = facts[dependent[0]].root
+    for index in dependent:
+        if facts[index].root != root or eqn.invars[index].aval.shape != shape:
+            return False
+    return True
 
 
 def is_softmax(name: str, facts: Sequence[Fact]) -> bool:
     """Whether an equation divides exponentials by their sum."""
     if name != primitives.QUOTIENT:
         return False
-    above, below = (fact.exponential for fact in facts)
+    above = facts[0].exponential
+    below = facts[1].exponential
     return above[0] == "terms" and below == ("sum", above[1])
 
 
@@ -136,9 +145,9 @@ def _product(facts: Sequence[Fact], composite: Composite) -> Choice:
         normalized = degrees.normalizes(other.degrees, fact.degrees)
         if (other.stopped and not fact.stopped) or normalized:
             return Step("signal", signal), ""
-    if all(fact.stopped for fact in facts):
+    if all(map(attrgetter("stopped"), facts)):
         return Step("bind"), ""
-    gates = [fact.is_gate for fact in facts]
+    gates = list(map(attrgetter("is_gate"), facts))
     if composite.product == "half" or all(gates):
         return Step("half"), ""
     if any(gates):

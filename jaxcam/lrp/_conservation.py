@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.errors import ArgumentError
@@ -34,7 +35,9 @@ class Conservation(NamedTuple):
         width = max(len(name) for name, _ in rows)
         lines = []
         for name, sums in rows:
-            star = "*" if name in starred else " "
+            star = " "
+            if name in starred:
+                star = "*"
             lines.append(f"{name:{width}} {star} {_rounded(sums)}")
         lines.append("* all relevance passes here: the sum should be what entered")
         return "\n".join(lines)
@@ -50,8 +53,8 @@ def _rounded(sums: jax.Array) -> str:
     values = concrete(sums)
     if values is None:
         return str(sums)
-    brief = {"float_kind": lambda value: f"{value:.4g}"}
-    return np.array2string(values, 130, threshold=16, formatter=brief)
+    brief = lambda value: f"{value:.4g}"
+    return np.array2string(values, 130, threshold=16, formatter={"float_kind": brief})
 
 
 def conservation(
@@ -98,10 +101,15 @@ def conservation(
     # reached.
     pulled = pullback(question, resolve(composite), seeds, required={PIXELS_PATH})
     start = entering(question, pulled.output, init)
-    sums = {path: value.reshape(-1) for path, value in pulled.pull(start).items()}
-    return Conservation(
-        entered=sum(leaf.reshape(batch, -1).sum(1) for leaf in jax.tree.leaves(start)),
-        layers={site.name: sums[site.path] for site in sites},
-        pixels=sums[PIXELS_PATH],
-        cuts=frozenset(site.name for site in sites if site.cut),
-    )
+    entered = jnp.zeros((), jnp.float32)
+    for leaf in jax.tree.leaves(start):
+        entered = entered + leaf.reshape(batch, -1).sum(1)
+    sums = pulled.pull(start)
+    by_layer = {}
+    cuts = set()
+    for site in sites:
+        by_layer[site.name] = sums[site.path].reshape(-1)
+        if site.cut:
+            cuts.add(site.name)
+    pixels = sums[PIXELS_PATH].reshape(-1)
+    return Conservation(entered, by_layer, pixels, frozenset(cuts))

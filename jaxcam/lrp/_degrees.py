@@ -80,7 +80,7 @@ def divides(divisor: Degrees | None, dividend: Degrees | None) -> bool:
 
 def _of(eqn: Any, operands: Sequence[Operand]) -> dict[Any, float]:
     name = eqn.primitive.name
-    known = [each.degrees for each in operands if each.degrees is not None]
+    known = _known(operands)
     if name in (primitives.PRODUCT, *primitives.LINEAR) and len(known) == 2:
         return _combined(known[0], known[1], 1.0)
     if name == primitives.QUOTIENT:
@@ -102,14 +102,21 @@ def _of(eqn: Any, operands: Sequence[Operand]) -> dict[Any, float]:
     return _constants(known)
 
 
+def _known(operands: Sequence[Operand]) -> list[Degrees]:
+    """Of the operands that depend on the images."""
+    return [each.degrees for each in operands if each.degrees is not None]
+
+
 def _keeps_sum(eqn: Any, operands: Sequence[Operand]) -> bool:
     """Whether a sum or a choice scales as its operands do: no constant beside them matters."""
     name = eqn.primitive.name
     chosen = name in primitives.CHOICES | {primitives.CLAMP}
     if not chosen and name not in primitives.ADDITIONS | primitives.PREDICATES:
         return False
-    dependent = [each for each in operands if each.degrees is not None]
-    positive = all(each.nonnegative for each in dependent) and name != "sub"
+    positive = name != "sub"
+    for each in operands:
+        if each.degrees is not None and not each.nonnegative:
+            positive = False
     for index, each in enumerate(operands):
         if each.degrees is not None or (name == "select_n" and index == 0):
             continue
@@ -127,11 +134,14 @@ def _chosen(eqn: Any, operands: Sequence[Operand]) -> dict[Any, float]:
     predicate = operands[0].degrees or {}
     if not _keeps_sum(eqn, operands):
         return {}
-    branches = [each.degrees for each in operands[1:] if each.degrees is not None]
+    branches = _known(operands[1:])
     if not branches:
         return {}
-    shared = _shared(branches)
-    return {anchor: shared[anchor] for anchor in shared if predicate.get(anchor) == 0}
+    found = _shared(branches)
+    for anchor in list(found):
+        if predicate.get(anchor) != 0:
+            del found[anchor]
+    return found
 
 
 def _quotient(operands: Sequence[Operand]) -> dict[Any, float]:
@@ -168,5 +178,8 @@ def _times(degrees: Degrees, factor: float) -> dict[Any, float]:
 
 def _constants(operands: Sequence[Degrees]) -> dict[Any, float]:
     """Of any function: what does not change with an anchor still does not."""
-    shared = _shared(operands)
-    return {anchor: degree for anchor, degree in shared.items() if degree == 0}
+    found = _shared(operands)
+    for anchor in list(found):
+        if found[anchor] != 0:
+            del found[anchor]
+    return found

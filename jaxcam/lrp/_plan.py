@@ -8,6 +8,7 @@ and these pass relevance whole to the root. `_choices` has the rules for all oth
 
 import bisect
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -67,7 +68,7 @@ def make(
             required one; a key of the composite names no layer.
     """
     found = find(program, outputs)
-    reachable = [site for site in found if site.loop is None]
+    reachable = list(filter(lambda site: site.loop is None, found))
     planner = Planner(composite, frozenset(sources), reachable)
     facts = planner.walk(program)
     if composite.attention == "attnlrp" and planner.softmaxes:
@@ -80,12 +81,11 @@ def make(
             raise ValueError(fact.refused)
         if fact.exponential[0] == "softmax":
             raise ValueError(f"forward: LRP has no rule for its last step: {SOFTMAX}")
-    needed = planner.sources if required is None else frozenset(required)
-    _check_reached(planner, entered, needed)
+    if required is None:
+        required = planner.sources
+    _check_reached(planner, entered, frozenset(required))
     places = planner.places()
-    names = [place.layer for place in places.values() if place.layer]
-    names += [site.name for site in found if site.loop is not None]  # what is in it is not seen
-    composite.check_names(names)
+    composite.check_names(_names(places.values(), found))
     steps = dict(planner.steps)
     for path, step in steps.items():
         if step.kind == "linear":
@@ -93,12 +93,23 @@ def make(
     return Plan(steps, planner.sources, facts, places)
 
 
+def _names(places: Iterable[Place], sites: Iterable[Site]) -> list[str]:
+    """The layers that a composite may name."""
+    names = []
+    for place in places:
+        if place.layer:
+            names.append(place.layer)
+    for site in sites:
+        if site.loop is not None:  # what is in it is not seen
+            names.append(site.name)
+    return names
+
+
 def _check_reached(
     planner: "Planner", entered: Sequence[Fact], required: frozenset[trace.Path]
 ) -> None:
     """Raises where a map would be zero whatever the network has learnt."""
-    reached = frozenset().union(*(fact.reaches for fact in entered))
-    lost = sorted(required - reached)
+    lost = sorted(required - _reaches(entered))
     if lost:
         names = {site.path: site.name for site in planner.sites} | {PIXELS: "pixels"}
         raise ArgumentError(
@@ -107,6 +118,11 @@ def _check_reached(
             "one that the output depends on, and not only through gates (a sigmoid in a product), "
             "which take no relevance, or through what stop_gradient returned",
         )
+
+
+def _reaches(facts: Sequence[Fact]) -> frozenset[trace.Path]:
+    """The sources at which relevance of any of these values arrives."""
+    return frozenset().union(*map(attrgetter("reaches"), facts))
 
 
 def _rule(composite: Composite, place: Place) -> Rule:
@@ -174,31 +190,30 @@ class Planner:
         """The facts of an equation's results."""
         bounds = []
         for index in range(len(eqn.outvars)):
-            bounds.append(signs.of_result(eqn, [fact.bounds for fact in facts], index))
-        dependent = [fact for fact in facts if fact.root is not None]
+            bounds.append(signs.of_result(eqn, list(map(attrgetter("bounds"), facts)), index))
+        dependent = _dependent(facts)
         if not dependent:
-            literal = all(fact.literal for fact in facts)
-            value = facts[0].value if facts and eqn.primitive.name in _SAME_NUMBER else None
-            return [Fact(each, literal=literal, value=value) for each in bounds]
+            return _constants(eqn, facts, bounds)
         step, refused = self.step(path, eqn, facts)
         receiving = self.receiving(step, eqn, facts)
-        active = any(fact.active for fact in facts) and step.kind != "stop"
+        active = any(map(attrgetter("active"), facts)) and step.kind != "stop"
         active = active or path in self.sources
         if active and step.kind != "bind":
             self.steps[path] = step
         if step.kind == "linear":
             self.linear.append((path, eqn.primitive.name, facts[step.operand].depth))
-        whole = step.kind in ("pass", "same")
         common = Fact(
-            root=facts[step.operand].root if whole else path,
-            depth=max(fact.depth for fact in dependent) + (step.kind == "linear"),
+            root=path,
+            depth=max(map(attrgetter("depth"), dependent)) + (step.kind == "linear"),
             active=active,
-            reaches=frozenset().union(*(fact.reaches for fact in receiving))
-            | (self.sources & {path}),
-            stopped=step.kind == "stop" or all(fact.stopped for fact in dependent),
+            reaches=_reaches(receiving) | (self.sources & {path}),
+            stopped=step.kind == "stop" or all(map(attrgetter("stopped"), dependent)),
             exponential=_exponential(path, eqn, facts),
-            refused=refused if active else "",
         )
+        if active:
+            common = common._replace(refused=refused)
+        if step.kind in ("pass", "same"):
+            common = common._replace(root=facts[step.operand].root)
         if is_softmax(eqn.primitive.name, facts):
             self.softmaxes.add(facts[0].exponential[1])
             bounds = [Bounds(0.0, 1.0)]
@@ -239,11 +254,26 @@ class Planner:
     def message(self, path: trace.Path, eqn: Any, reason: str) -> str:
         """Why relevance cannot pass an equation, and what to do."""
         layer = self.layer(path)
-        where = f"in layer {layer!r}" if layer else "above the last layer"
+        where = "above the last layer"
+        if layer:
+            where = f"in layer {layer!r}"
         advice = reason.strip() or "it mixes activations non-linearly"
-        if any(True for _ in trace.jaxprs_in_params(eqn.params)):
+        if list(trace.jaxprs_in_params(eqn.params)):
             advice = _LOOP_ADVICE
         return f"forward: LRP has no rule for {trace.describe(eqn)!r} {where}: {advice}"
+
+
+def _dependent(facts: Sequence[Fact]) -> list[Fact]:
+    """Those of values that depend on the images."""
+    return list(filter(lambda fact: fact.root is not None, facts))
+
+
+def _constants(eqn: Any, facts: Sequence[Fact], bounds: Sequence[Bounds]) -> list[Fact]:
+    """Of results that do not depend on the images."""
+    common = Fact(literal=all(map(attrgetter("literal"), facts)))
+    if facts and eqn.primitive.name in _SAME_NUMBER:
+        common = common._replace(value=facts[0].value)
+    return [common._replace(bounds=each) for each in bounds]
 
 
 def _scales(eqn: Any, facts: Sequence[Fact], anchor: Any) -> dict:
@@ -256,7 +286,7 @@ def _scales(eqn: Any, facts: Sequence[Fact], anchor: Any) -> dict:
 def _exponential(path: trace.Path, eqn: Any, facts: Sequence[Fact]) -> tuple[str, Any]:
     """What part of a softmax a result is."""
     name = eqn.primitive.name
-    dependent = [fact for fact in facts if fact.root is not None]
+    dependent = _dependent(facts)
     if name == "exp":
         return ("terms", path)
     if is_softmax(name, facts):

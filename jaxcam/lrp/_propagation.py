@@ -12,7 +12,7 @@ from jaxcam._program.question import Question, ask
 from jaxcam._program.sites import Site
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp._initial import check_init, initial, of_function
-from jaxcam.lrp._transform import run
+from jaxcam.lrp._transform import run, values_of
 from jaxcam.lrp.composites import Composite, resolve
 from jaxcam.targets import Targets
 
@@ -154,10 +154,10 @@ def pullback(
     def transformed(seeds: Mapping) -> tuple:
         boxes, found = run(program, plan, question.images, seeds)
         tree = jax.tree.structure(program.shapes)
-        values = jax.tree.unflatten(tree, [box.value for box in boxes])
+        values = jax.tree.unflatten(tree, values_of(boxes))
         output, aux = question.parted(values)
         # What is pulled is relevance itself, through the output's unit, not R / z through z.
-        units = [_unit(box) for box in boxes[:count]]
+        units = list(map(_unit, boxes[:count]))
         return jax.tree.unflatten(jax.tree.structure(explained), units), (output, found, aux)
 
     _, back, (output, found, aux) = jax.vjp(transformed, dict(seeds), has_aux=True)

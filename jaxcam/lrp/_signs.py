@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._ground import primitives
 from jaxcam.targets import concrete
 
 _INF = float("inf")
@@ -25,19 +26,16 @@ class Bounds(NamedTuple):
     high: float = _INF
 
 
-ANY, NON_NEGATIVE, NON_POSITIVE = Bounds(), Bounds(0.0, _INF), Bounds(-_INF, 0.0)
+ANY = Bounds()
+NON_NEGATIVE = Bounds(0.0, _INF)
+NON_POSITIVE = Bounds(-_INF, 0.0)
 
 
 def of_constant(value: Any) -> Bounds:
     """The bounds of a constant, if it has a value by now and is small."""
     if not hasattr(value, "dtype"):
         value = np.asarray(value)
-    numeric = jnp.issubdtype(value.dtype, jnp.number) or jnp.issubdtype(value.dtype, jnp.bool_)
-    if (
-        not numeric
-        or jnp.issubdtype(value.dtype, jnp.complexfloating)
-        or not 0 < np.size(value) <= _LARGEST_READ
-    ):
+    if not _is_real(value.dtype) or not 0 < np.size(value) <= _LARGEST_READ:
         return ANY
     values = concrete(value)
     if values is None:
@@ -51,30 +49,48 @@ def of_constant(value: Any) -> Bounds:
     return Bounds(float(values.min()), float(values.max()))
 
 
+def _is_real(dtype: Any) -> bool:
+    """Whether numbers of a type are ordered, as booleans are."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return False
+    return jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)
+
+
 def of_result(eqn: Any, operands: Sequence[Bounds], index: int = 0) -> Bounds:
     """The bounds of an equation's result number `index`, given those of its operands."""
     dtype = eqn.outvars[index].aval.dtype
     if jnp.issubdtype(dtype, jnp.bool_):
         return Bounds(0.0, 1.0)
+    if jnp.issubdtype(dtype, jnp.unsignedinteger):
+        return NON_NEGATIVE
     name = eqn.primitive.name
     if name in _FIXED:
-        bounds = _FIXED[name]
-    elif name in _PER_RESULT:
-        bounds = operands[index]
-    elif name in _FUNCTIONS:
-        bounds = _FUNCTIONS[name](eqn, *operands)
-    else:
-        bounds = ANY
-    return NON_NEGATIVE if jnp.issubdtype(dtype, jnp.unsignedinteger) else bounds
+        return _FIXED[name]
+    if name in _PER_RESULT:
+        return operands[index]
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name](eqn, *operands)
+    return ANY
 
 
 def _hull(*operands: Bounds) -> Bounds:
-    return Bounds(min(b.low for b in operands), max(b.high for b in operands))
+    lows, highs = zip(*operands, strict=True)
+    return Bounds(min(lows), max(highs))
 
 
 def _sign(bounds: Bounds) -> Bounds:
     """What is left when only the sign is known to survive."""
-    return NON_NEGATIVE if bounds.low >= 0 else NON_POSITIVE if bounds.high <= 0 else ANY
+    if bounds.low >= 0:
+        return NON_NEGATIVE
+    if bounds.high <= 0:
+        return NON_POSITIVE
+    return ANY
+
+
+def _non_negative_if(condition: bool) -> Bounds:
+    if condition:
+        return NON_NEGATIVE
+    return ANY
 
 
 def _add(a: Bounds, b: Bounds) -> Bounds:
@@ -86,9 +102,14 @@ def _add(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _widen(low: float, high: float, *operands: Bounds) -> Bounds:
-    size = max((abs(v) for b in operands for v in b if abs(v) != _INF), default=0.0)
-    nan = low != low or high != high  # -inf + inf
-    return ANY if nan else Bounds(low - _MARGIN * size, high + _MARGIN * size)
+    if low != low or high != high:  # NaN: -inf + inf
+        return ANY
+    size = 0.0
+    for bounds in operands:
+        for value in bounds:
+            if abs(value) != _INF:
+                size = max(size, abs(value))
+    return Bounds(low - _MARGIN * size, high + _MARGIN * size)
 
 
 def _negate(a: Bounds) -> Bounds:
@@ -96,26 +117,45 @@ def _negate(a: Bounds) -> Bounds:
 
 
 def _multiply(a: Bounds, b: Bounds) -> Bounds:
-    products = [0.0 if 0 in (x, y) else x * y for x in a for y in b]
+    products = []
+    for x in a:
+        for y in b:
+            products.append(_product(x, y))
     bounds = Bounds(min(products), max(products))
     sign = _sign(bounds)
     wide = _widen(bounds.low, bounds.high, bounds)
     return Bounds(max(wide.low, sign.low), min(wide.high, sign.high))
 
 
+def _product(x: float, y: float) -> float:
+    """Of two bounds; 0 times an unknown bound is 0."""
+    if 0 in (x, y):
+        return 0.0
+    return x * y
+
+
 def _divide(a: Bounds, b: Bounds) -> Bounds:
     if b.low > 0:
-        return _multiply(a, Bounds(0.0 if b.high == _INF else 1 / b.high, 1 / b.low))
-    return _sign(a) if b.low >= 0 else ANY
+        return _multiply(a, Bounds(1 / b.high, 1 / b.low))
+    if b.low == 0:
+        return _sign(a)
+    return ANY
 
 
 def _mul(eqn: Any, a: Bounds, b: Bounds) -> Bounds:
     bounds = _multiply(a, b)
-    return Bounds(max(0.0, bounds.low), bounds.high) if eqn.invars[0] is eqn.invars[1] else bounds
+    if eqn.invars[0] is not eqn.invars[1]:
+        return bounds
+    return Bounds(max(0.0, bounds.low), bounds.high)
 
 
-def _power(eqn: Any, a: Bounds) -> Bounds:
-    return NON_NEGATIVE if eqn.params["y"] % 2 == 0 or a.low >= 0 else ANY
+def _integer_power(eqn: Any, a: Bounds) -> Bounds:
+    return _non_negative_if(eqn.params["y"] % 2 == 0 or a.low >= 0)
+
+
+def _power(_: Any, a: Bounds, exponent: Bounds) -> Bounds:
+    del exponent
+    return _non_negative_if(a.low >= 0)
 
 
 def _clamp(eqn: Any, low: Bounds, x: Bounds, high: Bounds) -> Bounds:
@@ -131,56 +171,61 @@ def _min(_: Any, a: Bounds, b: Bounds) -> Bounds:
 
 
 def _bilinear(_: Any, a: Bounds, b: Bounds) -> Bounds:
-    return NON_NEGATIVE if a.low >= 0 and b.low >= 0 else ANY
+    return _non_negative_if(a.low >= 0 and b.low >= 0)
 
 
 def _gather(eqn: Any, a: Bounds, *_: Bounds) -> Bounds:
-    return a if eqn.params.get("fill_value") is None else ANY
+    if eqn.params.get("fill_value") is not None:
+        return ANY
+    return a
 
 
-def _odd(limit: float) -> Callable:
-    """An odd increasing function with values in [-limit, limit]."""
-    return lambda eqn, a: Bounds(0.0 if a.low >= 0 else -limit, 0.0 if a.high <= 0 else limit)
+def _saturating(_: Any, a: Bounds) -> Bounds:
+    """An odd increasing function with values in [-1, 1]."""
+    low = -1.0
+    high = 1.0
+    if a.low >= 0:
+        low = 0.0
+    if a.high <= 0:
+        high = 0.0
+    return Bounds(low, high)
 
 
-_FIXED = dict.fromkeys(
-    ["exp", "exp2", "abs", "sqrt", "rsqrt", "square", "cosh", "iota", "argmax", "argmin"],
-    NON_NEGATIVE,
-) | {
-    "logistic": Bounds(0.0, 1.0),
-    "sin": Bounds(-1.0, 1.0),
-    "cos": Bounds(-1.0, 1.0),
-    "erfc": Bounds(0.0, 2.0),
+_FIXED = {
+    **dict.fromkeys(primitives.NON_NEGATIVE | primitives.INDICES, NON_NEGATIVE),
+    **dict.fromkeys(primitives.WAVES, Bounds(-1.0, 1.0)),
+    primitives.LOGISTIC: Bounds(0.0, 1.0),
+    primitives.ERFC: Bounds(0.0, 2.0),
 }
 
 _PER_RESULT = frozenset(["sort", "optimization_barrier"])
 
-_KEEPING = """
-    reshape transpose squeeze expand_dims broadcast_in_dim rev slice dynamic_slice split copy name
-    convert_element_type reduce_precision stop_gradient sharding_constraint reduce_max reduce_min
-    reduce_window_max reduce_window_min cummax cummin
-"""
+_KEEPING = (
+    primitives.MOVES
+    | primitives.PARTS
+    | primitives.REPEATS
+    | primitives.IDENTITIES
+    | primitives.CONVERSIONS
+    | primitives.EXTREMES
+    | {primitives.STOP}
+)
 
 _FUNCTIONS: dict[str, Callable[..., Bounds]] = {
-    **dict.fromkeys(_KEEPING.split(), lambda eqn, a, *_: a),
-    **dict.fromkeys(["reduce_sum", "reduce_window_sum", "cumsum"], lambda eqn, a: _sign(a)),
-    **dict.fromkeys(
-        ["expm1", "log1p", "sinh", "asinh", "atan", "cbrt", "floor", "ceil", "round"],
-        lambda eqn, a: _sign(a),
-    ),
-    **dict.fromkeys(["tanh", "erf", "sign"], _odd(1.0)),
-    **dict.fromkeys(["concatenate", "pad"], lambda eqn, *operands: _hull(*operands)),
-    **dict.fromkeys(["conv_general_dilated", "dot_general"], _bilinear),
+    **dict.fromkeys(_KEEPING, lambda eqn, a, *_: a),
+    **dict.fromkeys(primitives.SUMS | primitives.SIGN_KEEPING, lambda eqn, a: _sign(a)),
+    **dict.fromkeys(primitives.SATURATING, _saturating),
+    **dict.fromkeys(primitives.JOINS | {primitives.PAD}, lambda eqn, *operands: _hull(*operands)),
+    **dict.fromkeys(primitives.LINEAR, _bilinear),
     **dict.fromkeys(["add", "add_any"], lambda eqn, a, b: _add(a, b)),
     "sub": lambda eqn, a, b: _add(a, _negate(b)),
-    "neg": lambda eqn, a: _negate(a),
-    "mul": _mul,
-    "div": lambda eqn, a, b: _divide(a, b),
+    primitives.NEGATION: lambda eqn, a: _negate(a),
+    primitives.PRODUCT: _mul,
+    primitives.QUOTIENT: lambda eqn, a, b: _divide(a, b),
     "max": _max,
     "min": _min,
-    "clamp": _clamp,
-    "integer_pow": _power,
-    "pow": lambda eqn, a, b: _sign(a) if a.low >= 0 else ANY,
+    primitives.CLAMP: _clamp,
+    "integer_pow": _integer_power,
+    "pow": _power,
     "select_n": lambda eqn, _, *branches: _hull(*branches),
     "dynamic_update_slice": lambda eqn, a, update, *_: _hull(a, update),
     "gather": _gather,

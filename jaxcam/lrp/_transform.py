@@ -12,12 +12,14 @@ shallow layers. The logits of a bfloat16 model are therefore those of its parame
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxcam._ground import primitives
+from jaxcam._ground.dtypes import wide
 from jaxcam._program import trace
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import traced
@@ -55,9 +57,7 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
         program = traced(forward, images)
         plan = planning.make(program, composite, {planning.PIXELS})
         outputs, _ = run(program, plan, images, {})
-        return jax.tree.unflatten(
-            jax.tree.structure(program.shapes), [box.value for box in outputs]
-        )
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), values_of(outputs))
 
     return transformed
 
@@ -79,6 +79,11 @@ class Box(NamedTuple):
 
     value: Any
     root: Root | None = None
+
+
+def values_of(boxes: Sequence[Box]) -> list:
+    """The values alone."""
+    return list(map(attrgetter("value"), boxes))
 
 
 # Running a planned program ------------------------------------------------------------
@@ -107,29 +112,32 @@ def run(
             return [enter(path, boxes[0].value)]
         return _STEPS[step.kind](step, eqn, boxes)
 
-    start = enter(planning.PIXELS, images) if planning.PIXELS in plan.sources else Box(images)
+    start = Box(images)
+    if planning.PIXELS in plan.sources:
+        start = enter(planning.PIXELS, images)
     outputs = trace.evaluate(program.closed, [start], visit, opens=lambda path, eqn: True, lift=Box)
     return outputs, found
 
 
 def _bind_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     del step
-    values, active = [b.value for b in boxes], any(b.root for b in boxes)
-    results = _bind(eqn, values, active)
+    active = any(map(attrgetter("root"), boxes))
+    results = _bind(eqn, values_of(boxes), active)
     if not active:
-        return [Box(value) for value in results]
+        return list(map(Box, results))
     if eqn.primitive.name in _MOVES:
         (value,) = results
-        return [
-            Box(value, Root(lambda: _bind(eqn, [boxes[0].root.unit, *_ones(boxes[1:])], True)[0]))
-        ]
-    return [_rooted(value) for value in results]
+        moved = lambda: _bind(eqn, [_root(boxes[0]).unit, *_ones(boxes[1:])], True)[0]
+        return [Box(value, Root(moved))]
+    return list(map(_rooted, results))
 
 
 def _pass_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
-    (value,) = _bind(eqn, [b.value for b in boxes], True)
-    root = boxes[step.operand].root
-    return [Box(carry(value, root.unit) if _floating(value) else value, root)]
+    (value,) = _bind(eqn, values_of(boxes), True)
+    root = _root(boxes[step.operand])
+    if _floating(value):
+        value = carry(value, root.unit)
+    return [Box(value, root)]
 
 
 def _same_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
@@ -138,32 +146,45 @@ def _same_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
 
 
 def _linear_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
-    x, w = boxes[step.operand], boxes[1 - step.operand]
-    op = lambda a, b: _bind(eqn, [a, b] if step.operand == 0 else [b, a], True)[0]
-    w = w.value.astype(jnp.promote_types(w.value.dtype, x.value.dtype))
-    return [_rooted(apply(step.rule, op, x.value, w, lambda: x.root.unit, step.nonnegative))]
+    x = boxes[step.operand]
+    w = boxes[1 - step.operand].value
+    w = w.astype(_widest([w.dtype, x.value.dtype]))
+
+    def op(a: jax.Array, b: jax.Array) -> jax.Array:
+        operands = [a, b]
+        if step.operand == 1:
+            operands = [b, a]
+        return _bind(eqn, operands, True)[0]
+
+    if step.rule is None:
+        raise AssertionError("a linear step without its rule")
+    return [_rooted(apply(step.rule, op, x.value, w, lambda: _root(x).unit, step.nonnegative))]
 
 
 def _signal_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     """All relevance to the signal: the gate is constant. R = 0 if the signal leads to no source."""
     gate = 1 - step.operand
-    values = [jax.lax.stop_gradient(b.value) if i == gate else b.value for i, b in enumerate(boxes)]
-    return [_rooted(value) for value in _bind(eqn, values, True)]
+    values = values_of(boxes)
+    values[gate] = jax.lax.stop_gradient(values[gate])
+    return list(map(_rooted, _bind(eqn, values, True)))
 
 
 def _half_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     del step
-    (value,) = _bind(eqn, [b.value for b in boxes], True)
-    half = [0.5 * b.root.unit for b in boxes if b.root]
-    # a factor that is no way to a source keeps its half
-    constant = [0.5 * jnp.ones_like(value)] * (2 - len(half))
-    return [_rooted(carry(value, sum(half + constant)))]
+    (value,) = _bind(eqn, values_of(boxes), True)
+    halves = jnp.zeros_like(value)
+    for box in boxes:
+        if box.root is None:  # a factor that is no way to a source keeps its half
+            halves = halves + 0.5
+        else:
+            halves = halves + 0.5 * box.root.unit
+    return [_rooted(carry(value, halves))]
 
 
 def _halved_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     """Half the relevance to each of two factors, by the product's own derivative."""
     del step
-    (value,) = _bind(eqn, [b.value for b in boxes], True)
+    (value,) = _bind(eqn, values_of(boxes), True)
     return [_rooted(0.5 * value + jax.lax.stop_gradient(0.5 * value))]
 
 
@@ -179,11 +200,26 @@ _STEPS: dict[str, Callable] = {
 
 
 def _rooted(value: Any) -> Box:
-    return Box(value, Root(lambda: unit(value) if _floating(value) else jnp.ones(value.shape)))
+    if _floating(value):
+        return Box(value, Root(lambda: unit(value)))
+    return Box(value, Root(lambda: jnp.ones(value.shape)))
+
+
+def _root(box: Box) -> Root:
+    """The root of a value that the plan says has one."""
+    if box.root is None:
+        raise AssertionError("relevance flows into a value without a root")
+    return box.root
 
 
 def _dtype(value: Any, variable: Any) -> Any:
     return getattr(value, "dtype", variable.aval.dtype)
+
+
+def _widest(dtypes: Sequence) -> Any:
+    """The type that holds all of these; said outright, as JAX may be told to refuse two."""
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes)
 
 
 def _floating(value: Any) -> bool:
@@ -192,47 +228,50 @@ def _floating(value: Any) -> bool:
 
 def _ones(boxes: Sequence[Box]) -> list:
     """The other operands of a move of units: what is padded with counts as one."""
-    return [jnp.ones((), jnp.float32) for _ in boxes]
+    return [jnp.ones((), jnp.float32)] * len(boxes)
 
 
 def _widen(value: jax.Array) -> jax.Array:
     """Float32 at least."""
-    return value.astype(
-        jnp.promote_types(value.dtype, jnp.float32) if _floating(value) else jnp.float32
-    )
+    return value.astype(wide(value.dtype))
 
 
 def _bind(eqn: Any, values: Sequence, active: bool) -> list:
     """Binds an equation to operands perhaps wider than traced; at highest precision if `active`."""
-    dtypes = [_dtype(v, a) for v, a in zip(values, eqn.invars, strict=True)]
-    own = [a.aval.dtype for a in eqn.invars]
+    dtypes = list(map(_dtype, values, eqn.invars))
+    own = [variable.aval.dtype for variable in eqn.invars]
     if not active and dtypes == own:
         return trace.bind(eqn, values)
-    if any(True for _ in trace.jaxprs_in_params(eqn.params)):  # a loop's body keeps its types
-        return trace.bind(eqn, [_cast(v, d) for v, d in zip(values, own, strict=True)])
-    floats = [d for d in dtypes if jnp.issubdtype(d, jnp.inexact)]
+    if list(trace.jaxprs_in_params(eqn.params)):  # a loop's body keeps its types
+        return trace.bind(eqn, list(map(_cast, values, own)))
+    floats = list(filter(_is_inexact, dtypes))
     if not floats:
         return trace.bind(eqn, values)
-    wide = functools.reduce(jnp.promote_types, floats)
-    values = [
-        _cast(v, wide) if jnp.issubdtype(d, jnp.inexact) else v
-        for v, d in zip(values, dtypes, strict=True)
-    ]
-    return trace.bind(eqn, values, **(_overrides(eqn, wide) if active else {}))
+    widest = _widest(floats)
+    operands = []
+    for value, dtype in zip(values, dtypes, strict=True):
+        if _is_inexact(dtype):
+            value = _cast(value, widest)
+        operands.append(value)
+    if not active:
+        return trace.bind(eqn, operands)
+    return trace.bind(eqn, operands, **_overrides(eqn, widest))
+
+
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _cast(value: Any, dtype: Any) -> Any:
-    return (
-        value
-        if getattr(value, "dtype", None) == dtype
-        else jax.lax.convert_element_type(value, dtype)
-    )
+    if getattr(value, "dtype", None) == dtype:
+        return value
+    return jax.lax.convert_element_type(value, dtype)
 
 
-def _overrides(eqn: Any, wide: Any) -> dict:
+def _overrides(eqn: Any, widest: Any) -> dict:
     name = eqn.primitive.name
-    if name in (primitives.CONV, primitives.DENSE):
-        return {"precision": (_HIGHEST, _HIGHEST), "preferred_element_type": jnp.dtype(wide)}
-    if name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
-        return {"new_dtype": jnp.dtype(jnp.promote_types(eqn.params["new_dtype"], wide))}
+    if name in primitives.LINEAR:
+        return {"precision": (_HIGHEST, _HIGHEST), "preferred_element_type": jnp.dtype(widest)}
+    if name in primitives.CONVERSIONS and _is_inexact(eqn.params["new_dtype"]):
+        return {"new_dtype": jnp.dtype(_widest([eqn.params["new_dtype"], widest]))}
     return {}

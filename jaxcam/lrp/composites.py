@@ -71,7 +71,7 @@ class Composite:
         ValueError: a choice or a key that does not exist, or a value that is no rule.
     """
 
-    rules: Mapping[str | int, Rule]
+    rules: Mapping[Any, Rule]  # by str or int
     bias: str = "pass"
     product: str = "signal"
     attention: str = "gate"
@@ -98,9 +98,11 @@ class Composite:
         """ValueError if a key names no layer of a network, `layers` being its linear ones."""
         names = list(dict.fromkeys(layers))
         for key in self.rules:
-            name = isinstance(key, str) and key not in _KINDS and key.strip("*?")
-            if not name or any(fnmatchcase(layer, key) for layer in names):
+            if not isinstance(key, str) or key in _KINDS or not key.strip("*?"):
                 continue
+            if any(fnmatchcase(layer, key) for layer in names):
+                continue
+            name = key.strip("*?")
             inside = [layer for layer in names if layer.startswith(f"{name}.")]
             close = list(dict.fromkeys(inside[:2] + nearest(name, names)))[:4]
             raise ArgumentError(

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._ground.errors import ArgumentError, check_at_least
+
 _TINY = 1e-30  # below it a denominator counts as 0: relevance divided by it could overflow float32
 
 Part = Callable[[jax.Array], jax.Array]
@@ -180,8 +182,7 @@ def epsilon(epsilon: float = 1e-6) -> Rule:
 
     z_j = sum_i x_i w_ij.
     """
-    if epsilon < 0:
-        raise ValueError(f"epsilon: got {epsilon}, expected a number >= 0")
+    check_at_least("epsilon", epsilon, 0)
     return Rule("epsilon", lrp_0.groups, float(epsilon))
 
 
@@ -191,12 +192,13 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0) -> Rule:
     p_ij = (x_i w_ij)+ / sum (x w_j)+, n_ij = (x_i w_ij)- / sum (x w_j)-.
     """
     if abs(alpha - beta - 1) > 1e-6 or beta < 0:
-        raise ValueError(
-            f"alpha and beta: got {alpha} and {beta}, expected beta >= 0 and alpha - beta = 1"
-        )
+        got = f"{alpha} and {beta}"
+        raise ArgumentError("alpha and beta", got, "beta >= 0 and alpha - beta = 1")
     inhibiting = Group((Term(positive, negative), Term(negative, positive)), -float(beta))
     exciting = Group(z_plus.groups[0].terms, float(alpha))
-    return Rule("alpha_beta", (exciting, inhibiting) if beta else (exciting,))
+    if beta == 0:
+        return Rule("alpha_beta", (exciting,))
+    return Rule("alpha_beta", (exciting, inhibiting))
 
 
 def gamma(gamma: float = 0.25) -> Rule:
@@ -205,8 +207,7 @@ def gamma(gamma: float = 0.25) -> Rule:
     R_i = sum_j p_ij / (sum_i p_ij) R_j, p_ij = x_i w_ij + gamma (x_i w_ij)+ where y_j > 0, with ()-
     where y_j < 0 (Montavon et al. 2019, table 10.1, for x >= 0; Andeol et al. 2021, eq. 9).
     """
-    if gamma < 0:
-        raise ValueError(f"gamma: got {gamma}, expected a number >= 0")
+    check_at_least("gamma", gamma, 0)
     more: Part = lambda w: w + gamma * positive(w)
     less: Part = lambda w: w + gamma * negative(w)
     up = Group((Term(positive, more), Term(negative, less)), sign=1)
@@ -230,7 +231,7 @@ def z_box(low: Any = None, high: Any = None) -> Rule:
         ValueError: a low bound is above its high bound.
     """
     if low is not None and high is not None and not np.all(np.asarray(low) <= np.asarray(high)):
-        raise ValueError(f"low and high: got {low} and {high}, expected low <= high")
+        raise ArgumentError("low and high", f"{low} and {high}", "low <= high")
     lowest: Part = lambda x: -_bound(x, low, jnp.min)
     highest: Part = lambda x: -_bound(x, high, jnp.max)
     terms = (Term(itself, itself), Term(lowest, positive, True), Term(highest, negative, True))
@@ -238,9 +239,6 @@ def z_box(low: Any = None, high: Any = None) -> Rule:
 
 
 def _bound(x: jax.Array, bound: Any, extreme: Callable) -> jax.Array:
-    values = (
-        extreme(x, axis=tuple(range(1, x.ndim)), keepdims=True)
-        if bound is None
-        else jnp.asarray(bound, x.dtype)
-    )
-    return jnp.broadcast_to(values, x.shape)
+    if bound is None:
+        bound = extreme(x, axis=tuple(range(1, x.ndim)), keepdims=True)
+    return jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape)

@@ -61,7 +61,7 @@ def _as_array(targets: Any) -> Any:
 
 
 def _check_shape(shape: tuple[int, ...], batch: int) -> None:
-    if shape == ():
+    if len(shape) == 0:
         return
     if len(shape) <= 2 and shape[0] == batch and shape[1:] != (0,):
         return

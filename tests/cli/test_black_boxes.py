@@ -6,10 +6,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import jaxcam
-from jaxcam import cli, models, photos
+from jaxcam import cli, models, photos, scaling
 from jaxcam.cli import black_boxes, checks, commands
 from jaxcam.methods import METHODS, WHOLE
 
@@ -21,14 +20,12 @@ def test_black_boxes_give_the_maps_of_the_library(run, network, photo, tmp_path)
     assert code == 0 and printed.count("\n") == 1
     saved = np.load(tmp_path / "cat_explain.npz")
     image = photos.prepare(photos.read(path), (32, 32))
-    images, segments = (
-        network.normalized(image),
-        black_boxes.segments(photos.read(path), (32, 32), "stretch"),
-    )
+    images = network.normalized(image)
+    segments = scaling.segments(photos.read(path), (32, 32), "stretch")
     expected = {
         "rise": jaxcam.rise(network.forward, images, 1, num_masks=50),
         "lime": jaxcam.lime(network.forward, images, 1, segments=segments, num_samples=50),
-        "mask": jaxcam.mask(network.forward, images, 1, variant=black_boxes.variant((32, 32), 7)),
+        "mask": jaxcam.mask(network.forward, images, 1, variant=scaling.mask_variant((32, 32), 7)),
     }
     for method, maps in expected.items():
         found = saved[f"{method}/{WHOLE}"]
@@ -100,29 +97,6 @@ def test_compare_shows_black_boxes_on_request_alone(run, photo, tmp_path):
         "cam/layer3",
         f"rise/{WHOLE}",
     }
-
-
-@pytest.mark.parametrize(
-    ("size", "fit"), [((30, 44), "stretch"), ((90, 30), "aspect"), ((300, 200), "pad")]
-)
-def test_segments_of_small_inputs_come_from_a_larger_copy(rng, size, fit):
-    photo = np.kron(
-        rng.integers(0, 256, (4, 4, 3)), np.ones((-(-size[0] // 4), -(-size[1] // 4), 1))
-    )
-    photo = photo[: size[0], : size[1]].astype(np.uint8)
-    wanted = photos.input_size(size, (32, 32), fit)
-    found = black_boxes.segments(photo, wanted, "stretch" if fit == "aspect" else fit)
-    assert found.shape == (1, *wanted) and found.dtype == np.int32
-    small = jaxcam.quickshift(photos.prepare(photo, wanted, "stretch")[None])
-    assert len(np.unique(found)) > 2 * len(np.unique(small))
-
-
-def test_mask_of_large_images_is_the_published_one():
-    official = black_boxes.MASK_VARIANTS["official"]
-    assert black_boxes.variant((224, 224), 300) == official
-    small = black_boxes.variant((64, 64), 300)
-    assert (small.cell, small.jitter, small.l1) == (2, 2, 1e-3)
-    assert small.blur == pytest.approx(official.blur * 64 / 224)
 
 
 def test_time_is_spoken_in_words():

@@ -9,26 +9,26 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from eval import models
+from eval.run.protocol import Explained
+from eval.subjects import networks
+from jaxcam.classifier import Classifier
 from tests import nets
 
 SIZE, PHOTOS = 16, 6
 
 
-def tiny() -> models.Network:
+def tiny() -> Classifier:
     """A network of layers stem [16, 16] and top [8, 8], five classes."""
     model, variables, _ = nets.tiny(size=SIZE)
     apply = lambda params, images: jaxcam.linen(model, params)(images)
-    return models.Network(
-        variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top")
-    )
+    return Classifier(variables, apply, lambda images: (images - 0.5) * 4, SIZE, ("stem", "top"))
 
 
 @pytest.fixture
 def network(monkeypatch):
     """The network "tiny"."""
     made = tiny()
-    monkeypatch.setitem(models.OURS, "tiny", lambda root: made)
+    monkeypatch.setitem(networks.OURS, "tiny", lambda root: made)
     return made
 
 
@@ -57,3 +57,18 @@ def forward(network):
     return partial(network.apply, network.params), lambda images: network.prepare(
         jnp.asarray(images)
     )
+
+
+def explained(maps, **fields):
+    """What a protocol measures: maps `[B, H, W]` of no photos in particular."""
+    maps = jnp.asarray(maps, jnp.float32)
+    usual = {
+        "forward": None,
+        "images": jnp.zeros((*maps.shape, 3)),
+        "targets": jnp.zeros(len(maps), int),
+        "again": maps,
+        "boxes": jnp.zeros((len(maps), 0, 4)),
+        "extra": {},
+        "settings": None,
+    }
+    return Explained(maps=maps, **usual | fields)

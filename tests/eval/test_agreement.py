@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tyro
 
-from eval import agreement, data, models
-from eval.agreement import AgreementSettings
+from eval.studies import agreement
+from eval.studies.agreement import AgreementSettings
+from eval.subjects import data, networks
+from jaxcam.classifier import Classifier
 from tests.eval.conftest import PHOTOS, SIZE, forward
 
 
@@ -18,8 +20,8 @@ def student(network, monkeypatch):
     leaves, tree = jax.tree.flatten(network.params)
     rng = np.random.default_rng(1)
     params = tree.unflatten([x + 0.02 * rng.normal(size=x.shape).astype(x.dtype) for x in leaves])
-    made = models.Network(params, network.apply, network.preprocess, SIZE, network.layers)
-    monkeypatch.setitem(models.OURS, "other", lambda root: made)
+    made = Classifier(params, network.apply, network.preprocess, SIZE, network.stages)
+    monkeypatch.setitem(networks.OURS, "other", lambda root: made)
     return made
 
 

@@ -5,20 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eval import (
-    cam_vs_grad_cam,
-    common,
-    explain,
-    faithfulness,
-    gallery,
-    games,
-    interpretability,
-    methods,
-    models,
-    sanity,
-)
-from eval.applies import usable
+from eval.protocols import explain, faithfulness, games, interpretability, sanity
+from eval.reporting import gallery
+from eval.run.runner import run
+from eval.run.settings import Settings
+from eval.studies import cam_vs_grad_cam
+from eval.subjects import methods, networks
+from eval.subjects.applies import usable
 from jaxcam.blackbox import callback
+from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 from tests.eval.conftest import SIZE
 from tests.eval.test_protocols import settings, values_of
@@ -28,48 +23,51 @@ from tests.eval.test_protocols import settings, values_of
 def box(monkeypatch):
     """The network "box", of which only the answers are known."""
     ask = callback(lambda images: images.mean((1, 2)) @ np.eye(3, 5, dtype=np.float32), 5)
-    made = models.Network((), lambda _, images: ask(images), lambda images: images, SIZE, ())
-    monkeypatch.setitem(models.OURS, "box", lambda root: made)
+    made = Classifier((), lambda _, images: ask(images), lambda images: images, SIZE, ())
+    monkeypatch.setitem(networks.OURS, "box", lambda root: made)
     return made
 
 
-def boxed(photos, tmp_path, kind=common.Settings, **fields):
+def boxed(photos, tmp_path, kind=Settings, **fields):
     return settings(photos, tmp_path, kind, **{"model": "box", "layers": (), "n": 2} | fields)
 
 
 def test_a_method_of_a_layer_is_refused_where_there_are_none(box, photos, tmp_path):
-    run = lambda **fields: common.run(boxed(photos, tmp_path, **fields), explain.PROTOCOL)
+    attempt = lambda **fields: run(boxed(photos, tmp_path, **fields), explain.PROTOCOL)
     message = (
         "methods: grad_cam explains a layer, and box has none; expected methods of a whole "
         "network, such as rise"
     )
     with pytest.raises(ValueError, match=message):
-        run(methods=("noise", "grad_cam"))
+        attempt(methods=("noise", "grad_cam"))
     with pytest.raises(ValueError, match=message):
-        run(methods=common.Settings.methods)  # as unless asked otherwise
+        attempt(methods=Settings.methods)  # as unless asked otherwise
     with pytest.raises(ValueError, match="layers: got 'top', expected none: box has no layers"):
-        run(layers=("top",))
+        attempt(layers=("top",))
     with pytest.raises(ValueError, match="methods: cam explains a layer, and box has none"):
-        cam_vs_grad_cam.run(boxed(photos, tmp_path, cam_vs_grad_cam.CamSettings, methods=("cam",)))
+        run(
+            boxed(photos, tmp_path, cam_vs_grad_cam.CamSettings, methods=("cam",)),
+            cam_vs_grad_cam.PROTOCOL,
+        )
     with pytest.raises(ValueError, match="model: got a network without parameters"):
-        sanity.run(boxed(photos, tmp_path, sanity.SanitySettings, methods=("noise",)))
+        run(boxed(photos, tmp_path, sanity.SanitySettings, methods=("noise",)), sanity.PROTOCOL)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_students_layers_count(network, box, photos, tmp_path):
     """A student with layers explains a black box; a black box as student has none."""
     chosen = boxed(photos, tmp_path, games.GameSettings, explainer="tiny")
-    record = common.run(chosen, games.protocol(chosen))
+    record = run(chosen, games.PROTOCOL)
     assert list(record["results"]["grad_cam"]) == ["stem", "top"]
     other = boxed(photos, tmp_path, model="tiny", explainer="box", output=tmp_path / "other")
     with pytest.raises(ValueError, match="grad_cam explains a layer, and box has none"):
-        common.run(other, explain.PROTOCOL)
+        run(other, explain.PROTOCOL)
     assert not other.output.exists()
 
 
 def test_controls_have_the_images_size_where_there_are_no_layers(box, photos, tmp_path):
     chosen = boxed(photos, tmp_path, methods=("noise", "centre", "lrp"))
-    record = common.run(chosen, explain.PROTOCOL)
+    record = run(chosen, explain.PROTOCOL)
     values = values_of(record, chosen)
     noise, centre = (values[f"{name}/{WHOLE}/maps"] for name in ("noise", "centre"))
     assert noise.shape == centre.shape == (2, SIZE, SIZE)
@@ -80,7 +78,7 @@ def test_controls_have_the_images_size_where_there_are_no_layers(box, photos, tm
     assert abs(noise.mean() - 0.5) < 0.1 and noise.std() > 0.2
     assert "no rule for 'pure_callback'" in record["skipped"][f"lrp/{WHOLE}"]
     measured = dataclasses.replace(chosen, maps=chosen.output, output=tmp_path / "measured")
-    again = common.run(measured, faithfulness.PROTOCOL)
+    again = run(measured, faithfulness.PROTOCOL)
     assert [list(each) for each in again["results"].values()] == [[WHOLE], [WHOLE]]
     assert again["skipped"] == record["skipped"]
 
@@ -90,7 +88,7 @@ def test_a_method_of_the_whole_network_is_skipped_with_the_reason(
     network, photos, tmp_path, capsys, name
 ):
     chosen = settings(photos, tmp_path, methods=(name, "noise"))
-    record = common.run(chosen, interpretability.PROTOCOL)
+    record = run(chosen, interpretability.PROTOCOL)
     assert list(record["results"]) == ["noise"]
     assert "without CBAM blocks" in record["skipped"][f"{name}/{WHOLE}"]
     alone = dataclasses.replace(chosen, methods=(name,), output=tmp_path / "alone")
@@ -99,18 +97,18 @@ def test_a_method_of_the_whole_network_is_skipped_with_the_reason(
     assert f"skipped: {name}/{WHOLE}: forward: got a network without CBAM blocks" in printed
     assert gallery.find([alone.output]) == []
     measured = dataclasses.replace(alone, maps=alone.output, output=tmp_path / "measured")
-    found = common.run(measured, faithfulness.PROTOCOL)
+    found = run(measured, faithfulness.PROTOCOL)
     assert (found["results"], list(found["skipped"])) == ({}, [f"{name}/{WHOLE}"])
 
 
 def test_an_options_bad_value_is_refused_not_skipped(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, methods=("noise", "rise"), options=("rise.num_masks=0",))
     with pytest.raises(ValueError, match="options: rise cannot work with them: num_masks: got 0"):
-        common.run(chosen, explain.PROTOCOL)
+        run(chosen, explain.PROTOCOL)
     with pytest.raises(
         ValueError, match="options: grad_cam cannot work with them: relu: got 'some'"
     ):
-        common.run(
+        run(
             dataclasses.replace(chosen, methods=("grad_cam",), options=("grad_cam.relu=some",)),
             explain.PROTOCOL,
         )
@@ -118,7 +116,7 @@ def test_an_options_bad_value_is_refused_not_skipped(network, photos, tmp_path):
     beside = dataclasses.replace(
         chosen, methods=("cbam_attention", "noise"), options=("cbam_attention.reduction=sum",)
     )
-    assert list(common.run(beside, explain.PROTOCOL)["skipped"]) == [f"cbam_attention/{WHOLE}"]
+    assert list(run(beside, explain.PROTOCOL)["skipped"]) == [f"cbam_attention/{WHOLE}"]
 
 
 def test_methods_of_the_host_are_not_asked(network):

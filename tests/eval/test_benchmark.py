@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from eval import benchmark
-from eval.benchmark import PLANS, PROTOCOLS, Plan, Settings
+from eval.studies import benchmark
+from eval.studies.benchmark import PLANS, PROTOCOLS, Plan, Settings
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
     assert list(words) == [
         "explain",
         "faithfulness",
-        "localization",
-        "interpretability",
         "games",
+        "interpretability",
+        "localization",
         *costly,
     ]
     for name in words:
@@ -101,20 +101,49 @@ def test_it_runs_reports_and_skips_what_is_finished(small, tmp_path, monkeypatch
     done = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: done.append(command))
     benchmark.benchmark(chosen)
-    assert [command[1:3] for command in done] == [["-m", "eval.report"]]
+    assert [command[1:3] for command in done] == [["-m", "eval"]]
     assert done[0][0] == sys.executable
 
 
 def test_a_run_that_fails_ends_it_and_is_named(small, tmp_path, capfd):
     with pytest.raises(
-        ChildProcessError, match=r"failed with status 1: python -m eval\.explain --output .*--root"
+        ChildProcessError, match=r"failed with status 1: python -m eval explain --output .*--root"
     ):
         benchmark.benchmark(settings(tmp_path / "nowhere", tmp_path))
-    assert "eval.explain: data: got" in capfd.readouterr().err
+    assert "eval explain: data: got" in capfd.readouterr().err
     assert not (tmp_path / "b/tiny20/report").exists()
 
 
 def test_a_dry_run_carries_nothing_out(small, tmp_path, capsys):
     assert benchmark.benchmark(settings(small, tmp_path, dry_run=True)) == []
-    assert capsys.readouterr().out.count("python -m eval.") == len(PROTOCOLS) + 2
+    assert capsys.readouterr().out.count("python -m eval ") == len(PROTOCOLS) + 1
     assert not (tmp_path / "b").exists()
+
+
+def test_the_benchmark_asks_for_what_two_cores_can_do(tmp_path):
+    """Photos by network and protocol, and two photos side by side for class sensitivity."""
+    counts = {}
+    for run in benchmark.runs(Settings(tmp_path, root=tmp_path, methods=("cam", "rise"))):
+        words = run.command.split()
+        counts[run.network, run.folder.name] = int(words[words.index("-n") + 1])
+        assert ("--pairs" in words) == (run.protocol == "class_sensitivity")
+        assert "rise.num_masks=256" in words or "rise" not in words
+    expected = {"tiny20": (200, 100, 20, 100, 20), "cifar10_resnet56": (200, 100, 20, 100, 20)}
+    expected["squeezenet"] = (50, 20, 10, 10, None)
+    for network, (usual, games, sanity, costly, costly_sanity) in expected.items():
+        assert counts[network, "faithfulness"] == counts[network, "explain"] == usual
+        assert counts[network, "games"] == games
+        assert counts[network, "sanity"] == sanity
+        assert counts[network, "adcc_costly"] == costly
+        assert counts.get((network, "sanity_costly")) == costly_sanity
+
+
+def test_a_run_that_an_older_version_finished_is_finished(tmp_path):
+    (run, *_) = benchmark.runs(Settings(tmp_path, root=tmp_path, methods=("cam",)))
+    assert not run.finished()
+    run.folder.mkdir(parents=True)
+    older = run.command.replace("-m eval explain", "-m eval.explain")
+    (run.folder / "explain.json").write_text(json.dumps({"command": older}))
+    assert run.finished()
+    (run.folder / "explain.json").write_text(json.dumps({"command": f"{older} --seed 1"}))
+    assert not run.finished()

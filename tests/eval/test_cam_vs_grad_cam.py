@@ -1,13 +1,16 @@
 """CAM against Grad-CAM: values equal a plain loop's, and the identity holds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import jaxcam
-from eval import cam_vs_grad_cam
-from eval.cam_vs_grad_cam import CamSettings
+from eval.run.runner import run
+from eval.studies import cam_vs_grad_cam
+from eval.studies.cam_vs_grad_cam import CamSettings
 from jaxcam import maps
-from tests.eval.conftest import PHOTOS, SIZE
+from tests.eval.conftest import PHOTOS, SIZE, explained
 from tests.eval.test_protocols import directly, settings, values_of
 
 
@@ -17,7 +20,7 @@ def chosen_settings(photos, tmp_path, **fields):
 
 def test_cam_vs_grad_cam(network, photos, tmp_path):
     chosen = chosen_settings(photos, tmp_path)
-    record = cam_vs_grad_cam.run(chosen)
+    record = run(chosen, cam_vs_grad_cam.PROTOCOL)
     values = {
         key.removeprefix("cam/top/"): value for key, value in values_of(record, chosen).items()
     }
@@ -48,17 +51,20 @@ def test_the_identity_is_checked_not_assumed():
     """A wrong CAM is found out; one without a positive cell is empty."""
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32)
     forward = lambda x: jaxcam.tag(x, "top").mean((1, 2)) @ np.array([[1.0, -1.0]], np.float32)
-    batch = {"image": images, "target": np.zeros(2, np.int32)}
-    right = cam_vs_grad_cam.measure(forward, batch, images[..., 0], layer="top")
+
+    def measured(images, cam):
+        chosen = CamSettings(Path("none"), layers=("top",))
+        fields = {"forward": forward, "images": images, "settings": chosen}
+        return cam_vs_grad_cam.measure(explained(cam, **fields))
+
+    right = measured(images, images[..., 0])
     np.testing.assert_allclose(right["identity_error"], 0, atol=1e-6)
-    wrong = cam_vs_grad_cam.measure(forward, batch, -images[..., 0], layer="top")
+    wrong = measured(images, -images[..., 0])
     assert (wrong["identity_error"] > 0.1).all()
     assert (wrong["sum_error"] > 0.01).all()
     np.testing.assert_allclose(right["sum_error"], 0, atol=1e-6)
     assert (wrong["correlation"] < 0).all()
-    empty = cam_vs_grad_cam.measure(
-        forward, {**batch, "image": -abs(images)}, -abs(images[..., 0]), layer="top"
-    )
+    empty = measured(-abs(images), -abs(images[..., 0]))
     np.testing.assert_array_equal(empty["empty"], 1)
     assert np.isnan(empty["correlation"]).all()
     assert np.isnan(empty["iou_max"]).all()
@@ -66,8 +72,8 @@ def test_the_identity_is_checked_not_assumed():
 
 def test_bad_input_is_named(network, photos, tmp_path):
     with pytest.raises(ValueError, match=r"layers: got 'stem': .*a global average pool"):
-        cam_vs_grad_cam.run(chosen_settings(photos, tmp_path, layers=("stem",)))
+        run(chosen_settings(photos, tmp_path, layers=("stem",)), cam_vs_grad_cam.PROTOCOL)
     with pytest.raises(
         ValueError, match="methods: got methods cam, noise and layers none, expected cam alone"
     ):
-        cam_vs_grad_cam.run(chosen_settings(photos, tmp_path, methods=("cam", "noise")))
+        run(chosen_settings(photos, tmp_path, methods=("cam", "noise")), cam_vs_grad_cam.PROTOCOL)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import jaxcam
-from eval import common, games, methods, models
+from eval.protocols import games
+from eval.run.runner import run
+from eval.subjects import methods, networks
 from jaxcam import maps, metrics
 from tests.eval.test_protocols import SIZE, directly, settings, values_of
 
@@ -17,13 +19,13 @@ def student(network, monkeypatch):
     """The network "student": "tiny" with other parameters."""
     other = jax.tree.map(lambda x: x[..., ::-1] if x.ndim else x, network.params)
     made = dataclasses.replace(network, params=other)
-    monkeypatch.setitem(models.OURS, "student", lambda root: made)
+    monkeypatch.setitem(networks.OURS, "student", lambda root: made)
     return made
 
 
 def test_a_students_maps_are_played_on_the_teacher(network, student, photos, tmp_path):
     chosen = settings(photos, tmp_path, games.GameSettings, explainer="student")
-    values = values_of(common.run(chosen, games.protocol(chosen)), chosen)
+    values = values_of(run(chosen, games.PROTOCOL), chosen)
     _, teacher, images, _, own = directly(network, chosen)
     targets = teacher(images).argmax(1)  # the teacher's class, also for the student's maps
     raw = jaxcam.grad_cam(lambda x: student.apply(student.params, x), images, targets, layer="top")
@@ -37,12 +39,12 @@ def test_a_student_of_another_input_size_is_refused(
     network, student, photos, tmp_path, monkeypatch
 ):
     larger = dataclasses.replace(student, size=2 * SIZE)
-    monkeypatch.setitem(models.OURS, "larger", lambda root: larger)
+    monkeypatch.setitem(networks.OURS, "larger", lambda root: larger)
     chosen = settings(photos, tmp_path, games.GameSettings, explainer="larger")
     with pytest.raises(
         ValueError, match="explainer: larger takes images of 32 pixels, expected 16, as tiny"
     ):
-        common.run(chosen, games.protocol(chosen))
+        run(chosen, games.PROTOCOL)
     assert not (chosen.output / "settings.json").exists()
 
 

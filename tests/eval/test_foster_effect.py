@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from eval import foster_effect
+from eval.studies import foster_effect
 from jaxcam import models
 
 OPTIONS = {"stage_sizes": (1,), "widths": (4,), "strides": (2,), "stem": "small_stride2"}
@@ -54,6 +54,12 @@ def test_table_numbers_and_pictures(nets, photos, tmp_path, monkeypatch):
     assert found[1]["entropy"] == stage["entropy"]["mean"]
     assert found[1]["top-1, %"] == 100 * sharp["accuracy"]
     assert sharp["settings"]["target"] == "label"
+    played = json.loads((folder / "games/games.json").read_text())
+    assert (sharp["photos"], played["photos"]) == (6, 4)
+    assert (
+        found[1]["insertion"]
+        == next(iter(played["results"]["grad_cam"].values()))["insertion"]["mean"]
+    )
     lines = (tmp_path / "out/table.md").read_text().splitlines()
     assert [line.split(" | ")[:3] for line in lines[2:]] == [
         ["| entropy", "0", "2"],

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import common, explain, gallery, report
+from eval.protocols import explain
+from eval.reporting import gallery, report
+from eval.run.runner import run
 from jaxcam import pictures
 from jaxcam.methods import WHOLE
 from tests.eval.test_protocols import settings
@@ -22,7 +24,7 @@ def runs(network, photos, tmp_path):
         "c": {"methods": ("noise",), "data": "skimage"},
     }.items():
         chosen = settings(photos, tmp_path, output=tmp_path / name, **fields)
-        common.run(chosen, explain.PROTOCOL)
+        run(chosen, explain.PROTOCOL)
         made.append(chosen.output)
     return made
 

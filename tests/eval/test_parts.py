@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import data, methods, models, nets, record
-from eval.settings import Settings, check_folder, claim, plain
+from eval.run import folder as folders
+from eval.run import record
+from eval.run.settings import Settings, plain
+from eval.subjects import data, methods, nets, networks
 from jaxcam import metrics
 from tests import nets as test_nets
 from tests.eval.conftest import SIZE, forward
@@ -72,7 +75,7 @@ def test_photos_are_resized_as_the_reference_was(shared):
 
 def test_cifar_resnet_is_the_published_one(shared):
     reference = np.load(shared / "reference/cams_cifar10_resnet20.npz")
-    network = models.load("cifar10_resnet20", shared / "data")
+    network = networks.load("cifar10_resnet20", shared / "data")
     model, prepare = forward(network)
     logits = jax.jit(model)(prepare(reference["images"]))
     np.testing.assert_allclose(logits, reference["logits"], rtol=1e-3, atol=1e-3)
@@ -86,11 +89,11 @@ def test_cifar_resnet_is_the_published_one(shared):
 
 
 def test_the_bundled_network_classifies_its_photos(shared):
-    network = models.load("tiny20")
+    network = networks.load("tiny20")
     photos = data.load("tiny20", network.size, 60, 0, shared / "data")
     model, prepare = forward(network)
     assert (np.argmax(jax.jit(model)(prepare(photos.images)), 1) == photos.labels).mean() > 0.5
-    assert network.layers == ("layer1", "layer2", "layer3", "layer4")
+    assert network.stages == ("layer1", "layer2", "layer3", "layer4")
 
 
 def test_controls_know_nothing_of_the_model(network):
@@ -143,8 +146,8 @@ def test_methods_are_found_by_name():
 def test_a_prepared_set_has_its_boxes(tmp_path, network):
     """Cars of 40 x 30 pixels, boxes of 10 x 6 of them, at 16 x 16."""
     tfds = pytest.importorskip("tensorflow_datasets")
-    from eval import common, localization
-    from eval.settings import Settings
+    from eval.protocols import localization
+    from eval.run.runner import run
     from tests.datasets.conftest import encoded, prepare_fake
 
     # from 1, as Cars196 counts
@@ -177,7 +180,7 @@ def test_a_prepared_set_has_its_boxes(tmp_path, network):
         layers=("top",),
         batch=1,
     )
-    results = common.run(chosen, localization.PROTOCOL)["results"]["centre"]["top"]
+    results = run(chosen, localization.PROTOCOL)["results"]["centre"]["top"]
     assert 0 < results["box_share"]["mean"] < 0.1
 
 
@@ -185,33 +188,40 @@ def test_sets_of_a_short_name_can_be_split(photos):
     assert data.load("tiny20", SIZE, 9, 0, photos[1], "val[:2]").images.shape == (2, SIZE, SIZE, 3)
     with pytest.raises(ValueError, match="split: got 'test', expected one of val"):
         data.load("tiny20", SIZE, 9, 0, photos[1], "test")
-    assert data.draw("skimage", 2, 0)[0].id in ("cat", "coffee")
+    assert next(data.draw("skimage", 8, 2, 0).records(np.arange(2))).id in ("cat", "coffee")
 
 
 def test_a_new_setting_does_not_hinder_an_old_run(tmp_path):
     old = plain(Settings(tmp_path), "games")
     del old["split"]
     record.write_json(tmp_path / "settings.json", old)
-    record.save_npz(tmp_path / "parts/noise.npz", {})
-    check_folder(Settings(tmp_path), "games")
+    record.save_npz(tmp_path / "parts/noise.npz", [])
+    folders.of(Settings(tmp_path), "games").check()
     with pytest.raises(ValueError, match="holds another run: split '' there, 'val' here"):
-        check_folder(Settings(tmp_path, split="val"), "games")
+        folders.of(Settings(tmp_path, split="val"), "games").check()
 
 
 def test_methods_can_come_later_with_their_options(tmp_path):
     run = Settings(tmp_path, methods=("rise",), options=("rise.num_masks=9",))
-    claim(run, "games")
-    record.save_npz(tmp_path / "parts/rise.npz", {})
+    folders.of(run, "games").claim()
+    record.save_npz(tmp_path / "parts/rise.npz", [])
     more = dataclasses.replace(run, methods=("noise", "lime"), options=("lime.num_samples=8",))
-    claim(more, "games")
-    record.save_npz(tmp_path / "parts/lime.npz", {})
-    claim(
-        dataclasses.replace(run, methods=("rise", "lime"), options=(*more.options, *run.options)),
-        "games",
-    )
+    folders.of(more, "games").claim()
+    record.save_npz(tmp_path / "parts/lime.npz", [])
+    both = (*more.options, *run.options)
+    folders.of(dataclasses.replace(run, methods=("rise", "lime"), options=both), "games").claim()
 
     for name, options in {"rise": (), "lime": ("lime.num_samples=9",)}.items():
         with pytest.raises(
             ValueError, match=rf"holds another run: options .'{name}.* there, .* here"
         ):
-            check_folder(dataclasses.replace(run, methods=(name,), options=options), "games")
+            folders.of(dataclasses.replace(run, methods=(name,), options=options), "games").check()
+
+
+def test_tiny20_is_its_validation_photos_unless_asked_otherwise(photos):
+    _, root = photos
+    with zipfile.ZipFile(root / "tiny20.zip", "a") as archive:
+        archive.writestr("tiny20/train/n1/7.png", archive.read("tiny20/val/n1/0.png"))
+    assert len(data.load("tiny20", SIZE, 99, 0, root)) == 6
+    assert data.load("tiny20", SIZE, 99, 0, root, "train").ids == ("n1/7.png",)
+    assert len(data.load("tiny20", SIZE, 99, 0, root, "all")) == 7

@@ -8,22 +8,23 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tyro
 
 import jaxcam
-from eval import (
+from eval import programs
+from eval.protocols import (
     class_sensitivity,
-    common,
-    data,
     explain,
     faithfulness,
     games,
     interpretability,
     localization,
-    models,
 )
-from eval.common import Settings
-from eval.games import GameSettings
+from eval.protocols.games import GameSettings
+from eval.run import record as records
+from eval.run import work
+from eval.run.runner import run
+from eval.run.settings import Settings
+from eval.subjects import data, networks
 from jaxcam import maps, metrics
 from tests.eval.conftest import PHOTOS, SIZE, forward, tiny
 
@@ -64,13 +65,13 @@ def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp
     )
     twin = lambda params, images: jnp.pad(logit(params, images), ((0, 0), (1, 0)))
     one, two = (dataclasses.replace(whole, apply=apply) for apply in (logit, twin))
-    monkeypatch.setitem(models.OURS, "one", lambda root: one)
-    monkeypatch.setitem(models.OURS, "two", lambda root: two)
+    monkeypatch.setitem(networks.OURS, "one", lambda root: one)
+    monkeypatch.setitem(networks.OURS, "two", lambda root: two)
     folder, found = str(photos[0]), {}
     for name, target in (("one", "predicted"), ("two", "label")):
         fields = {"model": name, "data": folder, "target": target, "output": tmp_path / name}
         chosen = settings(photos, tmp_path, methods=("grad_cam", "score_cam"), **fields)
-        record = common.run(chosen, faithfulness.PROTOCOL)
+        record = run(chosen, faithfulness.PROTOCOL)
         found[name] = values_of(record, chosen)
     z = np.asarray(
         logit(
@@ -95,9 +96,10 @@ def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp
                 found[name][f"{method}/top/{key}"][positive] for name in ("one", "two")
             )
             np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="model: one has one logit, expected two at least"):
-        class_sensitivity.run(
-            settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one")
+    with pytest.raises(ValueError, match="model: one has one logit, expected at least two"):
+        run(
+            settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one"),
+            class_sensitivity.PROTOCOL,
         )
 
 
@@ -106,7 +108,7 @@ def test_faithfulness(network, photos, tmp_path):
     chosen = settings(
         photos, tmp_path, methods=("grad_cam", "cam", "noise"), layers=("stem", "top"), seed=5
     )
-    record = common.run(chosen, faithfulness.PROTOCOL)
+    record = run(chosen, faithfulness.PROTOCOL)
     values = values_of(record, chosen)
     found, model, images, _, saliency = directly(network, chosen)
     expected = metrics.average_drop(model, images, saliency)
@@ -128,8 +130,10 @@ def test_faithfulness(network, photos, tmp_path):
     wins = record["win_rate"]["top"]
     assert wins["grad_cam"]["noise"] + wins["noise"]["grad_cam"] == pytest.approx(100)
     assert {"jax", "jaxcam", "numpy", "python"} <= set(record["versions"])
-    assert "eval.faithfulness" in record["command"]
-    assert "| grad_cam | top |" in faithfulness.table(record, faithfulness.COLUMNS)
+    assert record["command"].startswith("python -m eval faithfulness")
+    shown = programs.columns(record)
+    assert shown == ["drop_half", "increase_half", "drop_soft", "increase_soft"]
+    assert "| grad_cam | top |" in records.table(record, shown)
 
 
 def test_localization_counts_correct_photos_only(network, photos, tmp_path):
@@ -138,7 +142,7 @@ def test_localization_counts_correct_photos_only(network, photos, tmp_path):
     predicted = np.argmax(model(images), 1)
     assert 0 < (predicted == found.labels).sum() < PHOTOS
     correct = np.flatnonzero(predicted == found.labels)
-    record = common.run(chosen, localization.PROTOCOL)
+    record = run(chosen, localization.PROTOCOL)
     values = values_of(record, chosen)
     assert record["photos"] == len(correct)
     assert record["accuracy"] == pytest.approx(len(correct) / PHOTOS)
@@ -149,12 +153,12 @@ def test_localization_counts_correct_photos_only(network, photos, tmp_path):
 def test_localization_needs_boxes(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, data=str(photos[0]))
     with pytest.raises(ValueError, match="has no boxes, which localization needs"):
-        common.run(chosen, localization.PROTOCOL)
+        run(chosen, localization.PROTOCOL)
 
 
 def test_games(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, GameSettings)
-    record = common.run(chosen, games.protocol(chosen))
+    record = run(chosen, games.PROTOCOL)
     values = values_of(record, chosen)
     _, model, images, _, saliency = directly(network, chosen)
     curve = metrics.insertion(model, images, saliency)
@@ -167,10 +171,10 @@ def test_games(network, photos, tmp_path):
 
 def test_interpretability_and_explain_take_raw_maps(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, data=str(photos[0]), target="label", layers=())
-    record = common.run(chosen, interpretability.PROTOCOL)
+    record = run(chosen, interpretability.PROTOCOL)
     values = values_of(record, chosen)
     other = dataclasses.replace(chosen, output=tmp_path / "maps")
-    stored = values_of(common.run(other, explain.PROTOCOL), other)
+    stored = values_of(run(other, explain.PROTOCOL), other)
     found, model, images, _, _ = directly(network, chosen)
     raw = jaxcam.grad_cam(model, images, found.labels, layer="stem")
     np.testing.assert_allclose(stored["grad_cam/stem/maps"], raw, rtol=1e-4, atol=1e-6)
@@ -181,16 +185,16 @@ def test_interpretability_and_explain_take_raw_maps(network, photos, tmp_path):
 
 def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monkeypatch):
     chosen = settings(photos, tmp_path, methods=("noise", "centre"))
-    first = common.run(chosen, explain.PROTOCOL)
+    first = run(chosen, explain.PROTOCOL)
     (tmp_path / "run/parts/centre.npz").unlink()
     (tmp_path / "run/explain.json").unlink()
-    done, measured = [], common._measured
-    monkeypatch.setattr(common, "_measured", lambda *a: done.append(a) or measured(*a))
-    again = common.run(chosen, explain.PROTOCOL)
+    done, explained = [], work.Work._first
+    monkeypatch.setattr(work.Work, "_first", lambda *a: done.append(a) or explained(*a))
+    again = run(chosen, explain.PROTOCOL)
     assert len(done) == 1
     assert again["results"] == first["results"]
     with pytest.raises(ValueError, match="holds another run: seed 0 there, 1 here"):
-        common.run(dataclasses.replace(chosen, seed=1), explain.PROTOCOL)
+        run(dataclasses.replace(chosen, seed=1), explain.PROTOCOL)
 
 
 def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
@@ -198,6 +202,8 @@ def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
     words = [
         "--model",
         "tiny",
+        "--data",
+        "tiny20",
         "--methods",
         "noise",
         "--layers",
@@ -208,30 +214,30 @@ def test_command_line(network, photos, tmp_path, monkeypatch, capsys):
         "2",
         *folders,
     ]
-    monkeypatch.setattr(sys, "argv", ["interpretability.py", *words])
-    interpretability.main(tyro.cli(Settings, args=words))
+    monkeypatch.setattr(sys, "argv", ["eval"])
+    programs.carry_out("interpretability", words)
     assert "| noise | top |" in capsys.readouterr().out
     record = json.loads((tmp_path / "run/interpretability.json").read_text())
     assert record["photos"] == 3
     assert record["command"].startswith(
-        "python -m eval.interpretability --model tiny --methods noise"
+        "python -m eval interpretability --model tiny --data tiny20 --methods noise"
     )
 
 
 def test_bad_input_is_named(network, photos, tmp_path):
-    run = lambda **fields: common.run(settings(photos, tmp_path, **fields), explain.PROTOCOL)
+    attempt = lambda **fields: run(settings(photos, tmp_path, **fields), explain.PROTOCOL)
     with pytest.raises(ValueError, match="methods: got grad_cm, expected any of grad_cam"):
-        run(methods=("grad_cm",))
+        attempt(methods=("grad_cm",))
     with pytest.raises(ValueError, match=r"layers: got 'layer9', expected any of .*stem"):
-        run(layers=("layer9",))
+        attempt(layers=("layer9",))
     with pytest.raises(ValueError, match="n: got 0, expected at least 1"):
-        run(output=tmp_path / "none", n=0)
-    with pytest.raises(FileNotFoundError, match=r"nowhere.*or a TFDS name.*; or one of tiny20"):
-        run(output=tmp_path / "other", data=str(tmp_path / "nowhere"))
+        attempt(output=tmp_path / "none", n=0)
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*or a TFDS name.*; or one of skimage"):
+        attempt(output=tmp_path / "other", data=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="has photos without a class"):
-        run(output=tmp_path / "third", data=str(photos[0] / "n1"), target="label")
+        attempt(output=tmp_path / "third", data=str(photos[0] / "n1"), target="label")
     for name in "abcdef":
         (tmp_path / "six" / name).mkdir(parents=True)
         shutil.copy(photos[0] / "n1/0.png", tmp_path / "six" / name)
     with pytest.raises(ValueError, match="has class 5, expected 0 to 4, as tiny"):
-        run(output=tmp_path / "fourth", data=str(tmp_path / "six"))
+        attempt(output=tmp_path / "fourth", data=str(tmp_path / "six"))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import papers, plots, report, tables
+from eval.reporting import papers, plots, records, report, tables
+from eval.run.protocol import Metric
 from jaxcam.methods import WHOLE
 
 
@@ -29,7 +30,7 @@ def record(protocol="faithfulness", results=None, **more):
     about |= {
         "seed": 7,
         "accuracy": 0.5,
-        "command": f"python -m eval.{protocol} <x>",
+        "command": f"python -m eval {protocol} <x>",
         "skipped": {},
     }
     return {"protocol": protocol, "settings": settings, "results": results or {}} | about | more
@@ -87,11 +88,14 @@ def test_tables_show_means_with_intervals_beside_the_papers_numbers(tmp_path):
     assert "| CAM |  | 75.0 |" in text
     assert "Not applicable: CAM at layer2, layer1 (because of it)." in text
     assert "4 photos, seed 7, top-1 accuracy 50.0%; target: predicted; jax 1.2" in text
-    assert "```\npython -m eval.faithfulness <x>\n```" in text
+    assert "```\npython -m eval faithfulness <x>\n```" in text
 
 
 def test_the_page_holds_its_pictures_and_escapes_text(tmp_path):
-    curves = {name: {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0} for name in plots.CURVES}
+    curves = {
+        name: {"mean": [1.0, 0.5, 0.0], "n": 4, "undefined": 0}
+        for name in ("deletion_curve", "insertion_curve")
+    }
     games = {"grad_cam": {"top": {"deletion": number(0.5), "insertion": number(0.7), **curves}}}
     folders = stored(tmp_path, record(results=FAITHFULNESS), record("games", games))
     page = report.report(settings(folders, tmp_path)).read_text()
@@ -109,7 +113,7 @@ def test_the_page_holds_its_pictures_and_escapes_text(tmp_path):
 
 
 def test_depth_is_the_networks_whatever_the_first_method_has():
-    assert plots.depth(record(results=FAITHFULNESS)) == ["layer2", "layer4"]
+    assert records.depth(record(results=FAITHFULNESS)) == ["layer2", "layer4"]
 
 
 def drawn(axes, label):
@@ -141,7 +145,7 @@ def test_controls_come_last_and_leave_a_line():
         **FAITHFULNESS,
     }
     made = record(results=found)
-    assert plots.rows(made) == ["cam", "grad_cam", "lrp", "noise"]
+    assert records.rows(made) == ["cam", "grad_cam", "lrp", "noise"]
     lines = [
         line.get_xdata()
         for line in plots.plot_depth(made).axes[0].lines
@@ -169,11 +173,11 @@ def test_a_matrix_has_the_best_of_each_column_in_bold():
         "cam": {"a": number(1.0), "b": None, "c": number(3.0)},
         "lrp": {"a": number(2.0), "b": number(5.0), "c": number(3.0)},
     }
-    made = tables.matrix(found, ("a", "b", "c"), {"a": 1, "b": 1, "c": -1}, "x")
+    made = tables.matrix(found, ("a", "b", "c"), Metric("x", 1))
     cells = [[not isinstance(cell, str) and cell.best for cell in row[1:]] for row in made.rows]
     assert cells == [[False, False, True], [True, False, True]]
     assert not any(
-        cell.best for row in tables.matrix(found, ("a", "c"), {}, "x").rows for cell in row[1:]
+        cell.best for row in tables.matrix(found, ("a", "c"), Metric("x")).rows for cell in row[1:]
     )
     shades = [row[1].shade for row in made.rows]
     np.testing.assert_allclose(shades, [0, 0.25])
@@ -192,12 +196,12 @@ def test_one_layer_makes_one_table(tmp_path):
 def test_stages_have_columns_and_a_plot(tmp_path):
     found = {"head/ssim": number(0.9), "stem/ssim": number(0.1), "head/spearman": number(0.8)}
     made = record("sanity", {"grad_cam": {"top": found}})
-    assert plots.stages(made) == {"ssim": ["head", "stem"], "spearman": ["head"]}
+    assert records.changes(made) == {"ssim": ["head", "stem"], "spearman": ["head"]}
     report.report(settings(stored(tmp_path, made), tmp_path))
     text = (tmp_path / "out/report.md").read_text()
     assert "**SSIM of the maps, at top** (by replaced group)\n\n| method | head | stem |" in text
     assert "| Grad-CAM | 0.900 [0.400, 1.150] | 0.100 [-0.400, 0.350] |" in text
-    image = plots.plot_stages(made).axes[0].images[0]
+    image = plots.plot_changes(made).axes[0].images[0]
     np.testing.assert_allclose(image.get_array(), [[0.9, 0.1]])
 
 

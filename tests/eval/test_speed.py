@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from eval import speed
+from eval.costs import speed
 from jaxcam import models
 
 
@@ -38,8 +38,15 @@ def test_measures_and_prints_a_row_for_each_method():
     lines = speed.table(costs).splitlines()
     assert [line.split(" |")[0] for line in lines[2:]] == ["| forward", "| grad_cam/layer4"]
     assert all(cost.seconds > 0 and cost.compile_seconds > 0 for cost in costs.values())
+    assert len({cost.seconds for cost in costs.values()}) == 2
 
 
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match="methods: got nothing, expected any of forward"):
         speed.measure(["nothing"])
+
+
+def test_costs_are_shown_as_multiples_of_their_base():
+    costs = {"forward": speed.Cost(4.0, 0.5, 1.0), "grad_cam/layer4": speed.Cost(6.0, 1.0, 2.25)}
+    line = speed.table(costs).splitlines()[-1]
+    assert line == "| grad_cam/layer4 | forward | x1.50 | x2.00 | 1000.0 | 2.2 |"

@@ -6,15 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from eval import class_sensitivity, common, games, parts, record, sanity
-from eval.class_sensitivity import ClassSettings
-from eval.games import GameSettings
+from eval.protocols import class_sensitivity, games, sanity
+from eval.protocols.games import GameSettings
+from eval.run import parts, record
+from eval.run.runner import run
 from tests.eval.conftest import PHOTOS
 from tests.eval.test_protocols import settings
 
@@ -39,7 +41,9 @@ def assert_same(found, expected):
 def touch(folder, *ranges):
     folder.mkdir(parents=True, exist_ok=True)
     for first, last in ranges:
-        record.save_npz(folder / f"{first:08d}-{last:08d}.npz", {"a": np.arange(first, last)})
+        record.save_npz(
+            folder / f"{first:08d}-{last:08d}.npz", {"a": np.arange(first, last)}.items()
+        )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,12 @@ def test_groups_become_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "GROUP", 3)
     touch(tmp_path / "a", (3, 6))
     asked = []
-    compute = lambda group: asked.append(group) or {"a": np.arange(group.start, group.stop)}
+
+    def compute(groups):
+        for group in groups:
+            asked.append(group)
+            yield {"a": np.arange(group.start, group.stop)}
+
     parts.store(tmp_path / "a.npz", 8, 3, compute, {"why": np.array("so")})
     assert asked == [slice(0, 3), slice(6, 8)]
     found = parts.load(tmp_path / "a.npz")
@@ -92,52 +101,55 @@ class Killed(BaseException):
 
 def killed_at(monkeypatch, save):
     """The `save`-th part from now on is left half-written, and the process ends."""
-    real, left = np.savez_compressed, [save]
+    left = [save]
 
-    def savez(file, **arrays):
-        left[0] -= 1
-        if not left[0]:
-            file.write(b"PK half")
-            file.flush()
-            raise Killed
-        real(file, **arrays)
+    class ZipFile(zipfile.ZipFile):
+        def open(self, name, mode="r", **options):
+            """Reads as ever; ends in the middle of what is written."""
+            if mode == "w" and not self.filelist:
+                left[0] -= 1
+            if mode == "w" and not left[0]:
+                self.fp.write(b"half")
+                raise Killed
+            return super().open(name, mode, **options)
 
-    monkeypatch.setattr(record.np, "savez_compressed", savez)
-
-
-def run_games(chosen):
-    return common.run(chosen, games.protocol(chosen))
+    monkeypatch.setattr(record.zipfile, "ZipFile", ZipFile)
 
 
 PROTOCOLS = {
-    "games": (GameSettings, run_games, {"layers": ("top", "stem")}),
-    "sanity": (sanity.SanitySettings, sanity.run, {}),
-    "class_sensitivity": (ClassSettings, class_sensitivity.run, {"pairs": True}),
+    "games": (games.PROTOCOL, {"layers": ("top", "stem")}),
+    "sanity": (sanity.PROTOCOL, {}),
+    "class_sensitivity": (class_sensitivity.PROTOCOL, {"pairs": True}),
 }
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_killed_run_goes_on_after_the_last_group(network, photos, tmp_path, monkeypatch, name):
-    """6 photos on 4 devices are 2 groups: 2 saves of predictions, 1 of both, 2 and 1 a method."""
-    kind, run, fields = PROTOCOLS[name]
-    whole = settings(
-        photos, tmp_path, kind, methods=("grad_cam", "noise"), output=tmp_path / "whole", **fields
-    )
-    expected = run(whole)
+    """6 photos on 4 devices are 2 groups: 2 saves of photos, 1 of both, likewise predictions and
+    each method."""
+    protocol, fields = PROTOCOLS[name]
+    fields = {"methods": ("grad_cam", "noise"), "output": tmp_path / "whole", **fields}
+    whole = settings(photos, tmp_path, protocol.settings, **fields)
+    expected = run(whole, protocol)
     monkeypatch.setattr(parts, "GROUP", 1)
     chosen = dataclasses.replace(whole, output=tmp_path / "run")
-    for save in (2, 2, 3, 2, 3):
+    for save in (2, 2, 3, 2, 3, 2, 3):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             killed_at(patch, save)
-            run(chosen)
+            run(chosen, protocol)
         assert not (chosen.output / f"{name}.json").exists()
     stored = [file.name for file in (chosen.output / "parts").rglob("*.npz")]
-    assert sorted(stored) == ["00000000-00000004.npz", "grad_cam.npz", "predictions.npz"]
-    found = run(chosen)
+    assert sorted(stored) == [
+        "00000000-00000004.npz",
+        "grad_cam.npz",
+        "photos.npz",
+        "predictions.npz",
+    ]
+    found = run(chosen, protocol)
     assert found["results"].keys() == expected["results"].keys()
     assert_same(values(chosen.output), values(whole.output))
     names = sorted(file.name for file in (chosen.output / "parts").iterdir())
-    assert names == ["grad_cam.npz", "noise.npz", "predictions.npz"]
+    assert names == ["grad_cam.npz", "noise.npz", "photos.npz", "predictions.npz"]
 
 
 def test_two_processes_make_what_one_makes(network, photos, tmp_path):
@@ -175,7 +187,7 @@ def test_two_processes_make_what_one_makes(network, photos, tmp_path):
     chosen = settings(
         photos, tmp_path, GameSettings, methods=("grad_cam", "noise"), layers=(), batch=2
     )
-    expected = run_games(chosen)
+    expected = run(chosen, games.PROTOCOL)
     assert_same(values(tmp_path / "two"), values(chosen.output))
     found = json.loads((tmp_path / "two/games.json").read_text())
     assert (found["processes"], found["devices"].split()[0], found["photos"]) == (2, "2", PHOTOS)

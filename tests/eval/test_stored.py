@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 import jaxcam
-from eval import adcc, class_sensitivity, common, explain, faithfulness, interpretability
+from eval import programs
+from eval.protocols import adcc, class_sensitivity, explain, faithfulness, interpretability
+from eval.run import record as records
+from eval.run import stored, work
+from eval.run.runner import run
 from jaxcam import maps, metrics
 from jaxcam.methods import WHOLE
 from tests.eval.conftest import PHOTOS, SIZE
@@ -18,17 +22,17 @@ CHOSEN = {"methods": ("grad_cam", "cam", "lrp"), "layers": ("stem", "top")}
 @pytest.fixture
 def made(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, **CHOSEN, output=tmp_path / "maps")
-    common.run(chosen, explain.PROTOCOL)
+    run(chosen, explain.PROTOCOL)
     return chosen.output
 
 
 @pytest.mark.parametrize("protocol", [faithfulness.PROTOCOL, interpretability.PROTOCOL])
 def test_values_of_stored_maps_are_those_of_new_ones(made, photos, tmp_path, protocol):
     anew = settings(photos, tmp_path, **CHOSEN, n=4)
-    first = values_of(common.run(anew, protocol), anew)
-    stored = dataclasses.replace(anew, maps=made, output=tmp_path / "stored")
-    record = common.run(stored, protocol)
-    second = values_of(record, stored)
+    first = values_of(run(anew, protocol), anew)
+    measured = dataclasses.replace(anew, maps=made, output=tmp_path / "stored")
+    record = run(measured, protocol)
+    second = values_of(record, measured)
     assert second.keys() == first.keys()
     assert f"lrp/{WHOLE}/" in " ".join(second)
     assert "a global average pool" in record["skipped"]["cam/stem"]
@@ -38,58 +42,52 @@ def test_values_of_stored_maps_are_those_of_new_ones(made, photos, tmp_path, pro
 
 
 def test_no_map_is_made_again(made, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(common.Bench, "explain", lambda *_: pytest.fail("made a map"))
-    common.run(settings(photos, tmp_path, **CHOSEN, maps=made), interpretability.PROTOCOL)
+    monkeypatch.setattr(work.Work, "_explained", lambda *_: pytest.fail("made a map"))
+    run(settings(photos, tmp_path, **CHOSEN, maps=made), interpretability.PROTOCOL)
 
 
 def test_maps_of_something_else_are_refused(made, photos, tmp_path):
-    run = lambda **fields: common.run(
+    attempt = lambda **fields: run(
         settings(photos, tmp_path, maps=made, **fields), faithfulness.PROTOCOL
     )
     with pytest.raises(ValueError, match="was made with target 'predicted', expected 'label'"):
-        run(target="label")
+        attempt(target="label")
     with pytest.raises(ValueError, match="has none of noise, expected methods"):
-        run(methods=("grad_cam", "noise"))
+        attempt(methods=("grad_cam", "noise"))
     with pytest.raises(FileNotFoundError, match=r"holds no finished run of eval\.explain"):
-        common.run(settings(photos, tmp_path, maps=tmp_path), faithfulness.PROTOCOL)
+        run(settings(photos, tmp_path, maps=tmp_path), faithfulness.PROTOCOL)
     assert not (tmp_path / "run" / "settings.json").exists()
 
 
 def test_layers_without_stored_maps_are_refused(network, photos, tmp_path):
     top = settings(photos, tmp_path, output=tmp_path / "maps")
-    common.run(top, explain.PROTOCOL)
+    run(top, explain.PROTOCOL)
     with pytest.raises(ValueError, match=r"layers: got .stem., which .*maps has no maps of"):
-        common.run(
-            settings(photos, tmp_path, maps=top.output, layers=("stem",)), faithfulness.PROTOCOL
-        )
+        run(settings(photos, tmp_path, maps=top.output, layers=("stem",)), faithfulness.PROTOCOL)
 
 
 def test_other_photos_are_refused(made, photos, tmp_path):
     folder = settings(photos, tmp_path, data=str(photos[0]), output=tmp_path / "few", n=2)
-    common.run(folder, explain.PROTOCOL)
+    run(folder, explain.PROTOCOL)
     with pytest.raises(
         ValueError, match=rf"was made of other photos: {PHOTOS - 2} of {PHOTOS} photos are not"
     ):
-        common.run(
+        run(
             dataclasses.replace(folder, n=PHOTOS, maps=folder.output, output=tmp_path / "run"),
             faithfulness.PROTOCOL,
         )
 
 
 def test_protocols_that_explain_twice_refuse_stored_maps(made, photos, tmp_path):
-    fields = {
-        f.name: getattr(settings(photos, tmp_path), f.name)
-        for f in dataclasses.fields(common.Settings)
-    }
-    chosen = class_sensitivity.ClassSettings(**fields | {"maps": made})
+    chosen = settings(photos, tmp_path, class_sensitivity.ClassSettings, maps=made)
     with pytest.raises(ValueError, match="class_sensitivity explains every photo more than once"):
-        class_sensitivity.run(chosen)
+        run(chosen, class_sensitivity.PROTOCOL)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_adcc_is_the_librarys(network, made, photos, tmp_path, stored):
-    chosen = settings(photos, tmp_path, layers=("stem", "top"), maps=made if stored else None)
-    record = adcc.run(chosen)
+@pytest.mark.parametrize("made_before", [False, True])
+def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
+    chosen = settings(photos, tmp_path, layers=("stem", "top"), maps=made if made_before else None)
+    record = run(chosen, adcc.PROTOCOL)
     values = values_of(record, chosen)
     for layer in chosen.layers:
         _, model, images, _, _ = directly(network, chosen, layer)
@@ -97,8 +95,29 @@ def test_adcc_is_the_librarys(network, made, photos, tmp_path, stored):
             jaxcam.grad_cam(f, x, t, layer=layer), (SIZE, SIZE)
         )
         expected = metrics.adcc(model, images, single)
-        for name, part in zip(adcc.COLUMNS, expected, strict=True):
+        full, masked = metrics.confidences(model, images, single(model, images, None))
+        percent = 100 * np.maximum(full - masked, 0) / full
+        np.testing.assert_allclose(expected.average_drop, percent, rtol=1e-3, atol=1e-3)
+        for name, part in zip(adcc.PROTOCOL.metrics, expected, strict=True):
             np.testing.assert_allclose(
                 values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name
             )
-    assert "| grad_cam | top |" in adcc.table(record, adcc.COLUMNS)
+    assert "| grad_cam | top |" in records.table(record, programs.columns(record))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", "other"), ("data", "x"), ("split", "val"), ("options", ("lrp.composite=z_plus",))],
+)
+def test_maps_of_another_run_are_refused_by_what_differs(made, photos, tmp_path, field, value):
+    chosen = dataclasses.replace(settings(photos, tmp_path, **CHOSEN, maps=made), **{field: value})
+    with pytest.raises(ValueError, match=f"was made with {field} "):
+        stored.load(chosen)
+
+
+def test_rows_are_read_in_any_order(tmp_path):
+    array = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
+    records.save_npz(tmp_path / "a.npz", [("x/maps", array), ("y", np.arange(3))])
+    rows = stored.Rows(tmp_path / "a.npz", "x/maps")
+    np.testing.assert_array_equal(rows.read(np.array([1, 2])), array[1:3])
+    np.testing.assert_array_equal(rows.read(np.array([4, 0, 4])), array[[4, 0, 4]])

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from eval import throughput
-from eval.throughput import METRICS, Settings
+from eval.costs import throughput
+from eval.costs.throughput import METRICS, Settings
 
 
 def test_a_row_for_each_metric(network, capsys):
@@ -51,3 +51,11 @@ def test_metrics_make_the_passes_that_they_are_said_to_need(name):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="metrics: got speed, expected any of average_drop"):
         throughput.measure(Settings(metrics=("speed",)))
+
+
+def test_a_metric_is_compared_with_as_many_passes():
+    assert throughput._base(throughput.ROWS["deletion, 28 steps"]) == (29, False)
+    assert throughput._base(throughput.ROWS["ssim"]) == (1, False)
+    assert throughput._base(throughput.ROWS["mask, 20 steps"]) == (20, True)
+    cost = throughput._cost(throughput.ROWS["ssim"], [2.0, 6.0, 9.0], [1.0, 2.0, 9.0], 5)
+    assert cost == throughput.Cost(0, 2.0, 6.0, 5)

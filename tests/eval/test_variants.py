@@ -9,11 +9,14 @@ import pytest
 import tyro
 
 import jaxcam
-from eval import class_sensitivity, data, models, sanity, variants
-from eval.class_sensitivity import ClassSettings
-from eval.record import save_npz, write_json
-from eval.sanity import SanitySettings
-from eval.settings import check_folder, plain
+from eval.protocols import class_sensitivity, sanity
+from eval.protocols.class_sensitivity import ClassSettings
+from eval.protocols.sanity import SanitySettings
+from eval.run import folder, work
+from eval.run.record import save_npz, write_json
+from eval.run.runner import run
+from eval.run.settings import plain
+from eval.subjects import data, networks
 from jaxcam import maps, metrics
 from tests.eval.conftest import PHOTOS, SIZE
 from tests.eval.test_protocols import directly, settings, values_of
@@ -33,7 +36,7 @@ def test_sanity(network, photos, tmp_path):
         methods=("grad_cam", "noise", "cam"),
         layers=("stem", "top"),
     )
-    record = sanity.run(chosen)
+    record = run(chosen, sanity.PROTOCOL)
     values = values_of(record, chosen)
     found, model, images, _, saliency = directly(network, chosen)
     order = list(sanity.groups(network))
@@ -60,16 +63,37 @@ def test_independent_replaces_one_group_only(network, photos, tmp_path):
     order = list(sanity.groups(network))
     chosen = settings(photos, tmp_path, SanitySettings, independent=True, groups=(order[1],))
     fresh = metrics.shuffled(network.params, jax.random.key(0))
-    (variant,) = sanity.randomised(network, fresh, chosen)
-    same = jax.tree.map(np.array_equal, variant.params, network.params)
+    ((name, params),) = sanity.steps(network, fresh, chosen)
+    same = jax.tree.map(np.array_equal, params, network.params)
     changed = [
         jax.tree_util.keystr(p, simple=True, separator=".")
         for p, v in jax.tree.leaves_with_path(same)
         if not v
     ]
-    assert variant.name == order[1]
+    assert name == order[1]
     assert changed
     assert set(changed) <= set(sanity.groups(network)[order[1]])
+
+
+def test_independent_steps_do_not_add_up(network, tmp_path):
+    """Of two groups the second step has replaced the second alone, or both."""
+    order = tuple(sanity.groups(network))[:2]
+    fresh = jax.tree.map(lambda x: x + 1, network.params)
+    replaced = {}
+    for independent in (True, False):
+        chosen = SanitySettings(tmp_path, independent=independent, groups=order)
+        (_, (name, params)) = sanity.steps(network, fresh, chosen)
+        assert name == order[1]
+        changed = set()
+        for path, same in jax.tree.leaves_with_path(
+            jax.tree.map(np.array_equal, params, network.params)
+        ):
+            if not same:
+                changed.add(jax.tree_util.keystr(path, simple=True, separator="."))
+        replaced[independent] = changed
+    groups = sanity.groups(network)
+    assert replaced[True] == set(groups[order[1]])
+    assert replaced[False] == set(groups[order[0]]) | set(groups[order[1]])
 
 
 def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_path, monkeypatch):
@@ -77,12 +101,12 @@ def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_pa
     fresh = jax.tree.map(lambda x: x + 1, network.params)
     keys = []
     made = dataclasses.replace(network, init=lambda key: keys.append(key) or fresh)
-    monkeypatch.setitem(models.OURS, "tiny", lambda root: made)
+    monkeypatch.setitem(networks.OURS, "tiny", lambda root: made)
     chosen = settings(photos, tmp_path, SanitySettings, methods=("noise",), seed=3)
     used = []
     replicate = lambda params: used.append(params) or params
     monkeypatch.setattr(sanity, "replicate", replicate)
-    assert sanity.run(chosen)["settings"]["untrained"] == "initialised"
+    assert run(chosen, sanity.PROTOCOL)["settings"]["untrained"] == "initialised"
     (key,) = keys
     assert key == jax.random.key(3)
     mixed = used[len(sanity.groups(network)) - 1]
@@ -95,34 +119,35 @@ def test_untrained_parameters_come_from_the_initialisers(network, photos, tmp_pa
 
 def test_without_initialisers_parameters_are_shuffled(network, tmp_path):
     chosen = SanitySettings(tmp_path, model="tiny")
-    assert sanity.resolved(network, chosen).untrained == "shuffled"
+    network = dataclasses.replace(network, name="tiny")
+    assert sanity.settle(chosen, network).untrained == "shuffled"
     with pytest.raises(
         ValueError, match="untrained: got 'initialised', expected 'shuffled': tiny has no"
     ):
-        sanity.resolved(network, dataclasses.replace(chosen, untrained="initialised"))
+        sanity.settle(dataclasses.replace(chosen, untrained="initialised"), network)
     old = plain(dataclasses.replace(chosen, untrained="shuffled"), "sanity")
     del old["untrained"]
     write_json(tmp_path / "settings.json", old)
-    save_npz(tmp_path / "parts/noise.npz", {})
-    check_folder(sanity.resolved(network, chosen), "sanity")
+    save_npz(tmp_path / "parts/noise.npz", [])
+    folder.of(sanity.settle(chosen, network), "sanity").check()
     with pytest.raises(
         ValueError, match="holds another run: untrained 'shuffled' there, 'initialised' here"
     ):
-        check_folder(dataclasses.replace(chosen, untrained="initialised"), "sanity")
+        folder.of(dataclasses.replace(chosen, untrained="initialised"), "sanity").check()
 
 
 def test_the_bundled_network_has_initialisers():
-    network = models.load("tiny20")
+    network = networks.load("tiny20")
     fresh = network.init(jax.random.key(0))
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, network.params)
 
 
 def test_groups_go_from_the_logits_down_and_leave_statistics(network, shared):
     assert next(iter(sanity.groups(network))) == "head"
-    cifar = sanity.groups(models.load("cifar10_resnet20", shared / "data"))
+    cifar = sanity.groups(networks.load("cifar10_resnet20", shared / "data"))
     assert list(cifar) == ["linear", "layer3", "layer2", "layer1", "bn1", "conv1"]
     assert not [path for members in cifar.values() for path in members if "running" in path]
-    squeezenet = models.load("squeezenet", shared / "data")
+    squeezenet = networks.load("squeezenet", shared / "data")
     assert list(sanity.groups(squeezenet)) == [
         "conv_final",
         *(f"fire{i}" for i in range(9, 1, -1)),
@@ -142,7 +167,7 @@ def test_command_line_takes_the_short_n(tmp_path):
 
 def test_classes_that_score_highest(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, ClassSettings, methods=("grad_cam", "centre"))
-    values = values_of(class_sensitivity.run(chosen), chosen)
+    values = values_of(run(chosen, class_sensitivity.PROTOCOL), chosen)
     found, model, images, _, first = directly(network, chosen)
     runner_up = np.argsort(-np.asarray(model(images)), 1)[:, 1]
     second = explained(network, network.params, images, runner_up)
@@ -157,10 +182,11 @@ def test_classes_that_score_highest(network, photos, tmp_path):
 
 def test_two_photos_side_by_side(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, ClassSettings, pairs=True)
-    record = class_sensitivity.run(chosen)
+    record = run(chosen, class_sensitivity.PROTOCOL)
     values = values_of(record, chosen)
     found = data.load("tiny20", SIZE, 1000, 0, photos[1])
-    pairs, second = class_sensitivity.side_by_side(found)
+    pairs = class_sensitivity.side_by_side(found)
+    second = pairs.extra
     assert record["settings"]["target"] == "label"
     for i in range(PHOTOS):
         left, right = pairs.ids[i].split(" ")
@@ -193,32 +219,33 @@ def test_two_photos_side_by_side(network, photos, tmp_path):
 
 def test_photos_without_boxes_own_their_half(network, photos):
     found = data.load(str(photos[0]), SIZE, 6, 0)
-    pairs, second = class_sensitivity.side_by_side(found)
+    pairs = class_sensitivity.side_by_side(found)
+    second = pairs.extra
     np.testing.assert_array_equal(pairs.boxes[3], [[0, 0, SIZE // 2 - 1, SIZE - 1]])
     np.testing.assert_array_equal(second["second_boxes"][3], [[SIZE // 2, 0, SIZE - 1, SIZE - 1]])
 
 
 def test_pairs_need_two_classes(network, photos, tmp_path):
-    run = lambda **fields: class_sensitivity.run(
-        settings(photos, tmp_path, ClassSettings, pairs=True, **fields)
+    attempt = lambda **fields: run(
+        settings(photos, tmp_path, ClassSettings, pairs=True, **fields), class_sensitivity.PROTOCOL
     )
-    with pytest.raises(ValueError, match="has photos without a class, which --pairs needs"):
-        run(data=str(photos[0] / "n1"))
+    with pytest.raises(ValueError, match="has photos without a class; put them in a subfolder"):
+        attempt(data=str(photos[0] / "n1"))
     with pytest.raises(ValueError, match="got 1 photos of one class, expected two classes"):
-        run(n=1)
+        attempt(n=1)
 
 
 def test_a_stopped_run_goes_on_where_it_stopped(network, photos, tmp_path, monkeypatch):
     chosen = settings(photos, tmp_path, ClassSettings, methods=("noise", "centre"))
-    first = class_sensitivity.run(chosen)
+    first = run(chosen, class_sensitivity.PROTOCOL)
     (tmp_path / "run/parts/centre.npz").unlink()
-    done, compared = [], variants._compared
-    monkeypatch.setattr(variants, "_compared", lambda *a: done.append(a) or compared(*a))
-    again = class_sensitivity.run(chosen)
+    done, compared = [], work.Work._compared
+    monkeypatch.setattr(work.Work, "_compared", lambda *a: done.append(a) or compared(*a))
+    again = run(chosen, class_sensitivity.PROTOCOL)
     assert len(done) == 1
     assert again["results"] == first["results"]
     with pytest.raises(
         ValueError,
         match="holds another run: target 'predicted' there, 'label' here, pairs False there",
     ):
-        class_sensitivity.run(dataclasses.replace(chosen, pairs=True))
+        run(dataclasses.replace(chosen, pairs=True), class_sensitivity.PROTOCOL)

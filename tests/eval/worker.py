@@ -4,12 +4,13 @@ import sys
 
 import tyro
 
-from eval import common, models, parts
-from eval.games import GameSettings, protocol
+from eval.protocols.games import PROTOCOL, GameSettings
+from eval.run import parts
+from eval.run.runner import run
+from eval.subjects import networks
 from tests.eval.conftest import tiny
 
 if __name__ == "__main__":
-    models.OURS["tiny"] = lambda root: tiny()
+    networks.OURS["tiny"] = lambda root: tiny()
     parts.GROUP = int(sys.argv[1])
-    settings = tyro.cli(GameSettings, args=sys.argv[2:])
-    common.run(settings, protocol(settings))
+    run(tyro.cli(GameSettings, args=sys.argv[2:]), PROTOCOL)

@@ -175,7 +175,8 @@ def test_cam_applies_to_a_pooled_linear_head_and_to_nothing_else(name, rng):
     images = jnp.asarray(rng.normal(size=(2, 6, 6, 4)), jnp.float32)
     if obstacle is not None:
         with pytest.raises(
-            ValueError, match=f"layer: cam needs .* above 'a' there is .*({obstacle})"
+            ValueError,
+            match=f"layer: got 'a', above which .*({obstacle}).*, expected .* cam needs",
         ):
             jaxcam.cam(forward, images, layer="a")
     else:
@@ -273,7 +274,7 @@ def test_bfloat16_models_are_explained_in_float32():
     [
         ("grad_cam", {"relu": "all"}),
         ("grad_cam_plus_plus", {"variant": "mine"}),
-        ("layer_cam", {"relu": "channel"}),
+        ("layer_cam", {"relu": "mine"}),
     ],
 )
 def test_unknown_options_are_named(tiny, name, option):

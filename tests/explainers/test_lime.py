@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcam._explainers import lime as module
-from jaxcam._explainers.lime import lime, lime_surrogate, quickshift
+from jaxcam._explainers import superpixels, surrogates
+from jaxcam._explainers.lime import lime, lime_surrogate
+from jaxcam._explainers.superpixels import quickshift
 
 SEGMENTS = np.stack(
     [np.arange(64).reshape(8, 8) // 8, np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int))]
@@ -59,7 +60,7 @@ def single(samples):
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 10.0])
 def test_ridge_equals_its_closed_form(design, alpha):
     samples, answers, weights = design
-    found = module.weighted_ridge(*map(single, design), alpha)
+    found = surrogates.weighted_ridge(*map(single, design), alpha)
     coefficients, intercept = literal_ridge(samples, answers, weights, alpha)
     np.testing.assert_allclose(found[0], coefficients, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], intercept, rtol=1e-4, atol=1e-5)
@@ -68,7 +69,7 @@ def test_ridge_equals_its_closed_form(design, alpha):
 def test_ridge_equals_scikit_learns(design):
     linear = pytest.importorskip("sklearn.linear_model")
     samples, answers, weights = design
-    coefficients, intercept, r2 = module.weighted_ridge(*map(single, design), 1.0)
+    coefficients, intercept, r2 = surrogates.weighted_ridge(*map(single, design), 1.0)
     for k in range(2):
         theirs = linear.Ridge(alpha=1).fit(samples, answers[:, k], sample_weight=weights)
         np.testing.assert_allclose(coefficients[k], theirs.coef_, rtol=1e-4, atol=1e-5)
@@ -78,10 +79,10 @@ def test_ridge_equals_scikit_learns(design):
 
 def test_weights_are_those_of_the_cosine_kernel():
     samples = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]])
-    found = module.cosine_weights(single(samples), jnp.ones(4, bool), 0.25)
+    found = surrogates.cosine_weights(single(samples), jnp.ones(4, bool), 0.25)
     np.testing.assert_allclose(found, literal_weights(samples, 0.25), rtol=1e-5)
     assert found[0] == 1  # the whole image
-    padded = module.cosine_weights(
+    padded = surrogates.cosine_weights(
         single(np.pad(samples, ((0, 0), (0, 3)))), jnp.arange(7) < 4, 0.25
     )
     np.testing.assert_array_equal(padded, found)
@@ -109,9 +110,11 @@ def test_the_lime_package_gets_the_same_coefficients_from_the_same_samples(tiny)
     )  # fmt: skip
     samples = jnp.asarray(recorded["data"], bool)[:, None]
     segments = jnp.asarray(SEGMENTS[:1])
-    ours = module.show(images[:1], module.hide(images[:1], segments, 8, None), segments, samples)
+    ours = superpixels.show(
+        images[:1], superpixels.hide(images[:1], segments, 8, None), segments, samples
+    )
     np.testing.assert_allclose(ours[:, 0], np.concatenate(pictures), atol=1e-5)
-    fit = module.KERNELS["cosine"].fit
+    fit = surrogates.KERNELS["cosine"].fit
     found = fit(
         single(recorded["data"]), single(recorded["answers"][:, [2]]), jnp.ones(8, bool), 0.25, 1.0
     )
@@ -139,8 +142,8 @@ def test_lime_equals_its_literal_form(tiny):
     forward, images = tiny
     fit = jax.jit(partial(lime_surrogate, forward, num_samples=50, chunk=16, num_segments=9))
     found = fit(images, np.array([1, 2]), segments=jnp.asarray(SEGMENTS))
-    present = jnp.arange(9) < jnp.array([[8], [4]])
-    samples = np.asarray(module.halves(jax.random.key(0), 50, present))
+    present = jnp.arange(9)[None] < jnp.array([[8], [4]])
+    samples = np.asarray(surrogates.halves(jax.random.key(0), 50, present))
     assert samples[0, 0, :8].all()
     for i, (target, count) in enumerate(((1, 8), (2, 4))):
         shown = samples[:, i, :count]
@@ -158,7 +161,7 @@ def test_lime_equals_its_literal_form(tiny):
 
 
 def test_samples_are_fair_coins():
-    samples = np.asarray(module.halves(jax.random.key(1), 4001, jnp.ones((1, 6), bool)))[1:, 0]
+    samples = np.asarray(surrogates.halves(jax.random.key(1), 4001, jnp.ones((1, 6), bool)))[1:, 0]
     np.testing.assert_allclose(samples.mean(0), 0.5, atol=0.03)
     assert np.abs(np.corrcoef(samples.T) - np.eye(6)).max() < 0.06
 
@@ -219,15 +222,15 @@ def test_constrained_ridge_equals_its_limit(design):
     answers = np.concatenate([answers[:1], [[0.3, 0.1]], answers[1:]])
     weights = np.array([1e8, 1e8] + [1.0] * 59)
     coefficients, intercept = literal_ridge(samples, answers, weights, 0.0)
-    found = module.constrained_ridge(single(samples), single(answers), jnp.ones(7, bool), 0.0)
+    found = surrogates.constrained_ridge(single(samples), single(answers), jnp.ones(7, bool), 0.0)
     np.testing.assert_allclose(found[0], coefficients, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[1], intercept, atol=1e-5)
 
 
 def test_coalitions_have_shapley_sizes():
     """Sizes go as 1 / (k (S - k)), segments of a size are alike, and absent segments stay out."""
-    present = jnp.arange(8) < jnp.array([[5], [8], [1]])
-    samples = np.asarray(module.coalitions(jax.random.key(0), 6002, present))
+    present = jnp.arange(8)[None] < jnp.array([[5], [8], [1]])
+    samples = np.asarray(surrogates.coalitions(jax.random.key(0), 6002, present))
     np.testing.assert_array_equal(samples[0], present)
     assert not samples[1].any()
     assert not samples[:, 0, 5:].any()
@@ -291,15 +294,17 @@ def test_a_model_outside_jax_gives_the_same_map_and_progress_is_told(tiny):
 def test_hidden_segments_take_their_mean_or_a_colour(tiny):
     _, images = tiny
     segments = jnp.asarray(SEGMENTS)
-    means = module.hide(images, segments, 8, None)
+    means = superpixels.hide(images, segments, 8, None)
     np.testing.assert_allclose(
         means[1, :4, :4], np.broadcast_to(images[1, :4, :4].mean((0, 1)), (4, 4, 3)), rtol=1e-4
     )
-    np.testing.assert_array_equal(module.hide(images, segments, 8, [1, 2, 3])[0, 0, 0], [1, 2, 3])
-    np.testing.assert_array_equal(module.hide(images, segments, 8, 0.5), 0.5)
-    shown = module.show(images, means, segments, jnp.zeros((1, 2, 8), bool).at[0, 1, 2].set(True))[
-        0
-    ]
+    np.testing.assert_array_equal(
+        superpixels.hide(images, segments, 8, [1, 2, 3])[0, 0, 0], [1, 2, 3]
+    )
+    np.testing.assert_array_equal(superpixels.hide(images, segments, 8, 0.5), 0.5)
+    shown = superpixels.show(
+        images, means, segments, jnp.zeros((1, 2, 8), bool).at[0, 1, 2].set(True)
+    )[0]
     np.testing.assert_array_equal(shown[1, 4:, :4], images[1, 4:, :4])
     np.testing.assert_array_equal(shown[1, :4], means[1, :4])
 

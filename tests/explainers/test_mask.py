@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxcam._explainers import mask as module
+from jaxcam._explainers import masking
 from jaxcam._explainers.black_box import BlackBox
-from jaxcam._explainers.mask import MASK_VARIANTS, mask
+from jaxcam._explainers.mask import START, mask
+from jaxcam._explainers.masking import MASK_VARIANTS
+from jaxcam._ground import filters
 
 SIZE = 24
 OFFICIAL = MASK_VARIANTS["official"]._replace(cell=4, blur=2.0, steps=60)
@@ -35,7 +37,7 @@ def linear():
     """Y = sum of w x, its images and its w in float64."""
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(2, SIZE, SIZE, 3)), 0.02 * rng.normal(size=(SIZE, SIZE, 3))
-    forward = lambda x: (x * jnp.asarray(weights, jnp.float32)).sum((1, 2, 3))[:, None]
+    forward = lambda x: (x * jnp.asarray(weights, jnp.float32)[None]).sum((1, 2, 3))[:, None]
     return forward, images, weights
 
 
@@ -80,10 +82,10 @@ def literal_enlarged(m, rules):
 def test_penalties_and_their_gradient_equal_the_literal_form(rng, rules, beta):
     rules, m = rules._replace(beta=beta, l1=0.3, tv=0.7), rng.random((2, 5, 4))
     gradient = jax.jit(
-        lambda cells, pull: jax.vjp(partial(module.penalties, rules=rules), cells)[1](pull)[0]
+        lambda cells, pull: jax.vjp(partial(masking.penalties, rules=rules), cells)[1](pull)[0]
     )
     cells = jnp.asarray(m, jnp.float32)
-    found = module.penalties(cells, rules)
+    found = masking.penalties(cells, rules)
     np.testing.assert_allclose(found, [literal_penalties(each, rules) for each in m], rtol=1e-5)
     expected = [literal_gradient(partial(literal_penalties, rules=rules), each) for each in m]
     np.testing.assert_allclose(gradient(cells, jnp.ones(2)), expected, rtol=1e-3, atol=1e-5)
@@ -105,10 +107,10 @@ def test_loss_equals_its_literal_form(rng, linear, rules):
 
     @jax.jit
     def loss(cells):
-        mixed = module.perturb(
-            x, x_0, module.enlarge(cells, (SIZE, SIZE), rules), jax.random.key(0), rules
+        mixed = masking.perturb(
+            x, x_0, masking.enlarge(cells, (SIZE, SIZE), rules), jax.random.key(0), rules
         )
-        return module.penalties(cells, rules) + box.scores(mixed[None])[0]
+        return masking.penalties(cells, rules) + box.scores(mixed[None])[0]
 
     found = loss(cells)
     for i in range(2):
@@ -157,7 +159,7 @@ def test_steps_are_those_of_adam_clipped(linear, rules):
 def test_the_gradient_passes_around_the_smoothing(rng):
     """As in the official code: forwards smoothed, backwards sums over each cell's pixels."""
     cells, pull = jnp.asarray(rng.random((1, 6, 6)), jnp.float32), rng.normal(size=(1, SIZE, SIZE))
-    value, back = jax.vjp(lambda c: module.enlarge(c, (SIZE, SIZE), OFFICIAL), cells)
+    value, back = jax.vjp(lambda c: masking.enlarge(c, (SIZE, SIZE), OFFICIAL), cells)
     np.testing.assert_allclose(
         value[0], literal_enlarged(np.asarray(cells[0], np.float64), OFFICIAL), atol=1e-5
     )
@@ -261,9 +263,9 @@ def test_progress_needs_no_new_program_for_the_next_photo(planted):
 def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
     """The official code's search, in float64 with SciPy's blur."""
     forward, images, _ = planted
-    null = module.BASELINES["blur"](images)
+    null = masking.BASELINES["blur"](images)
     box = BlackBox(forward, jnp.array([0, 1]), None)
-    start = jax.jit(lambda: module.START["circle"](box, images, null, OFFICIAL, jax.random.key(0)))
+    start = jax.jit(lambda: START["circle"](box, images, null, OFFICIAL, jax.random.key(0)))
     found = start()
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
     circles = []
@@ -285,9 +287,7 @@ def test_circle_start_hides_the_smallest_circle_that_is_enough(planted):
 def test_circle_start_that_never_is_enough_takes_the_largest():
     images = jnp.ones((1, 16, 16, 1))
     box = BlackBox(lambda x: jnp.ones((len(x), 2)), jnp.array([0]), None)
-    start = jax.jit(
-        lambda: module.START["circle"](box, images, 0 * images, OFFICIAL, jax.random.key(0))
-    )
+    start = jax.jit(lambda: START["circle"](box, images, 0 * images, OFFICIAL, jax.random.key(0)))
     np.testing.assert_array_equal(start(), 0)  # 0 / 0: the circle that covers everything
 
 
@@ -296,52 +296,52 @@ def test_baselines_equal_scipys(rng):
     blurred = ndimage.gaussian_filter(images, (0, 10, 10, 0), mode="nearest")
     median = ndimage.median_filter(images, size=(1, 11, 11, 1), mode="nearest")
     x = jnp.asarray(images, jnp.float32)
-    np.testing.assert_allclose(module.make_baseline(x, "blur"), blurred, atol=1e-5)
-    np.testing.assert_allclose(module.make_baseline(x, "median"), median, atol=1e-6)
+    np.testing.assert_allclose(masking.make_baseline(x, "blur"), blurred, atol=1e-5)
+    np.testing.assert_allclose(masking.make_baseline(x, "median"), median, atol=1e-6)
     coarse = x.round(0).astype(jnp.bfloat16)  # ties, and both zeros
     median = ndimage.median_filter(
         np.asarray(coarse, np.float32), size=(1, 11, 11, 1), mode="nearest"
     )
     np.testing.assert_array_equal(
-        module.make_baseline(coarse, "median").astype(jnp.float32), median
+        masking.make_baseline(coarse, "median").astype(jnp.float32), median
     )
-    np.testing.assert_array_equal(module.make_baseline(x, "constant"), 0)
-    np.testing.assert_array_equal(module.make_baseline(x, [1, 2, 3])[1, 2, 3], [1, 2, 3])
-    assert module.make_baseline(x, "noise") is None
+    np.testing.assert_array_equal(masking.make_baseline(x, "constant"), 0)
+    np.testing.assert_array_equal(masking.make_baseline(x, [1, 2, 3])[1, 2, 3], [1, 2, 3])
+    assert masking.make_baseline(x, "noise") is None
 
 
 def test_gaussian_matrix_equals_scipys_at_both_borders():
     for border, theirs in (("edge", "nearest"), ("symmetric", "reflect")):
         expected = ndimage.gaussian_filter1d(np.eye(9), 4.0, axis=0, mode=theirs)
-        np.testing.assert_allclose(module.gaussian(9, 4.0, border), expected, atol=1e-14)
+        np.testing.assert_allclose(filters.smoothing(9, 4.0, border), expected, atol=1e-14)
 
 
 def test_jitter_and_noise_are_as_large_as_they_should_be():
     """Shifts of 0 to jitter - 1 pixels, alike for image and baseline; noise of given deviation."""
-    ramp = jnp.arange(12.0)[:, None] * 100 + jnp.arange(12.0)
+    ramp = jnp.arange(12.0)[:, None] * 100 + jnp.arange(12.0)[None]
     images = ramp[None, ..., None]
     rules = PLAIN._replace(jitter=4)
     shift = jax.jit(
-        lambda k: module.perturb(images, images + 5, jnp.full((1, 8, 8), 0.5), k, rules)[0, ..., 0]
+        lambda k: masking.perturb(images, images + 5, jnp.full((1, 8, 8), 0.5), k, rules)[0, ..., 0]
     )
     seen = {
         tuple(map(int, divmod(float(shift(jax.random.key(k))[0, 0]) - 2.5, 100))) for k in range(80)
     }
     assert {row for row, _ in seen} == {col for _, col in seen} == {0, 1, 2, 3}
     assert len(seen) > 10
-    noisy = module.perturb(
+    noisy = masking.perturb(
         images, images, jnp.ones((1, 12, 12)), jax.random.key(0), PLAIN._replace(noise=0.2)
     )
     assert abs(float((noisy - images).std()) - 0.2) < 0.04
-    null = module.perturb(images, None, jnp.zeros((1, 12, 12)), jax.random.key(0), PLAIN)
+    null = masking.perturb(images, None, jnp.zeros((1, 12, 12)), jax.random.key(0), PLAIN)
     assert abs(float(null.std()) - 1) < 0.2
-    assert module.magnify(images, 4).shape == (1, 16, 16, 1)
+    assert masking.magnify(images, 4).shape == (1, 16, 16, 1)
 
 
 def test_cells_that_do_not_fit_are_cut():
     cells = jnp.arange(6.0).reshape(1, 2, 3)
     for rules in (OFFICIAL._replace(blur=0.0), PLAIN):
-        large = module.enlarge(cells, (7, 10), rules)[0]
+        large = masking.enlarge(cells, (7, 10), rules)[0]
         assert large.shape == (7, 10)
         np.testing.assert_allclose([large[0, 0], large[-1, -1]], [0, 5], atol=1e-5)
 

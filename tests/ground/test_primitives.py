@@ -11,6 +11,7 @@ from jax.extend.core import Primitive, jaxprs_in_params
 from jaxcam._ground import primitives as p
 
 UNIONS = {"FUNCTIONS", "ELEMENTWISE", "HOMOGENEOUS", "OLDER", "NEWER"}
+UNIONS |= {"REDUCTIONS", "WINDOWS", "CUMULATIVE"}
 FAMILIES = {
     name: frozenset([value]) if isinstance(value, str) else value
     for name, value in vars(p).items()
@@ -47,6 +48,8 @@ def test_each_primitive_is_in_one_family():
         for name in FAMILIES[family]:
             assert owners.setdefault(name, family) == family
     assert len(owners) > 90
+    for union in UNIONS:
+        assert getattr(p, union) <= owners.keys()
 
 
 @jax.custom_jvp
@@ -113,6 +116,8 @@ EXAMPLES = {
             x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID"
         ),
     ),
+    "PRODUCTS": (jnp.prod, jnp.cumprod),
+    "FOLDS": (jax.lax.cumlogsumexp,),
     "LINEAR": (
         lambda x: x @ jnp.ones((3, 5)),
         lambda x: jax.lax.conv_general_dilated(

@@ -283,6 +283,7 @@ def test_relevance_can_be_differentiated(tiny):
     assert abs(slope) > 1e-3
 
 
+@pytest.mark.lenient  # Flax mixes float32 into a bfloat16 model
 def test_a_bfloat16_model_is_explained_in_float32(tiny):
     _, variables, images = tiny
     rounded = jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), variables)

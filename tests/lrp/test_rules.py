@@ -125,8 +125,8 @@ def test_redistribute_is_linear_in_relevance_and_gives_y_nothing():
             lambda: rules.alpha_beta(2, 2),
             "alpha and beta: got 2 and 2, expected beta >= 0 and alpha - beta = 1",
         ),
-        (lambda: rules.epsilon(-1), "epsilon: got -1, expected a number >= 0"),
-        (lambda: rules.gamma(-1), "gamma: got -1, expected a number >= 0"),
+        (lambda: rules.epsilon(-1), "epsilon: got -1, expected at least 0"),
+        (lambda: rules.gamma(-1), "gamma: got -1, expected at least 0"),
         (lambda: rules.z_box(1, [0, 2]), "low and high: got 1 and .*expected low <= high"),
     ],
 )

@@ -3,6 +3,19 @@
 import jax
 import pytest
 
+# Whose formulas are ours alone: what else trains runs Flax's and Optax's, which promote.
+_STRICT = {"test_augment.py", "test_objectives.py"}
+
+
+@pytest.fixture(autouse=True)
+def _strict(request):
+    """Our formulas promote neither ranks nor types in silence."""
+    if request.path.name not in _STRICT:
+        yield
+        return
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):

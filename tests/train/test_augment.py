@@ -99,17 +99,18 @@ def test_photos_that_the_host_cropped_are_not_cropped_again(rng):
     np.testing.assert_allclose(halved[0, 1:-1, 3, 0] * 255, np.arange(0.5, 16, 2)[1:-1], atol=1e-3)
 
 
-def test_a_crop_is_that_of_its_key():
-    """The bundled network's training place and flip, in full; linear photos resize exactly."""
+@pytest.mark.parametrize(("low", "high"), [(0.3, 0.5), (0.9, 1.0)])
+def test_a_crop_is_that_of_its_key(low, high):
+    """Area, ratio, place and flip, in full, cut to the photo; linear photos resize exactly."""
     row, column = np.mgrid[:16, :16]
     photo = np.stack([row, column, row + column], -1).astype(np.float32)
-    config = dataclasses.replace(PLAIN, crop_area=(0.3, 0.5), crop_ratio=4 / 3)
+    config = dataclasses.replace(PLAIN, crop_area=(low, high), crop_ratio=4 / 3)
     crop = jax.jit(lambda key: augment._random_crop(key, photo, config=config, size=16))
     for seed in range(6):
         area_key, ratio_key, place_key, flip_key = jax.random.split(jax.random.key(seed), 4)
-        area = float(jax.random.uniform(area_key, minval=0.3, maxval=0.5))
+        area = float(jax.random.uniform(area_key, minval=low, maxval=high))
         log_ratio = float(np.log(4 / 3) * jax.random.uniform(ratio_key, minval=-1.0, maxval=1.0))
-        sides = 16 * np.sqrt(area) * np.exp(np.array([-0.5, 0.5]) * log_ratio)
+        sides = 16 * np.minimum(1, np.sqrt(area) * np.exp(np.array([-0.5, 0.5]) * log_ratio))
         corner = np.asarray(jax.random.uniform(place_key, (2,)), np.float64) * (16 - sides)
         rows, columns = corner[:, None] + (np.arange(16) + 0.5) / 16 * sides[:, None] - 0.5
         if jax.random.bernoulli(flip_key):

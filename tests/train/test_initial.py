@@ -68,7 +68,7 @@ def test_another_number_of_classes_gets_a_new_head(trained):
 def test_what_the_network_has_no_place_for_is_named(trained):
     with pytest.raises(
         ValueError,
-        match=r"init_from: .* holds bn1\.bias, .*, for which resnet_compact has no place",
+        match=r"init_from: got .* with bn1\.bias, .*, expected only what resnet_compact has",
     ):
         _start(trained[0], 4, stem_width=4)
     with pytest.raises(

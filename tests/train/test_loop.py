@@ -160,7 +160,7 @@ def test_the_exported_variables_are_the_averaged_ones(run):
 
 def test_the_objectives_host_part_sees_every_batch(tmp_path):
     """What `prepare` adds is on the devices when the loss is asked."""
-    config = dataclasses.replace(smoke, workdir=str(tmp_path))
+    config = dataclasses.replace(smoke, workdir=str(tmp_path), epochs=1)
 
     def factory(config, classes):
         plain = objectives.classification(config, classes)
@@ -175,10 +175,22 @@ def test_the_objectives_host_part_sees_every_batch(tmp_path):
         return objectives.Objective(loss, {"one": np.ones(3)}, prepare)
 
     run = loop.Run(config, factory, devices=ONE)
-    now, _ = run.begin(resume=False)
-    batch = next(run._batches(0))
-    constants = run.parallel.replicate(run.objective.constants)
-    _, metrics = run._step(0)(now, batch, constants)
+    seen = []
+    step = run._step
+
+    def recording(epoch):
+        return lambda state, batch, constants: (
+            seen.append((batch, constants)),
+            step(epoch)(state, batch, constants),
+        )[1]
+
+    run._step = recording
+    run.train(*run.begin(resume=False))
     run.close()
-    np.testing.assert_allclose(metrics["added"], np.mean(batch["label"]) + 10, rtol=1e-6)
-    assert metrics["constant"] == 1
+    labels = np.concatenate([np.asarray(batch["label"]).ravel() for batch, _ in seen])
+    (row,) = _rows(run, "epochs")
+    np.testing.assert_allclose(row["added"], labels.mean() + 10, rtol=1e-6)
+    assert row["constant"] == 1
+    # placed once, not with every step
+    assert all(constants is seen[0][1] for _, constants in seen)
+    assert seen[0][1]["one"].sharding.device_set == set(ONE)

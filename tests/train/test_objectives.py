@@ -1,5 +1,6 @@
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -31,6 +32,16 @@ def test_sigmoid_cross_entropy_is_that_of_each_class():
     )
 
 
+def test_losses_are_float32_whatever_the_network_computes_in():
+    """Of bfloat16 logits, as float32 holds them."""
+    logits = jnp.asarray(7 * LOGITS, jnp.bfloat16)
+    targets = np.array([[0.9, 0.05, 0.05], [0.2, 0.8, 0.0]], np.float32)
+    found = objectives.cross_entropy(smoke, logits, targets)
+    assert found.dtype == jnp.float32
+    expected = _softmax_loss(np.asarray(logits, np.float64), targets)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_a_hit_is_any_class_that_is_present():
     targets = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     assert objectives.hits(LOGITS, targets).tolist() == [True, False]
@@ -40,7 +51,7 @@ def test_a_hit_is_any_class_that_is_present():
 def test_softmax_over_one_output_is_refused():
     """Its loss is 0 whatever the network says."""
     one = np.ones((2, 1), np.float32)
-    message = "loss: got 'softmax' for 1 class, of which it is 0 .*; expected 'sigmoid', or two"
+    message = "loss: got 'softmax' for 1 class, of which it is 0 .*, expected 'sigmoid', or two"
     with pytest.raises(ValueError, match=message):
         objectives.cross_entropy(smoke, one, one)
     loss = objectives.classification(smoke, ("a",)).loss

@@ -144,6 +144,19 @@ def test_a_crop_shows_the_pixels_of_its_box_resized_and_sometimes_flipped():
     assert 4 < flips < 16
 
 
+def test_crops_are_resized_with_antialiasing():
+    """Stripes of a pixel become grey, in training and in validation."""
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None].repeat(3, -1)
+    record = Record(stripes, 0, NO_BOXES, "")
+    config = dataclasses.replace(HOST, crop_area=(1.0, 1.0), crop_ratio=1.0)
+    for crop in (
+        pipeline.random_crop(record, config, (0, 0, 0)),
+        pipeline.centre_crop(record, config),
+    ):
+        assert crop.shape == (16, 16, 3)
+        np.testing.assert_allclose(crop[:, 1:-1], 127.5, atol=3)
+
+
 @pytest.mark.parametrize("size", [(100, 80), (31, 400), (400, 31), (1, 1), (7, 3)])
 def test_crop_boxes_lie_within_the_photo(size):
     random = np.random.default_rng(0)
@@ -284,7 +297,7 @@ def test_photos_of_unknown_class_are_no_training_photos():
     unknown = Dataset(
         [Record(record.image, UNKNOWN, NO_BOXES, "x") for record in photos(8).records], ()
     )
-    with pytest.raises(ValueError, match="label: x is of unknown class, expected one"):
+    with pytest.raises(ValueError, match="label: got x of unknown class, expected a photo of one"):
         list(pipeline.batches(unknown, CONFIG))
 
 

@@ -28,7 +28,5 @@ def test_with_several_classes_the_darker_ones_are_there_too():
 
 
 def test_another_split_is_named():
-    with pytest.raises(
-        ValueError, match="split: got 'test', expected one of train, val of the synthetic data"
-    ):
+    with pytest.raises(ValueError, match="split: got 'test', expected one of 'train', 'val'"):
         synthetic.load(config, "test")

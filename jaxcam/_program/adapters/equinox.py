@@ -46,15 +46,18 @@ def equinox(
             names.setdefault(id(module), path)
             kinds[type(module)] = None
 
+    call: Any = model  # whatever Equinox's module says of its call
+
     def one(x: jax.Array) -> Any:
         if state is None:
-            return model(x, **call_kwargs)
-        return model(x, state, **call_kwargs)[0]
+            return call(x, **call_kwargs)
+        return call(x, state, **call_kwargs)[0]
 
     def forward(images: jax.Array) -> Any:
-        x = jnp.moveaxis(images, -1, 1) if channels_first else images
+        if channels_first:
+            images = jnp.moveaxis(images, -1, 1)
         with calls_tagged(kinds, lambda module: names.get(id(module))):
-            return jax.vmap(one, axis_name="batch")(x)
+            return jax.vmap(one, axis_name="batch")(images)
 
     return forward
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -40,10 +41,12 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
         raise ArgumentError("model", f"Keras on the backend {api.backend.backend()!r}", expected)
     if not model.built:
         raise ArgumentError("model", "one that is not built", "model.build(input_shape) before")
-    trainable = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
+    trainable = list(map(attrgetter("value"), model.trainable_variables))
+    others = list(map(attrgetter("value"), model.non_trainable_variables))
     options = {"training": False, **call_kwargs}
-    last = _last(model) if logits else None
+    last = None
+    if logits:
+        last = _last(model)
 
     def forward(images: jax.Array) -> Any:
         stack: list[str] = []
@@ -51,12 +54,17 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
         @contextlib.contextmanager
         def within(layer: Any) -> Iterator[None]:
             stack.append(layer.name)
-            with _linear(layer if layer is last else None, api):
+            changed = contextlib.nullcontext()
+            if layer is last:
+                changed = _linear(layer, api)
+            with changed:
                 yield
             stack.pop()
 
         def name_of(layer: Any) -> str | None:
-            return None if layer is model else "/".join([*stack, layer.name])
+            if layer is model:
+                return None
+            return "/".join([*stack, layer.name])
 
         with calls_tagged([api.Layer, api.Operation], name_of, within):
             return model.stateless_call(trainable, others, images, **options)[0]
@@ -73,15 +81,14 @@ def _last(model: Any) -> Any:
     if hasattr(layer, "layers"):
         return _last(layer)
     name = getattr(getattr(layer, "activation", None), "__name__", "")
-    return layer if name in _PROBABILITIES else None
+    if name in _PROBABILITIES:
+        return layer
+    return None
 
 
 @contextlib.contextmanager
 def _linear(layer: Any, api: Any) -> Iterator[None]:
     """A layer without its activation, for the time of its call."""
-    if layer is None:
-        yield
-        return
     kept = layer.activation
     layer.activation = api.activations.linear
     try:

@@ -68,7 +68,7 @@ def nnx(model: Any, **call_kwargs: Any) -> Callable:
             yield
             inside.pop()
 
-        linen = intercepting(lambda: inside[-1] if inside else "")
+        linen = intercepting(lambda: "".join(inside[-1:]))
         tagged = calls_tagged(kinds, name_of, within)
         with nn.intercept_methods(linen), tagged:
             return copy(images, **{**call_kwargs, **fresh})

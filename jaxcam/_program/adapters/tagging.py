@@ -18,8 +18,12 @@ def tag_tree(out: Any, name: str) -> Any:
     leaves, tree = jax.tree.flatten(out)
     tagged = []
     for index, leaf in enumerate(leaves):
-        each = name if len(leaves) == 1 else f"{name}[{index}]"
-        tagged.append(tag(leaf, each) if _is_inexact(leaf) else leaf)
+        each = name
+        if len(leaves) > 1:
+            each = f"{name}[{index}]"
+        if _is_inexact(leaf):
+            leaf = tag(leaf, each)
+        tagged.append(leaf)
     return jax.tree.unflatten(tree, tagged)
 
 

@@ -1,0 +1,213 @@
+r"""What explanations cost, as multiples of a forward pass measured in the same process.
+
+    python -m eval speed --model resnet50 --image-size 224 --batch 1 \
+        --methods relevance_cam/layer4 lrp
+
+FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every
+method runs once, so that a busy machine slows all of them alike.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxcam
+from jaxcam import fostering, linen, lrp, models
+from jaxcam._explainers import attention, gradient, relevance
+
+
+class Method(NamedTuple):
+    """`run(network, variables, images)`, and the row it is compared to."""
+
+    run: Callable
+    base: str = "forward"
+
+
+class Cost(NamedTuple):
+    """What one call takes: operations, seconds, and seconds to compile."""
+
+    flops: float
+    seconds: float
+    compile_seconds: float
+
+
+def _explained(explain: Callable) -> Callable:
+    """A row that calls `explain(forward, images)` on the network in inference mode."""
+    return lambda network, variables, images: explain(
+        linen(network, variables, train=False), images
+    )
+
+
+def _at(explainer: Callable, layer: Any, **options: Any) -> Callable:
+    return _explained(lambda forward, images: explainer(forward, images, layer=layer, **options))
+
+
+def _stepped(loss: Callable) -> Callable:
+    """A row that differentiates `loss(forward, images, labels)` by the parameters, in training.
+
+    As in a training step, the updated batch statistics and the loss are results too.
+    """
+
+    def run(network: Any, variables: Any, images: jax.Array) -> Any:
+        def total(params: Any) -> tuple[jax.Array, Any]:
+            apply = lambda x: network.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return loss(apply, images, jnp.zeros(len(images), int))
+
+        return jax.value_and_grad(total, has_aux=True)(variables["params"])
+
+    return run
+
+
+def _cross_entropy(
+    forward: Callable, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Any]:
+    logits, updated = forward(images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+
+def _fostering(layer: str, term: str = "entropy") -> Callable:
+    def loss(forward: Callable, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
+        total, seen = fostering.fostering_loss(
+            forward, images, labels, layer=layer, term=term, has_aux=True
+        )
+        return total, seen.aux
+
+    return _stepped(loss)
+
+
+ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
+_STAGES = ("layer4", "layer3", "layer2", "layer1")
+
+METHODS: dict[str, Method] = {
+    "forward": Method(_explained(lambda forward, images: forward(images))),
+    "gradient": Method(
+        _explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))
+    ),
+}
+for _stage in _STAGES:
+    METHODS[f"grad_cam/{_stage}"] = Method(_at(gradient.grad_cam, _stage))
+for _stage in _STAGES:
+    METHODS[f"relevance_cam/{_stage}"] = Method(_at(relevance.relevance_cam, _stage))
+METHODS["relevance_cam/all"] = Method(
+    _at(relevance.relevance_cam, list(_STAGES)), base="relevance_cam/layer1"
+)
+for _name in lrp.COMPOSITES:
+    METHODS[_name] = Method(_at(jaxcam.lrp_map, "pixels", composite=_name))
+METHODS["clrp"] = Method(_at(jaxcam.clrp_map, "pixels"), base="z_plus")
+for _name in ATTENTION:
+    METHODS[_name] = Method(_explained(getattr(attention, _name)))
+METHODS["training"] = Method(_stepped(_cross_entropy), base="training")
+for _stage in _STAGES:
+    METHODS[f"fostering/{_stage}"] = Method(_fostering(_stage), base="training")
+for _term in ("area", "dispersion"):
+    METHODS[f"fostering_{_term}/layer4"] = Method(_fostering("layer4", _term), base="training")
+
+
+def measure(
+    names: list[str],
+    model: str = "resnet50",
+    image_size: int = 224,
+    batch: int = 1,
+    rounds: int = 7,
+) -> dict[str, Cost]:
+    """Costs of `names`, compiled one by one and timed in turn.
+
+    Args:
+        names: keys of `METHODS`.
+        model: a name of `jaxcam.models`, with random weights.
+        image_size: height and width, pixels.
+        batch: images per call.
+        rounds: timed calls of each.
+
+    Returns:
+        Costs by name.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"methods: got {', '.join(unknown)}, expected any of {', '.join(METHODS)}")
+    network = models.create(model)
+    images = jax.random.normal(jax.random.key(0), (batch, image_size, image_size, 3))
+    # Parameters are arguments: as constants XLA would fold what only depends on them.
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+    compiled = {}
+    seconds = {}
+    for name in names:
+        start = time.perf_counter()
+        compiled[name] = _program(METHODS[name], network).lower(variables, images).compile()
+        seconds[name] = time.perf_counter() - start
+        jax.block_until_ready(compiled[name](variables, images))
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, function in compiled.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function(variables, images))
+            times.setdefault(name, []).append(time.perf_counter() - start)
+    costs = {}
+    for name, function in compiled.items():
+        flops = function.cost_analysis()["flops"]
+        costs[name] = Cost(flops, statistics.median(times[name]), seconds[name])
+    return costs
+
+
+def _program(method: Method, network: Any) -> Any:
+    return jax.jit(lambda variables, images: method.run(network, variables, images))
+
+
+def table(costs: dict[str, Cost]) -> str:
+    """The costs as a Markdown table, as multiples of each method's base."""
+    lines = [
+        "| method | compared to | FLOPs | time | ms | compile s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, cost in costs.items():
+        base = costs[METHODS[name].base]
+        flops = cost.flops / base.flops
+        seconds = cost.seconds / base.seconds
+        milliseconds = f"{1e3 * cost.seconds:.1f} | {cost.compile_seconds:.1f}"
+        lines.append(
+            f"| {name} | {METHODS[name].base} | x{flops:.2f} | x{seconds:.2f} | {milliseconds} |"
+        )
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Args:
+        model: a name of `jaxcam.models`.
+        image_size: height and width, pixels.
+        batch: images per call.
+        rounds: timed calls of each method.
+        methods: what to measure; what these are compared to is measured too.
+    """
+
+    model: str = "resnet50"
+    image_size: int = 224
+    batch: int = 1
+    rounds: int = 7
+    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in ATTENTION)
+
+
+def main(settings: Settings) -> None:
+    """Prints what explanations cost."""
+    names = {"forward": None}
+    for name in settings.methods:
+        if name in METHODS:
+            names[METHODS[name].base] = None
+        names[name] = None
+    size = settings.image_size
+    costs = measure(list(names), settings.model, size, settings.batch, settings.rounds)
+    device = jax.devices()[0].device_kind
+    print(f"{settings.model}, {size} x {size} pixels, batch {settings.batch}, {device}\n")
+    print(table(costs))

@@ -1,0 +1,51 @@
+"""Maps against boxes: the IoU figure of Relevance-CAM, the pointing games, Loc and CAM's boxes.
+
+Only photos that the network classifies correctly count, as in Relevance-CAM.
+
+    python -m eval localization --model tiny20 --data tiny20 -n 1000 --output runs/localization
+"""
+
+import jax
+import jax.numpy as jnp
+
+from eval.run.protocol import Explained, Metric, Protocol
+from jaxcam import metrics
+
+DELTAS = (0.0, 0.25, 0.5)  # Loc's thresholds, of Grad-CAM++
+HIT = 0.5  # the IoU from which CAM's box counts as found
+
+
+def measure(case: Explained) -> dict[str, jax.Array]:
+    """Every measure of overlap, and CAM's box with whether its IoU reaches one half."""
+    saliency = case.maps
+    boxes = case.boxes
+    size = (saliency.shape[1], saliency.shape[2])
+    overlap = metrics.box_iou(metrics.box_from_map(saliency), boxes)
+    overlap = jnp.where(jnp.isfinite(saliency).all((1, 2)), overlap, jnp.nan)
+    found = {
+        "mask_iou": metrics.mask_iou(saliency, boxes),
+        "pointing_game": metrics.pointing_game(saliency, boxes),
+        "energy_in_box": metrics.energy_in_box(saliency, boxes),
+        "box_iou": overlap,
+        "box_hit": jnp.where(jnp.isnan(overlap), jnp.nan, overlap >= HIT),
+        "box_share": metrics.box_mask(boxes, size).mean((1, 2)),
+    }
+    for delta in DELTAS:
+        found[f"loc_{delta:g}"] = metrics.loc(saliency, boxes, delta=delta)
+    return found
+
+
+PROTOCOL = Protocol(
+    "localization",
+    measure,
+    metrics={
+        "mask_iou": Metric("IoU of the map above mean + std and the box", 1),
+        "pointing_game": Metric("Pointing game: maximum in the box", 1),
+        "energy_in_box": Metric("Energy in the box", 1),
+        "loc_0.25": Metric("Loc at threshold 0.25", 1),
+        "box_iou": Metric("IoU of the map's box and the box", 1),
+        "box_hit": Metric("Share of boxes with IoU of at least 0.5", 1),
+    },
+    boxes=True,
+    correct_only=True,
+)

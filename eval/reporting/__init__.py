@@ -1,0 +1,1 @@
+"""From runs to readers: tables, plots, galleries, one page."""

@@ -1,0 +1,1 @@
+"""A run: settings that are checked once, a folder, and one kind of work on groups of photos."""

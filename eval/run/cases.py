@@ -1,0 +1,158 @@
+"""What a run explains: the photos that count, their classes and boxes, found by all processes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from eval.run import parts
+from eval.run.folder import PHOTOS, PREDICTIONS
+from eval.run.parts import Compute, Values
+from eval.run.plan import Plan
+from eval.subjects.data import UNKNOWN, Photos
+from jaxcam._ground.devices import in_batches, over_devices
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The photos of a run.
+
+    Args:
+        photos: those that count.
+        arrays: `[N, ...]` of each: `target`, `runner_up`, and what else the protocol knows.
+        about: what the record says of them.
+    """
+
+    photos: Photos
+    arrays: Values
+    about: Values
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def batch(self, group: slice) -> Values:
+        """The images and arrays of some photos, which are decoded now."""
+        batch = {name: value[group] for name, value in self.arrays.items()}
+        batch["image"] = self.photos.read(np.arange(group.start, group.stop))
+        return batch
+
+
+def find(plan: Plan, params: Any) -> Cases:
+    """The photos that count, in a folder that is this run's.
+
+    Args:
+        plan: of the run.
+        params: the network's, on every device.
+
+    Raises:
+        ValueError: data without the boxes or labels that are needed; no photo that counts.
+    """
+    photos = plan.protocol.arrange(plan.settings, _photos(plan))
+    predictions = _predictions(plan, params, photos)
+    predicted = predictions["predicted"]
+    correct = predicted == photos.labels
+    keep = np.arange(len(photos))
+    if plan.protocol.correct_only:
+        keep = np.flatnonzero(correct)
+    if not len(keep):
+        raise ValueError(f"data: the network classifies none of the {len(photos)} photos correctly")
+    photos = photos.take(keep)
+    target = predicted[keep]
+    if plan.settings.target == "label":
+        target = photos.labels
+    if plan.network.num_logits == 1:
+        target = np.zeros_like(target)  # the only logit
+    arrays = {
+        "target": target.astype(np.int32),
+        "runner_up": predictions["runner_up"][keep].astype(np.int32),
+        **photos.extra,
+    }
+    if photos.boxes is not None:
+        arrays["boxes"] = photos.boxes
+    if plan.maps is not None:
+        arrays["row"] = plan.maps.rows_of(photos.ids)
+    about = {
+        "ids": np.array(photos.ids),
+        "labels": photos.labels,
+        "predicted": predicted[keep],
+        "targets": target,
+        "accuracy": np.array(correct.mean()),
+    }
+    return Cases(photos, arrays, about)
+
+
+def keep_part(plan: Plan, name: str, count: int, compute: Compute | None, extra: Values) -> None:
+    """`parts.store`, unless the folder has become another run's while a group was computed."""
+    if compute is not None:
+        compute = _confirmed(plan, compute)
+    step = plan.settings.batch * jax.local_device_count()
+    parts.store(plan.folder.part(name), count, step, compute, extra)
+
+
+def _confirmed(plan: Plan, compute: Compute) -> Compute:
+    def confirmed(groups: Iterable[slice]) -> Iterator[Values]:
+        for values in compute(groups):
+            plan.folder.confirm()
+            yield values
+
+    return confirmed
+
+
+def _photos(plan: Plan) -> Photos:
+    """The photos that were drawn; their names, labels and boxes are a part of the folder."""
+    drawn = plan.photos
+
+    def describe(groups: Iterable[slice]) -> Iterator[Values]:
+        for group in groups:
+            yield drawn.describe(np.arange(group.start, group.stop))
+
+    keep_part(plan, PHOTOS, len(drawn), describe, {})
+    photos = drawn.photos(parts.load(plan.folder.part(PHOTOS)))
+    _check(plan, photos)
+    return photos
+
+
+def _check(plan: Plan, photos: Photos) -> None:
+    name = plan.settings.data
+    if plan.protocol.boxes and photos.boxes is None:
+        raise ValueError(f"data: {name} has no boxes, which {plan.protocol.name} needs; tiny20 has")
+    labelled = plan.settings.target == "label" or plan.protocol.correct_only
+    if labelled and (photos.labels == UNKNOWN).any():
+        raise ValueError(
+            f"data: {name} has photos without a class; put them in a subfolder for each class"
+        )
+    classes = max(plan.network.num_logits, 2)  # one logit tells two classes apart
+    most = photos.labels.max()
+    if most >= classes:
+        raise ValueError(
+            f"data: {name} has class {most}, expected 0 to {classes - 1}, as {plan.network.name}"
+        )
+
+
+def _predictions(plan: Plan, params: Any, photos: Photos) -> Values:
+    """The classes of the two highest logits, `[N]` each; a part of the folder like a method's."""
+    network = plan.network
+    predict = over_devices(
+        lambda params, part: network.apply(params, network.prepare(part["image"]))
+    )
+
+    def images(group: slice) -> Values:
+        return {"image": photos.read(np.arange(group.start, group.stop))}
+
+    def compute(groups: Iterable[slice]) -> Iterator[Values]:
+        for batch in parts.ahead(images, groups):
+            yield _two_highest(in_batches(predict, params, batch, plan.settings.batch))
+
+    keep_part(plan, PREDICTIONS, len(photos), compute, {})
+    return parts.load(plan.folder.part(PREDICTIONS))
+
+
+def _two_highest(logits: np.ndarray) -> Values:
+    if logits.shape[1] == 1:
+        # A yes or no: classes 1 and 0, of which the one logit speaks for the former.
+        yes = logits[:, 0] > 0
+        return {"predicted": yes.astype(int), "runner_up": 1 - yes}
+    order = np.argsort(-logits, axis=1, kind="stable")
+    return {"predicted": order[:, 0], "runner_up": order[:, 1]}

@@ -1,0 +1,170 @@
+"""Values made group by group of photos: stored as they come, shared by processes, resumed.
+
+The values of photos `first` to `last` are a file `NAME/FIRST-LAST.npz`, written atomically. When
+the groups cover all photos they become one file, `NAME.npz`. A run started again, with as many
+processes as may be, does what is missing. Files are read and written array by array, so that
+nobody holds the values of all photos.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from eval.run.record import save_npz
+
+Values = dict[str, np.ndarray]
+# From slices of the photos to the values `[last - first, ...]` of each.
+Compute = Callable[[Iterable[slice]], Iterator[Values]]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+GROUP = 64  # photos, at least: what a stop may lose
+_POLL = 0.2  # seconds between looks at the folder that processes share
+
+
+def store(
+    path: Path,
+    count: int,
+    step: int,
+    compute: Compute | None,
+    extra: Mapping[str, np.ndarray],
+) -> None:
+    """Sees to it that the file `path` holds the values of all photos.
+
+    This process computes its share of them. Returns when the file is there. It is process 0 that
+    puts the groups together.
+
+    Args:
+        path: `NAME.npz`; groups go to the folder `NAME`.
+        count: photos in all.
+        step: photos that are computed at once.
+        compute: from slices of the photos, each when it is asked for, to values by name; None if
+            there are none.
+        extra: further arrays for the file.
+    """
+    if path.exists():
+        return
+    folder = path.with_suffix("")
+    if compute is not None:
+        _store_share(folder, count, step, compute)
+    if jax.process_index() == 0:
+        wait(lambda: compute is None or not list(missing(folder, 0, count, count)))
+        save_npz(path, _joined(folder, extra))
+        shutil.rmtree(folder, ignore_errors=True)
+    wait(path.exists)
+
+
+def _store_share(folder: Path, count: int, step: int, compute: Compute) -> None:
+    group = _group(step)
+    pieces = list(missing(folder, *share(count, group), group))
+    made = compute(slice(first, last) for first, last in pieces)
+    bar = tqdm(pieces, desc=folder.name, unit="group", leave=False, disable=None)
+    for (first, last), values in zip(bar, made, strict=True):
+        save_npz(folder / f"{first:08d}-{last:08d}.npz", values.items())
+
+
+def ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """`function` of each item; the next one is under way in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        for item in items:
+            coming = pool.submit(function, item)
+            if pending is not None:
+                yield pending.result()
+            pending = coming
+        if pending is not None:
+            yield pending.result()
+
+
+def load(path: Path) -> Values:
+    """The arrays of an `.npz`."""
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def share(count: int, group: int) -> tuple[int, int]:
+    """First and last photo of this process: contiguous, of whole groups, as equal as can be."""
+    groups = -(-count // group)
+
+    def start(index: int) -> int:
+        return min(groups * index // jax.process_count() * group, count)
+
+    return start(jax.process_index()), start(jax.process_index() + 1)
+
+
+def missing(folder: Path, first: int, last: int, group: int) -> Iterator[tuple[int, int]]:
+    """Ranges of photos between `first` and `last` that no file covers, none longer than `group`."""
+    for start, end in [*_ranges(folder), (last, last)]:
+        while first < min(start, last):
+            piece = min(first + group, start, last)
+            yield first, piece
+            first = piece
+        first = max(first, end)
+
+
+def _ranges(folder: Path) -> list[tuple[int, int]]:
+    return sorted((int(file.stem[:8]), int(file.stem[9:])) for file in folder.glob("*.npz"))
+
+
+def _joined(folder: Path, extra: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """The groups' arrays one after another, each of all photos, and the further ones."""
+    files = sorted(folder.glob("*.npz"))
+    for name in names_in(files[:1]):
+        yield name, np.concatenate([load_array(file, name) for file in files])
+    yield from extra.items()
+
+
+def names_in(files: Iterable[Path]) -> list[str]:
+    """The names of the arrays of some `.npz`."""
+    names = []
+    for file in files:
+        with np.load(file) as stored:
+            names += stored.files
+    return names
+
+
+def load_array(path: Path, name: str) -> np.ndarray:
+    """One array of an `.npz`."""
+    with np.load(path) as stored:
+        return stored[name]
+
+
+def _group(step: int) -> int:
+    """Photos a group: whole steps."""
+    return step * max(1, GROUP // step)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Waits until the others have done their part; if one dies, jax.distributed ends the others."""
+    while not condition():
+        time.sleep(_POLL)
+
+
+@dataclass(frozen=True)
+class Stored(Mapping[str, np.ndarray]):
+    """Arrays of several `.npz`, each of which is read when it is asked for, and not held.
+
+    Args:
+        places: the file and the name there of each.
+    """
+
+    places: Mapping[str, tuple[Path, str]]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array."""
+        return load_array(*self.places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.places)

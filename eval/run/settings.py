@@ -1,0 +1,85 @@
+"""What a run is asked to do."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run explains.
+
+    Args:
+        output: folder of the run.
+        model: squeezenet, cifar10_resnet20, cifar10_resnet56, tiny20 (bundled), or another that
+            jaxcam.models loads.
+        data: skimage (two photos that come with scikit-image), tiny20, imagenet100,
+            cifar10_test1000; a folder or zip of photos; a folder that TFDS prepared, or a TFDS name
+            such as voc/2012.
+        split: of the data, such as validation or test[:50%]; none means tiny20's validation photos,
+            and all photos of any other set.
+        explainer: another network whose maps are measured on `model`: a student that was distilled
+            from it.
+        methods: names of the table in eval/subjects/methods.py.
+        options: of methods, as METHOD.OPTION=VALUE: rise.num_masks=500.
+        layers: layers to explain; none means the ends of the model's stages.
+        n: photos, drawn by seed.
+        seed: of the draw and of the bootstrap.
+        batch: photos a device at a time.
+        target: the explained class: the predicted one or the photo's own.
+        maps: folder of a finished run of `python -m eval explain` with the same settings, whose
+            maps are measured instead of new ones: costly maps are made once.
+        root: folder of the named data sets and nets; none means that of the variable JAXCAM_DATA.
+        distributed: whether this is one of several processes, which share the photos and the folder
+            `output`. On clusters that JAX knows they find each other; elsewhere set
+            JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+
+    output: Path
+    model: str = "tiny20"
+    data: str = "skimage"
+    split: str = ""
+    explainer: str = ""
+    methods: tuple[str, ...] = (
+        "grad_cam",
+        "grad_cam_plus_plus",
+        "relevance_cam",
+        "noise",
+        "centre",
+    )
+    options: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    seed: int = 0
+    batch: int = 16
+    target: Literal["predicted", "label"] = "predicted"
+    maps: Path | None = None
+    root: Path | None = None
+    distributed: bool = False
+
+
+def plain(settings: Any, protocol: str, version: int = 1) -> dict[str, Any]:
+    """Settings, of a dataclass, as JSON holds them.
+
+    With the protocol's name, and its version if its values once meant something else.
+    """
+    fields = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    held = {"protocol": protocol, **fields}
+    if version != 1:
+        held["version"] = version
+    return held
+
+
+def options_of(settings: Mapping[str, Any], methods: Collection[str]) -> list[str]:
+    """The options of some methods, in an order of their own. `settings` are as JSON holds them."""
+    chosen = []
+    for option in settings.get("options", ()):
+        if option.partition(".")[0] in methods:
+            chosen.append(option)
+    return sorted(chosen)

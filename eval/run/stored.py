@@ -1,0 +1,139 @@
+"""Maps that a run of explain has made, for other protocols to measure: `--maps FOLDER`."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from eval.run.settings import Settings, options_of, plain
+from jaxcam.methods import WHOLE
+
+# else they are maps of something else
+_SAME = ("model", "data", "split", "explainer", "target", "options")
+_VALUES = "values.npz"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a finished run.
+
+    Args:
+        folder: of the run.
+        rows: of each photo in its arrays, by the photo's id.
+        skipped: why a method has no maps at a layer, by METHOD/LAYER.
+        names: of the arrays.
+    """
+
+    folder: Path
+    rows: Mapping[str, int]
+    skipped: Mapping[str, str]
+    names: frozenset[str]
+
+    def rows_of(self, ids: Sequence[str]) -> np.ndarray:
+        """`[N]` rows of photos.
+
+        Raises:
+            ValueError: a photo that the run did not explain.
+        """
+        strange = [name for name in ids if name not in self.rows]
+        if strange:
+            raise ValueError(
+                f"maps: {self.folder} was made of other photos: {len(strange)} of {len(ids)} "
+                f"photos are not among its {len(self.rows)}, such as {strange[0]}; give the same "
+                "seed and no larger n"
+            )
+        return np.array([self.rows[name] for name in ids])
+
+    def places(
+        self, method: str, layers: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The layers at which a method has maps, and why it has none at the others.
+
+        Raises:
+            ValueError: it has none at a layer, and no reason.
+        """
+        if f"{method}/{WHOLE}/maps" in self.names or f"{method}/{WHOLE}" in self.skipped:
+            layers = (WHOLE,)
+        found = []
+        why = {}
+        for layer in layers:
+            if f"{method}/{layer}/maps" in self.names:
+                found.append(layer)
+            elif f"{method}/{layer}" in self.skipped:
+                why[layer] = self.skipped[f"{method}/{layer}"]
+            else:
+                raise ValueError(f"layers: got {layer!r}, which {self.folder} has no maps of")
+        return tuple(found), why
+
+    def reader(self, method: str, layer: str) -> "Rows":
+        """A method's raw maps at a layer."""
+        return Rows(self.folder / _VALUES, f"{method}/{layer}/maps")
+
+
+class Rows:
+    """The rows of one array of an `.npz`, of which no more is held than is asked for.
+
+    Rows that are asked for in their order are read through once.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        archive = zipfile.ZipFile(path)
+        self._file: IO[bytes] = archive.open(f"{name}.npy")
+        version = np.lib.format.read_magic(self._file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        (_, *shape), _, self._dtype = read_header(self._file)
+        self._shape = tuple(shape)
+        self._start = self._file.tell()
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, `[k, ...]`."""
+        found = np.empty((len(rows), *self._shape), self._dtype)
+        stride = found.itemsize * int(np.prod(self._shape))
+        for number, row in enumerate(rows):
+            self._file.seek(self._start + int(row) * stride)
+            content = np.frombuffer(self._file.read(stride), self._dtype)
+            found[number] = content.reshape(self._shape)
+        return found
+
+
+def load(settings: Settings) -> Maps | None:
+    """The maps that a run asks for, or None if it makes its own.
+
+    Raises:
+        FileNotFoundError: `settings.maps` holds no finished run of explain.
+        ValueError: maps of something else, or not of all methods.
+    """
+    if settings.maps is None:
+        return None
+    path = settings.maps / "explain.json"
+    if not path.exists():
+        raise FileNotFoundError(f"maps: {settings.maps} holds no finished run of eval.explain")
+    record = json.loads(path.read_text())
+    theirs = record["settings"]
+    ours = plain(settings, "explain")
+    for each in (theirs, ours):
+        each["options"] = options_of(each, settings.methods)
+    for key in _SAME:
+        if theirs[key] != ours[key]:
+            raise ValueError(
+                f"maps: {settings.maps} was made with {key} {theirs[key]!r}, expected {ours[key]!r}"
+            )
+    known = set(record["results"])
+    for place in record["skipped"]:
+        known.add(place.split("/")[0])
+    if absent := [name for name in settings.methods if name not in known]:
+        raise ValueError(
+            f"maps: {settings.maps} has none of {', '.join(absent)}, expected methods of "
+            f"{sorted(known)}"
+        )
+    with np.load(settings.maps / _VALUES) as values:
+        rows = {str(name): row for row, name in enumerate(values["ids"])}
+        names = frozenset(values.files)
+    return Maps(settings.maps, rows, record["skipped"], names)

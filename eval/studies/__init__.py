@@ -1,0 +1,1 @@
+"""Questions that take more than one protocol, or another kind of run."""

@@ -1,0 +1,226 @@
+"""Every method at every layer by every measure, on any networks, and the report: one command.
+
+    python -m eval benchmark --output runs/benchmark --networks tiny20 cifar10_resnet56 squeezenet
+
+Each network's maps are made once (`python -m eval explain`) and measured by every protocol that the
+data allow. Some explain again: methods of hundreds of forward passes do so in a run of their own,
+of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is
+a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in
+the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others
+go on where they stopped; methods that have come since are added.
+"""
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from eval import programs
+from eval.run.protocol import Protocol
+from eval.subjects.methods import METHODS
+
+_OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
+# of a CBAM network
+_ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
+_COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask")  # hundreds of forward passes a map
+# what these are compared with where there are fewer photos
+_BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")
+
+
+class Plan(NamedTuple):
+    """What a network is measured on, and how much of it is affordable."""
+
+    data: str
+    photos: int
+    played: int  # photos of the games, which cost 56 forward passes a map
+    checked: (
+        int  # photos of the sanity check, which explains them anew for each group of parameters
+    )
+    batch: int
+    # photos that the costly methods explain again, and those that they explain for the sanity check
+    costly: int
+    costly_checked: int
+    boxes: bool = False
+
+
+PLANS: dict[str, Plan] = {
+    "tiny20": Plan("tiny20", 200, 100, 20, 50, 100, 20, boxes=True),
+    "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50, 100, 20),
+    "squeezenet": Plan("imagenet100", 50, 20, 10, 10, 10, 0),  # 20 ms a forward pass
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Args:
+        output: folder of all runs and reports.
+        networks: names of the table in eval/studies/benchmark.py.
+        methods: names of the table in eval/subjects/methods.py; none means all that apply.
+        protocols: none means all that the data allow.
+        scale: times as many photos as the table says.
+        dry_run: prints the commands and carries none out.
+        root: folder of the named data sets and nets; none means that of the variable JAXCAM_DATA.
+    """
+
+    output: Path
+    networks: tuple[str, ...] = tuple(PLANS)
+    methods: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    scale: float = 1.0
+    dry_run: bool = False
+    root: Path | None = None
+
+
+class Run(NamedTuple):
+    """One protocol on one network."""
+
+    network: str
+    protocol: str
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """As a shell takes it, and as a record holds it."""
+        return shlex.join(
+            ["python", "-m", "eval", self.protocol, "--output", str(self.folder), *self.words]
+        )
+
+    def finished(self) -> bool:
+        """Whether the folder holds just this run."""
+        path = self.folder / f"{self.protocol}.json"
+        if not path.exists():
+            return False
+        made_by = json.loads(path.read_text())["command"]
+        return made_by.replace("-m eval.", "-m eval ", 1) == self.command  # as it was written once
+
+
+PROTOCOLS: dict[str, Protocol] = programs.protocols()
+_MAPS = "explain"  # the protocol that makes maps for the others
+
+
+def runs(settings: Settings) -> Iterator[Run]:
+    """The runs in their order: each network's maps, then what measures, then what explains again.
+
+    Raises:
+        ValueError: an unknown network, method or protocol.
+    """
+    _check("networks", settings.networks, PLANS)
+    _check("methods", settings.methods, METHODS)
+    _check("protocols", settings.protocols, [name for name in PROTOCOLS if name != _MAPS])
+    for network in settings.networks:
+        names = [name for name in settings.methods or METHODS if name not in _ATTENTION]
+        yield _run(settings, network, PROTOCOLS[_MAPS], names)
+        for name, protocol in PROTOCOLS.items():
+            if name == _MAPS or (settings.protocols and name not in settings.protocols):
+                continue
+            if PLANS[network].boxes or not protocol.boxes:
+                yield from _runs(settings, network, protocol, names)
+
+
+def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]) -> Iterator[Run]:
+    costly = []
+    cheap = []
+    for name in names:
+        if name in _COSTLY and protocol.again is not None:
+            costly.append(name)
+        else:
+            cheap.append(name)
+    if cheap:
+        yield _run(settings, network, protocol, cheap)
+    if costly and (PLANS[network].costly_checked or protocol.name != "sanity"):
+        beside = [name for name in _BESIDE if name in cheap]
+        yield _run(settings, network, protocol, beside + costly, costly=True)
+
+
+def _check(name: str, chosen: Sequence[str], known: Collection[str]) -> None:
+    if unknown := [each for each in chosen if each not in known]:
+        raise ValueError(f"{name}: got {', '.join(unknown)}, expected any of {', '.join(known)}")
+
+
+def _run(
+    settings: Settings,
+    network: str,
+    protocol: Protocol,
+    names: Sequence[str],
+    costly: bool = False,
+) -> Run:
+    folder = settings.output / network
+    count = max(2, round(settings.scale * _photos(PLANS[network], protocol, costly)))
+    words = ["--model", network, "--data", PLANS[network].data]
+    words += ["-n", str(count), "--batch", str(min(PLANS[network].batch, count))]
+    words += ["--methods", *names]
+    options = [option for option in _OPTIONS if option.partition(".")[0] in names]
+    if options:
+        words += ["--options", *options]
+    if protocol.stored and protocol.name != _MAPS:
+        words += ["--maps", str(folder / _MAPS)]
+    if protocol.name == "class_sensitivity":
+        words += ["--pairs"]
+    if settings.root is not None:
+        words += ["--root", str(settings.root)]
+    name = protocol.name
+    if costly:
+        name = f"{name}_costly"
+    return Run(network, protocol.name, folder / name, tuple(words))
+
+
+def _photos(plan: Plan, protocol: Protocol, costly: bool) -> int:
+    """How many photos a run is of."""
+    if protocol.name == "games":
+        return plan.played
+    if protocol.name == "sanity":
+        return plan.costly_checked if costly else plan.checked
+    return plan.costly if costly else plan.photos
+
+
+def benchmark(settings: Settings) -> list[Path]:
+    """Carries all runs out, each in a process of its own, and writes the reports.
+
+    Returns:
+        The paths of the reports, none of a dry run.
+
+    Raises:
+        ValueError: an unknown network, method or protocol.
+        ChildProcessError: a run failed, and has said why.
+    """
+    planned = list(runs(settings))
+    reports = []
+    for network in settings.networks:
+        measured = []
+        for run in planned:
+            if run.network != network:
+                continue
+            _carry_out(run.command, settings.dry_run or run.finished(), settings.dry_run)
+            if run.protocol != _MAPS:
+                measured.append(str(run.folder))
+        folder = settings.output / network / "report"
+        words = shlex.join(["python", "-m", "eval", "report", *measured, "--output", str(folder)])
+        _carry_out(words, settings.dry_run, settings.dry_run)
+        if not settings.dry_run:
+            reports.append(folder / "report.md")
+    return reports
+
+
+def _carry_out(words: str, skip: bool, dry: bool) -> None:
+    if skip and not dry:
+        words = f"# finished: {words}"
+    print(words, flush=True)
+    if skip:
+        return
+    try:
+        subprocess.run([sys.executable, *shlex.split(words)[1:]], check=True)
+    except subprocess.CalledProcessError as error:
+        raise ChildProcessError(f"failed with status {error.returncode}: {words}") from error
+
+
+def main(settings: Settings) -> None:
+    """The whole benchmark."""
+    for report in benchmark(settings):
+        print(report)

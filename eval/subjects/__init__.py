@@ -1,0 +1,1 @@
+"""What is explained, on what and by what: networks, photos, methods."""

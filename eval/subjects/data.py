@@ -1,0 +1,244 @@
+"""Photos for the protocols, at a network's input size: none is decoded before it is asked for.
+
+Whatever `jaxcam.datasets` reads, and sets by a short name.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxcam import datasets, metrics
+from jaxcam.datasets import UNKNOWN, Dataset, Record
+
+ROOT = "JAXCAM_DATA"  # the variable that says where named sets and nets are
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos at a network's input size.
+
+    Args:
+        ids: their names in the set.
+        labels: `[N]` class indices, `UNKNOWN` where there is none.
+        boxes: `[N, K, 4]` of the stretched images (xmin, ymin, xmax, ymax, inclusive), or None; NaN
+            for no box.
+        read: from indices `[k]` to images `[k, H, W, 3]` uint8, stretched to the size.
+        extra: further arrays `[N, ...]` that a protocol knows of each photo.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    boxes: np.ndarray | None
+    read: Callable[[np.ndarray], np.ndarray]
+    extra: Arrays = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> np.ndarray:
+        """All of them, decoded now: for a few photos only."""
+        return self.read(np.arange(len(self)))
+
+    def take(self, rows: np.ndarray) -> "Photos":
+        """Some of them, in this order."""
+        boxes = None
+        if self.boxes is not None:
+            boxes = self.boxes[rows]
+        return Photos(
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[rows],
+            boxes=boxes,
+            read=lambda some: self.read(rows[some]),
+            extra={name: value[rows] for name, value in self.extra.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Photos drawn from a set by seed, of which nothing has been read.
+
+    Args:
+        dataset: the set.
+        order: `[N]` their indices in it.
+        size: height and width of the network's input.
+    """
+
+    dataset: Dataset
+    order: np.ndarray
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def records(self, rows: np.ndarray) -> Iterator[Record]:
+        """Their records, one by one."""
+        for row in rows:
+            yield self.dataset[int(self.order[row])]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Images `[k, H, W, 3]` uint8 of the photos in some rows."""
+
+        def image(row: int) -> np.ndarray:
+            return stretched(self.dataset[int(self.order[row])], self.size)
+
+        with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+            return np.stack(list(pool.map(image, rows)))
+
+    def describe(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """`ids`, `labels` `[k]`; all their `boxes` `[b, 4]` and the row of each, `boxed` `[b]`.
+
+        No photo is decoded: of one with boxes the header is read.
+        """
+        ids = []
+        labels = []
+        boxes = [datasets.NO_BOXES]
+        boxed = []
+        for row, record in zip(rows, self.records(rows), strict=True):
+            ids.append(record.id)
+            labels.append(record.label)
+            if len(record.boxes):
+                boxes.append(_boxes(record, self.size))
+                boxed += [row] * len(record.boxes)
+        return {
+            "ids": np.array(ids),
+            "labels": np.array(labels),
+            "boxes": np.concatenate(boxes).astype(np.float32),
+            "boxed": np.array(boxed, int),
+        }
+
+    def photos(self, about: Arrays) -> Photos:
+        """The photos, given what `describe` says of all of them."""
+        counts = np.bincount(about["boxed"], minlength=len(self))
+        boxes = None
+        if counts.max():
+            boxes = np.full((len(self), counts.max(), 4), np.nan, np.float32)
+            columns = np.arange(len(about["boxed"])) - (np.cumsum(counts) - counts)[about["boxed"]]
+            boxes[about["boxed"], columns] = about["boxes"]
+        return Photos(tuple(map(str, about["ids"])), about["labels"], boxes, self.read)
+
+
+def draw(
+    name: str, size: int, n: int, seed: int, root: Path | None = None, split: str = ""
+) -> Drawn:
+    """`n` photos drawn by seed.
+
+    Args:
+        name: one of `SETS`, or what `jaxcam.datasets.load` takes: a folder or zip, a folder that
+            TFDS prepared, the name of a TFDS set.
+        size: height and width of the network's input.
+        n: how many; all if there are fewer.
+        seed: decides which and in what order; a smaller n takes the first of them.
+        root: folder of the named sets; None: that of the variable JAXCAM_DATA.
+        split: of the set; none is the validation photos of tiny20, and all photos of any other.
+
+    Raises:
+        FileNotFoundError: no such set, folder or zip, or no photo in it.
+        ValueError: n below 1; no such split.
+    """
+    if n < 1:
+        raise ValueError(f"n: got {n}, expected at least 1")
+    try:
+        found = _dataset(name, root, split)
+    except FileNotFoundError as error:
+        text = str(error).removeprefix("name: ")
+        raise FileNotFoundError(f"data: {text}; or one of {', '.join(SETS)}") from error
+    order = np.random.default_rng(seed).permutation(len(found))[:n]
+    return Drawn(found, order, size)
+
+
+def load(
+    name: str, size: int, n: int, seed: int, root: Path | None = None, split: str = ""
+) -> Photos:
+    """As `draw`, with names, labels and boxes."""
+    drawn = draw(name, size, n, seed, root, split)
+    return drawn.photos(drawn.describe(np.arange(len(drawn))))
+
+
+def file_in(root: Path | None, name: str) -> Path:
+    """A file of the folder of named sets and nets.
+
+    Raises:
+        FileNotFoundError: nothing says where that folder is.
+    """
+    folder = root or os.environ.get(ROOT)
+    if not folder:
+        raise FileNotFoundError(
+            f"{name} comes with no package, expected its folder as --root or in the variable {ROOT}"
+        )
+    return Path(folder) / name
+
+
+def stretched(record: Record, size: int) -> np.ndarray:
+    """The photo at the network's size.
+
+    Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in
+    the papers.
+    """
+    photo = Image.fromarray(datasets.decode(record))
+    return np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _boxes(record: Record, size: int) -> np.ndarray:
+    """Its boxes `[K, 4]` at the network's size."""
+    photo = datasets.open_image(record)
+    resized = metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size))
+    return np.asarray(resized)
+
+
+# Sets by a short name -------------------------------------------------
+
+
+def _dataset(name: str, root: Path | None, split: str) -> Dataset:
+    if name in SETS:
+        return SETS[name](root, split)
+    return datasets.load(name, split or "all")
+
+
+def _tiny20(root: Path | None, split: str) -> Dataset:
+    """In the order of the original's numbers, `val_8.JPEG`, over all classes."""
+    found = datasets.load(file_in(root, "tiny20.zip"), split or "val")
+    return replace(found, records=sorted(found.records, key=_number))
+
+
+def _number(record: Record) -> int:
+    return int(re.findall(r"\d+", record.id)[-1])
+
+
+def _imagenet100(root: Path | None, split: str) -> Dataset:
+    """`III_WNID_name.JPEG`: III is the class."""
+    found = datasets.load(file_in(root, "imagenet100.zip"), split or "all")
+    labelled = []
+    for record in found.records:
+        labelled.append(replace(record, label=int(Path(record.id).name[:3])))
+    return replace(found, records=labelled)
+
+
+def _cifar10(root: Path | None, split: str) -> Dataset:
+    return datasets.load(file_in(root, "cifar10_test1000.zip"), split or "all")
+
+
+def _skimage(root: Path | None, split: str) -> Dataset:
+    """The photos of the demo, which scikit-image brings: pictures of these may be published."""
+    import skimage.data
+
+    del root, split
+    photos = []
+    for name, read in (("cat", skimage.data.cat), ("coffee", skimage.data.coffee)):
+        photos.append(Record(read(), UNKNOWN, datasets.NO_BOXES, name))
+    return Dataset(photos, ())
+
+
+SETS: dict[str, Callable[[Path | None, str], Dataset]] = {
+    "skimage": _skimage,
+    "tiny20": _tiny20,
+    "imagenet100": _imagenet100,
+    "cifar10_test1000": _cifar10,
+}

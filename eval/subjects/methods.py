@@ -1,0 +1,191 @@
+"""The one table of methods that protocols share: the library's, published variants, controls.
+
+A method is `(forward, images, targets, *, layer) -> maps`, layer a list of names, maps a dict by
+name. Controls know nothing of the model: what they score is what any number here has to be compared
+with.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcam
+from jaxcam import scaling
+from jaxcam.maps import normalize
+from jaxcam.methods import METHODS as LIBRARY
+from jaxcam.methods import WHOLE, Method
+
+
+def noise(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Uniform noise at the resolution of the layer (of the image, for `WHOLE`)."""
+    del targets
+    seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
+    found = {}
+    for name, size in _sizes(forward, images, layer).items():
+        found[name] = jax.vmap(partial(jax.random.uniform, shape=size))(keys)
+    return found
+
+
+def centre(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+) -> dict[str, jax.Array]:
+    """A Gaussian in the middle of the image, its standard deviation a quarter of the side.
+
+    Photographers aim.
+    """
+    del targets
+
+    def bump(cells: int) -> jax.Array:
+        position = (jnp.arange(cells) + 0.5) / cells - 0.5
+        return jnp.exp(-0.5 * (position / 0.25) ** 2)
+
+    found = {}
+    for name, (height, width) in _sizes(forward, images, layer).items():
+        one = bump(height)[:, None] * bump(width)
+        found[name] = jnp.broadcast_to(one, (len(images), height, width))
+    return found
+
+
+def _sizes(
+    forward: Callable, images: jax.Array, layer: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    shapes = {WHOLE: images, **jaxcam.layers(forward, images)}
+    return {name: shapes[name].shape[1:3] for name in layer}
+
+
+def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: Any) -> jax.Array:
+    """`jaxcam.lime` on superpixels of a larger copy, as on the command line.
+
+    64 pixels themselves fall into about five. What is segmented are the images that the network
+    gets, each scaled to [0, 255].
+    """
+    scaled = np.asarray(255 * normalize(images.reshape(len(images), -1, images.shape[3])))
+    photos = scaled.reshape(images.shape)
+
+    def segment(photo: np.ndarray) -> np.ndarray:
+        size = (photo.shape[0], photo.shape[1])
+        return scaling.segments(photo.round().astype(np.uint8), size, "stretch")
+
+    with ThreadPoolExecutor() as pool:
+        found = np.concatenate(list(pool.map(segment, photos)))
+    bound = scaling.num_segments(found)
+    return jaxcam.lime(forward, images, targets, segments=found, num_segments=bound, **options)
+
+
+def mask(
+    forward: Callable,
+    images: jax.Array,
+    targets: jax.Array,
+    *,
+    steps: int = 300,
+    activation: Any = None,
+) -> jax.Array:
+    """`jaxcam.mask`, its lengths scaled to images below 224 pixels, as on the command line."""
+    variant = scaling.mask_variant((images.shape[1], images.shape[2]), steps)
+    return jaxcam.mask(forward, images, targets, variant=variant, activation=activation)
+
+
+def stage_attention(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Layer-wise attention: `jaxcam.cbam_attention` of the blocks in each layer, say a stage."""
+    found = {}
+    for name in layer:
+        inside = []
+        for known in jaxcam.layers(forward, images):
+            block = known.removesuffix(".att")
+            if block != known and f"{block}.".startswith(f"{name}."):
+                inside.append(block)
+        if not inside:
+            raise ValueError(f"layer: got {name!r}, which has no CBAM block inside")
+        found[name] = jaxcam.cbam_attention(forward, images, targets, blocks=inside)
+    return found
+
+
+_BLIND = "knows nothing of the model"
+CONTROLS: Mapping[str, Method] = {
+    "noise": Method("noise (control)", noise, _BLIND),
+    "centre": Method("centre (control)", centre, _BLIND),
+}
+METHODS: Mapping[str, Method] = {
+    **LIBRARY,
+    "lime": LIBRARY["lime"]._replace(function=lime),
+    "mask": LIBRARY["mask"]._replace(function=mask),
+    "stage_attention": Method("CBAM by stage", stage_attention, "CBAM attention inside a layer"),
+    "grad_cam_channel": Method(
+        "Grad-CAM, ReLU by channel",
+        partial(jaxcam.grad_cam, relu="channel"),
+        "as Relevance-CAM's code of 2021 has it",
+    ),
+    "grad_cam_plus_plus_rcam": Method(
+        "Grad-CAM++ (Relevance-CAM's)",
+        partial(jaxcam.grad_cam_plus_plus, variant="rcam"),
+        "as Relevance-CAM's code has it",
+    ),
+    **CONTROLS,
+}
+
+
+def title(name: str) -> str:
+    """What a method is called."""
+    if name in METHODS:
+        return METHODS[name].title
+    return name
+
+
+def is_control(name: str) -> bool:
+    """Whether a method knows nothing of the model."""
+    return name in CONTROLS
+
+
+def find(names: Sequence[str], options: Sequence[str] = ()) -> dict[str, Method]:
+    """Rows by name, in the order asked.
+
+    Args:
+        names: of the table.
+        options: METHOD.OPTION=VALUE, a Python literal: keywords of a method's function.
+
+    Raises:
+        ValueError: no name at all, or an unknown one; an option of no chosen method, or that it
+            does not have.
+    """
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise ValueError(
+            f"methods: got {', '.join(unknown) or 'none'}, expected any of {', '.join(METHODS)}"
+        )
+    rows = {name: METHODS[name] for name in names}
+    for option in options:
+        name, keywords = _option(option, rows)
+        rows[name] = rows[name]._replace(function=partial(rows[name].function, **keywords))
+    return rows
+
+
+def _option(option: str, rows: Mapping[str, Method]) -> tuple[str, dict[str, Any]]:
+    place, equals, text = option.partition("=")
+    name, _, keyword = place.partition(".")
+    if name not in rows:
+        raise ValueError(
+            f"options: got {option!r}, expected METHOD.OPTION=VALUE; the methods are "
+            f"{', '.join(rows)}"
+        )
+    known = list(inspect.signature(rows[name].function).parameters)[3:]
+    # lime passes its **options on
+    if not equals or not keyword or (keyword not in known and "options" not in known):
+        raise ValueError(
+            f"options: got {option!r}, expected METHOD.OPTION=VALUE; {name} has {', '.join(known)}"
+        )
+    try:
+        return name, {keyword: ast.literal_eval(text)}
+    except (ValueError, SyntaxError):
+        return name, {keyword: text}

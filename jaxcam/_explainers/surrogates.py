@@ -1,0 +1,170 @@
+"""Linear surrogates of a black box on superpixels: the samples they are fitted to, and the fits."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+# Samples -------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames="count")
+def halves(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
+    """LIME's z `[n, B, S]` bool: each shown with probability 1/2, first row all `present`."""
+    shown = (_uniform(key, count, present.shape[1]) < 0.5).at[0].set(True)
+    return shown[:, None] & present[None]
+
+
+@partial(jax.jit, static_argnames="count")
+def coalitions(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
+    """KernelSHAP's z `[n, B, S]` bool: all, none, then k segments, k as 1 / (k (S - k))."""
+    for_subsets, for_sizes = jax.random.split(key)
+    total = present.sum(1, keepdims=True)
+    k = jnp.arange(1, present.shape[1] + 1)[None]
+    ways = jnp.where(k < total, k * (total - k), 1).astype(jnp.float32)
+    shares = jnp.where(k < total, 1 / ways, 0)
+    least = jnp.finfo(jnp.float32).tiny
+    below = jnp.cumsum(shares, 1) / jnp.maximum(shares.sum(1, keepdims=True), least)
+    sizes = 1 + (below[None] <= jax.random.uniform(for_sizes, (count, 1, 1))).sum(2)
+    everything = total[:, 0]
+    sizes = jnp.minimum(sizes, everything[None] - 1).at[0].set(everything).at[1].set(0)
+    uniform = _uniform(for_subsets, count, present.shape[1])
+    drawn = jnp.where(present[None], uniform[:, None], 2.0)
+    return jnp.argsort(jnp.argsort(drawn, axis=2), axis=2) < sizes[:, :, None]
+
+
+def _uniform(key: jax.Array, count: int, segments: int) -> jax.Array:
+    """`[n, S]`, a key for each column: more segments, in another image, leave the first alone."""
+    column = lambda s: jax.random.uniform(jax.random.fold_in(key, s), (count,))
+    return jax.vmap(column, out_axes=1)(jnp.arange(segments))
+
+
+# Fits ----------------------------------------------------------------
+
+
+def cosine_weights(samples: jax.Array, present: jax.Array, width: float) -> jax.Array:
+    """Weights w = sqrt(exp(-d^2 / width^2)), d = 1 - sqrt(|z| / S) the cosine distance to all ones.
+
+    Samples `[n, S]` and `[S]`, which segments there are, give `[n]`.
+    """
+    distance = 1 - jnp.sqrt(samples.sum(1) / present.sum().astype(samples.dtype))
+    return jnp.exp(-0.5 * (distance / width) ** 2)
+
+
+def weighted_ridge(
+    samples: jax.Array, answers: jax.Array, weights: jax.Array, alpha: float
+) -> tuple:
+    """The line b = (X^T W X + alpha I)^-1 X^T W Y, X and Y less their weighted means.
+
+    The intercept is not penalised.
+
+    Args:
+        samples: X `[n, S]`.
+        answers: Y `[n, K]`.
+        weights: W's diagonal `[n]`.
+        alpha: at least 0. A segment that no sample shows gets coefficient 0 even where alpha is 0.
+
+    Returns:
+        Coefficients `[K, S]`, intercepts `[K]`, weighted R^2 `[K]`.
+    """
+    share = weights / weights.sum()
+    mean_x = _dot(share, samples)
+    mean_y = _dot(share, answers)
+    x = samples - mean_x[None]
+    y = answers - mean_y[None]
+    b = _solve(_dot(x.T, weights[:, None] * x), _dot(x.T, weights[:, None] * y), alpha)
+    return b.T, mean_y - _dot(mean_x, b), _r2(y, _dot(x, b), share)
+
+
+def constrained_ridge(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, alpha: float
+) -> tuple:
+    """The line b = A^-1 (X^T Y - 1 (1^T A^-1 X^T Y - y_all + y_none) / 1^T A^-1 1).
+
+    A = X^T X + alpha I, Y less y_none. The least squares of all samples but the first two, exact on
+    those two: y_all with all segments, y_none with none.
+
+    Args:
+        samples: `[n, S]`, in the first row all that are present, in the second none.
+        answers: `[n, K]`.
+        present: `[S]`, which segments there are.
+        alpha: at least 0; with 0, n - 2 must be S or more.
+
+    Returns:
+        Coefficients `[K, S]`, whose sum is y_all - y_none; intercepts y_none `[K]`; R^2 of the
+        other samples `[K]`.
+    """
+    whole = answers[0]
+    none = answers[1]
+    x = samples[2:]
+    y = answers[2:] - none[None]
+    ones = present.astype(x.dtype)[:, None]
+    solved = _solve(_dot(x.T, x), jnp.concatenate([_dot(x.T, y), ones], 1), alpha)
+    free = solved[:, :-1]
+    push = solved[:, -1:]
+    excess = free.sum(0) - (whole - none)
+    b = free - push * excess[None] / push.sum()
+    mean = y.mean(0, keepdims=True)
+    alike = jnp.full(len(x), 1 / max(len(x), 1), x.dtype)
+    return b.T, none, _r2(y - mean, _dot(x, b) - mean, alike)
+
+
+def _solve(gram: jax.Array, right: jax.Array, alpha: float) -> jax.Array:
+    """(gram + alpha I)^-1 right, with a one on the diagonal of rows that are 0."""
+    empty = jnp.diag(gram) == 0
+    return jnp.linalg.solve(gram + jnp.diag(jnp.where(empty, 1.0, alpha)), right)
+
+
+def _r2(y: jax.Array, predicted: jax.Array, share: jax.Array) -> jax.Array:
+    total = _dot(share, y**2)
+    left = _dot(share, (y - predicted) ** 2)
+    return jnp.where(total == 0, 1.0, 1 - left / jnp.where(total == 0, 1, total))
+
+
+@partial(jax.jit, static_argnums=0)
+def fitted(
+    fit: Callable,
+    samples: jax.Array,
+    answers: jax.Array,
+    present: jax.Array,
+    width: float,
+    alpha: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Image by image: coefficients `[B, K, S]`, intercepts and R^2 `[B, K]`.
+
+    From z `[n, B, S]` and y `[n, B, K]`.
+    """
+    one = partial(fit, width=width, alpha=alpha)
+    return jax.vmap(one, in_axes=(1, 1, 0))(samples.astype(jnp.float32), answers, present)
+
+
+def _fit_cosine(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
+) -> tuple:
+    return weighted_ridge(samples, answers, cosine_weights(samples, present, width), alpha)
+
+
+def _fit_shap(
+    samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
+) -> tuple:
+    return constrained_ridge(samples, answers, present, alpha)
+
+
+class Kernel(NamedTuple):
+    """How samples are drawn and a line put through them."""
+
+    sample: Callable  # (key, n, present [B, S]) -> z [n, B, S]
+    # (z [n, S], y [n, K], present [S], width, alpha) -> coefficients, intercepts, R^2
+    fit: Callable
+    alpha: float
+    least: int  # samples that it needs
+
+
+KERNELS = {
+    "cosine": Kernel(halves, _fit_cosine, 1.0, 1),
+    "shap": Kernel(coalitions, _fit_shap, 0.0, 3),
+}

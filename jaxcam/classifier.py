@@ -1,0 +1,209 @@
+"""A trained classifier as commands and experiments use it: forward, photos, classes, stages."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcam
+from jaxcam import targets
+from jaxcam._program.layers import Layers
+from jaxcam.methods import WHOLE, Method
+from jaxcam.targets import Activation
+
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained network, what it is shown and what its answers mean.
+
+    Args:
+        params: its parameters, any pytree.
+        apply: `(params, normalised images [B, H, W, 3]) -> logits [B, N]`.
+        preprocess: RGB in [0, 1] -> normalised images.
+        size: height and width of its input, pixels.
+        stages: the layers to explain unless asked otherwise, in execution order.
+        classes: their names, if they are known.
+        activation: what makes its logits probabilities, as in `jaxcam.targets.probabilities`.
+        init: from a key to untrained parameters by the architecture's own initialisers, if these
+            are known.
+        name: what to call it.
+        architecture: its name, if it is one of `jaxcam.models`.
+    """
+
+    params: Any
+    apply: Callable[[Any, jax.Array], jax.Array]
+    preprocess: Callable[[jax.Array], jax.Array]
+    size: int
+    stages: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    activation: Activation = None
+    init: Callable[[jax.Array], Any] | None = None
+    name: str = ""
+    architecture: str = ""
+
+    def forward(self, params: Any = None) -> "Forward":
+        """Normalised images -> logits, with these parameters; None: the trained ones."""
+        if params is None:
+            params = self.params
+        return Forward(self.apply, params, self.activation)
+
+    def prepare(self, photos: jax.Array | np.ndarray) -> jax.Array:
+        """Photos `[B, H, W, 3]` uint8 -> normalised images."""
+        return self.preprocess(jnp.asarray(photos, jnp.float32) / 255)
+
+    def probabilities(self, logits: jax.Array | np.ndarray) -> np.ndarray:
+        """What logits `[..., N]` say of each class, in [0, 1]."""
+        return np.asarray(targets.probabilities(jnp.asarray(logits), self.activation))
+
+    def image(self) -> jax.ShapeDtypeStruct:
+        """One normalised image, abstractly."""
+        return jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
+
+    @functools.cached_property
+    def layers(self) -> Layers:
+        """All its layers, in execution order."""
+        return jaxcam.layers(self.forward(), self.image())
+
+    @functools.cached_property
+    def num_logits(self) -> int:
+        """N of the logits `[B, N]`."""
+        return jax.eval_shape(self.apply, self.params, self.image()).shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Normalised images -> logits, and what makes these probabilities.
+
+    JAX knows by this object what is compiled: keep it for as long as it is to be compiled once.
+    """
+
+    apply: Callable[[Any, jax.Array], jax.Array]
+    params: Any
+    activation: Activation
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits `[B, N]` of images `[B, H, W, 3]`."""
+        return self.apply(self.params, images)
+
+
+def load(name: str, *, architecture: str | None = None, classes: str | None = None) -> Classifier:
+    """A network of `jaxcam.models`.
+
+    Args:
+        name: what `jaxcam.models.load` takes: a bundled or published network, or a `.safetensors`
+            file.
+        architecture: as `jaxcam.models.describe` takes it.
+        classes: likewise.
+
+    Returns:
+        The network with its stages, classes and initialisers.
+
+    Raises:
+        FileNotFoundError, ValueError: as `jaxcam.models.describe` and `jaxcam.models.load`.
+
+    Example:
+        >>> load("tiny20").stages
+        ('layer1', 'layer2', 'layer3', 'layer4')
+    """
+    from jaxcam import models  # flax is slow to import, and a command's --help does without
+
+    about = models.describe(name, architecture=architecture, classes=classes)
+    model, variables = models.load(name, architecture=architecture)
+    size = about.preprocess.size
+
+    def apply(params: Any, images: jax.Array) -> jax.Array:
+        return jaxcam.linen(model, params)(images)
+
+    def init(key: jax.Array) -> Any:
+        return jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
+
+    shapes = jaxcam.layers(
+        functools.partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    )
+    return Classifier(
+        params=variables,
+        apply=apply,
+        preprocess=about.preprocess,
+        size=size,
+        stages=stages(shapes),
+        classes=tuple(about.classes),
+        activation=about.activation,
+        init=init,
+        name=short_name(name),
+        architecture=about.architecture,
+    )
+
+
+def short_name(name: str) -> str:
+    """A file's stem, and any other network's own name."""
+    if name.endswith(".safetensors"):
+        return Path(name).stem
+    return name
+
+
+def stages(layers: Shapes, count: int = 4) -> tuple[str, ...]:
+    """The layers that end the last stages of a network, in execution order.
+
+    Of the least nested names the last at each resolution; if there are fewer of these than `count`,
+    of each shape.
+
+    Args:
+        layers: shapes by name, in execution order, as `jaxcam.layers` returns them.
+        count: at most so many.
+
+    Returns:
+        Names of layers; none if no layer has spatial extent.
+    """
+    shapes = {name: aval.shape for name, aval in layers.items() if is_spatial(aval.shape)}
+    depth = min((name.count(".") for name in shapes), default=0)
+    sizes = {}
+    whole_shapes = {}
+    for name, shape in shapes.items():
+        if name.count(".") == depth:
+            sizes[shape[1:3]] = name
+            whole_shapes[shape[1:]] = name
+    ends = sizes
+    if len(sizes) < count:
+        ends = whole_shapes
+    order = list(shapes)
+    return tuple(sorted(ends.values(), key=order.index)[-count:])
+
+
+def is_spatial(shape: Sequence[int]) -> bool:
+    """Whether an activation of this shape can be drawn as a map."""
+    return len(shape) == 4 and shape[1] * shape[2] > 1
+
+
+def explain(
+    method: Method,
+    forward: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    classes: jax.Array,
+    layers: Sequence[str],
+) -> dict[str, jax.Array]:
+    """A row of the table of methods, carried out.
+
+    Args:
+        method: a row.
+        forward: as `Classifier.forward` returns it; any other function has no activation to tell.
+        images: `[B, H, W, 3]`.
+        classes: `[B]`.
+        layers: names, all explained at once.
+
+    Returns:
+        Raw maps `[B, h, w]` by layer; under `WHOLE` those of a method that takes no layer.
+
+    Raises:
+        ValueError: the method does not apply.
+    """
+    options = method.options(getattr(forward, "activation", None))
+    if not method.layered:
+        return {WHOLE: method.function(forward, images, classes, **options)}
+    return method.function(forward, images, classes, layer=list(layers), **options)

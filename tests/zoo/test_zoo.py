@@ -1,0 +1,108 @@
+"""What holds of every network in the zoo; `python -m tests.zoo` prints it as a table."""
+
+import functools
+import os
+import pathlib
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcam
+from jaxcam import lrp
+from tests.zoo.networks import FAMILIES
+
+pytestmark = pytest.mark.lenient  # other people's code promotes as it likes
+
+
+@functools.cache
+def network(name):
+    try:
+        return FAMILIES[name].make()
+    except ImportError as error:
+        pytest.skip(f"{FAMILIES[name].library} is not installed: {error}")
+
+
+@functools.cache
+def known(name):
+    forward, images = network(name)
+    return jaxcam.layers(forward, images)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_default_layer_shows_where(name):
+    found = known(name)
+    assert found.default == FAMILIES[name].default
+    assert len(found.grids[found.default]) == 2
+    assert found.default in found.cuts
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradient_cams_equal_a_network_split_by_hand(name):
+    """Grad-CAM by central differences of the head alone, which knows nothing of taps or grids."""
+    forward, images = network(name)
+    layer = known(name).default
+    cut = jaxcam.split(forward, images, layer)
+    score = lambda a: cut.head(a)[:, 1].sum()
+    grads = jax.grad(score)(cut.activations)
+    direction = np.random.default_rng(3).normal(size=cut.activations.shape).astype(np.float32)
+    step = 1e-2 * np.abs(cut.activations).mean() / np.abs(direction).mean()
+    rise = (
+        score(cut.activations + step * direction) - score(cut.activations - step * direction)
+    ) / (2 * step)
+    np.testing.assert_allclose((grads * direction).sum(), rise, rtol=5e-2, atol=1e-4)
+    (site,) = [s for s in _sites(forward, images) if s.name == layer]
+    a, g = site.grid(np.asarray(cut.activations)), site.grid(np.asarray(grads))
+    weights = g.mean((1, 2))
+    expected = np.maximum(np.einsum("bhwc,bc->bhw", a, weights), 0)
+    maps = jax.jit(lambda x: jaxcam.grad_cam(forward, x, 1))(images)
+    scale = max(np.abs(expected).max(), 1e-12)
+    np.testing.assert_allclose(maps / scale, expected / scale, atol=1e-3)
+
+
+def _sites(forward, images):
+    from jaxcam._program import sites, trace
+
+    return sites.find(trace.trace(forward, images))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lrp_conserves_at_every_cut(name):
+    """Of what has a positive contribution z+ loses nothing; LRP's divisions are float32's."""
+    forward, images = network(name)
+    sums = jax.jit(lambda x: lrp.conservation(forward, x, 1))(images)
+    entered = np.asarray(sums.entered)
+    cuts = [layer for layer in sums.layers if layer in sums.cuts]
+    if FAMILIES[name].lossy:
+        cuts = cuts[-1:]
+    for layer in cuts:
+        np.testing.assert_allclose(sums.layers[layer], entered, rtol=5e-2, err_msg=layer)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_relevance_cam_is_finite_and_jit_is_eager(name):
+    forward, images = network(name)
+    found = jax.jit(lambda x: jaxcam.relevance_cam(forward, x, 1))(images)
+    assert found.shape == (2, *known(name).grids[known(name).default])
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() > 0
+
+
+@pytest.mark.parametrize("name", ["jax_resnet", "keras_sequential", "haiku_mobilenet", "bridged"])
+def test_lrp_0_is_gradient_times_input_where_the_network_is_piecewise_linear(name):
+    """With biases that absorb, of ReLU networks: from the program and from autodiff alike."""
+    forward, images = network(name)
+    composite = lrp.epsilon(0.0, bias="absorb")
+    found = jax.jit(lambda x: lrp.relevance(forward, x, 1, composite=composite))(images)
+    gradient = jax.jit(jax.grad(lambda x: forward(x)[:, 1].sum()))(images)
+    expected = np.asarray(images * gradient)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=2e-3)
+
+
+def test_every_family_is_in_the_table():
+    page = (pathlib.Path(__file__).parents[2] / "docs/models.md").read_text()
+    for family in FAMILIES.values():
+        assert f"| {family.title} | {family.library} |" in page
