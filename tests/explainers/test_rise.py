@@ -111,7 +111,7 @@ def test_rise_of_a_linear_model_is_what_theory_says():
     wanted = np.exp(-((y - 2) ** 2 + (x - 5) ** 2) / 8)
     images = jnp.asarray(np.stack([np.full((8, 8), 2.0), 1 + y / 8])[..., None], jnp.float32)
     weights = wanted / np.asarray(images[0, ..., 0])
-    forward = lambda i: (i[..., 0] * weights).sum((1, 2))[:, None]
+    forward = lambda i: (i[..., 0] * jnp.asarray(weights, jnp.float32)[None]).sum((1, 2))[:, None]
     maps = jax.jit(
         partial(
             rise, forward, num_masks=count, grid=cells, keep=keep, chunk=500, activation="identity"
