@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import jaxcam
-from eval import models as eval_models
-from eval import onnx_export
+from eval.subjects import networks as eval_models
+from eval.subjects import onnx_export
 from jaxcam import blackbox, models
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [onnx]")

@@ -242,7 +242,7 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES[0]),
-            r"images: got shape \(6, 6, 3\), of which forward says: .*, expected \[B, H, W, C\]",
+            r"forward: got an output of shape \(6,\), expected logits \[6, N\]",
         ),
         (
             lambda: jaxcam.grad_cam(lambda x: (pooled(x), 1), IMAGES),
