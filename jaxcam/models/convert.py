@@ -134,7 +134,7 @@ def torchvision_keys(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         value = np.asarray(value)
         if module in _TIMM and leaf == "weight":
             value = value.reshape(len(value), -1)
-        state[f"{_TIMM.get(module, module)}.{leaf}"] = value
+        state[f"{_TIMM.get(module, module)}.{leaf}".removeprefix(".")] = value
     return state
 
 
