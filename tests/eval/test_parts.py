@@ -186,7 +186,7 @@ def test_a_prepared_set_has_its_boxes(tmp_path, network):
 
 def test_sets_of_a_short_name_can_be_split(photos):
     assert data.load("tiny20", SIZE, 9, 0, photos[1], "val[:2]").images.shape == (2, SIZE, SIZE, 3)
-    with pytest.raises(ValueError, match="split: got 'test', expected one of val"):
+    with pytest.raises(ValueError, match="split: got 'test', expected one of 'val'"):
         data.load("tiny20", SIZE, 9, 0, photos[1], "test")
     assert next(data.draw("skimage", 8, 2, 0).records(np.arange(2))).id in ("cat", "coffee")
 
