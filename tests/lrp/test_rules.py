@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jaxcam
 from jaxcam import lrp
 from jaxcam.lrp import rules
 from tests.lrp import literal
@@ -145,3 +146,20 @@ def test_pass_needs_equal_shapes(rng):
         ValueError, match=r"the rule 'pass' needs equal shapes, got \(1, 3\) -> \(1, 2\)"
     ):
         lrp.relevance(lambda x: x[:, 0, 0] @ wide, x, composite=rules.pass_whole)
+
+
+def test_the_rest_goes_where_nothing_else_took_it():
+    """z+ loses an output without a positive contribution; a group of the rest shares it out."""
+    x = np.array([[1.0, 2.0]])
+    w = np.array([[1.0, -1.0], [1.0, -3.0]])  # the second output has nothing but inhibition
+    exciting = rules.z_plus.groups[0]
+    inhibiting = (rules.Term(rules.positive, rules.negative),)
+    whole = rules.Rule("whole", (exciting, rules.Group(inhibiting, rest=True)))
+    start = jnp.array([[3.0, 7.0]])
+    forward = lambda images: images.mean((1, 2)) @ jnp.asarray(w, jnp.float32)
+    images = jnp.asarray(x, jnp.float32)[:, None, None]
+    found = jaxcam.lrp.relevance(forward, images, init=start, composite=whole)[0, 0, 0]
+    expected = np.array([3 * 1 / 3 + 7 * 1 / 7, 3 * 2 / 3 + 7 * 6 / 7])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    lost = jaxcam.lrp.relevance(forward, images, init=start, composite=rules.z_plus)[0, 0, 0]
+    np.testing.assert_allclose(lost, [1, 2], rtol=1e-5)
