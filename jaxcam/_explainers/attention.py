@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import grad_cam_map
-from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.checks import check_planar
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.layers import layers as layers_of
 from jaxcam._program.question import Question, ask, check_used, gradients, mapped
+from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.maps import normalize as rescale
 from jaxcam.maps import resize
 from jaxcam.targets import Targets

@@ -12,11 +12,11 @@ import jax
 from jaxcam._explainers import formulas
 from jaxcam._explainers.formulas import PLUS_PLUS, check_relu
 from jaxcam._explainers.heads import check_pooled_linear
-from jaxcam._explainers.signature import Explanation, explainer
 from jaxcam._ground.errors import check_choice
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer
 from jaxcam._program.question import ask, by_formula, explain
+from jaxcam._program.signature import Explanation, explainer
 from jaxcam.targets import Targets
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import BlackBox, Progress, black_box
-from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._explainers.superpixels import Segments, hide, number, present, show
 from jaxcam._explainers.surrogates import KERNELS, fitted
 from jaxcam._ground import chunks
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least, check_choice
 from jaxcam._program.checks import check_planar
+from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
 

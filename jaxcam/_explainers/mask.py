@@ -24,8 +24,8 @@ from jaxcam._explainers.masking import (
     perturb,
     smooth,
 )
-from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
 _STRIDE = 10  # steps between calls of `progress`, at most

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from jaxcam import loops
 from jaxcam._explainers.formulas import check_relu, combined, positions
-from jaxcam._explainers.signature import Explanation, explainer
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_at_least, check_choice
@@ -22,6 +21,7 @@ from jaxcam._program.cuts import cut
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run
 from jaxcam._program.question import Question, ask
+from jaxcam._program.signature import Explanation, explainer
 from jaxcam.targets import Activation, Targets, confidence, resolve, scores
 
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import check_relu, combined, positions
-from jaxcam._explainers.signature import Explanation, explainer, one_answer
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer
 from jaxcam._program.question import Question, ask, mapped
+from jaxcam._program.signature import Explanation, explainer, one_answer
 from jaxcam.lrp._propagation import Relevance, propagated
 from jaxcam.targets import Targets
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import Progress, black_box
-from jaxcam._explainers.signature import Explanation, one_answer
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
+from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
 

@@ -21,6 +21,7 @@ from jaxcam._program import grids, trace
 from jaxcam._program.checks import check_images, check_output
 from jaxcam._program.grids import Grid, Layout
 from jaxcam._program.layers import Forward, Layer, run, select, zeros_like
+from jaxcam._program.signature import explaining, tapping
 from jaxcam._program.sites import PIXELS_PATH, Site, find
 from jaxcam.targets import Targets, check, concrete, scores
 
@@ -228,6 +229,7 @@ def gradients(question: Question) -> tuple[Any, dict, dict, Any]:
     return output, acts, grads, aux
 
 
+@explaining
 def explain(
     formula: Formula,
     forward: Forward,
@@ -292,6 +294,7 @@ def mapped(
     return jax.vmap(formula, in_axes=(None, 0), out_axes=1)(a, g)
 
 
+@tapping
 def activations_and_gradients(
     forward: Forward,
     images: jax.Array,

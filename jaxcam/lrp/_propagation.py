@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxcam._ground.dtypes import wide
 from jaxcam._program.layers import Forward, Layer, zeros_like
 from jaxcam._program.question import Question, ask
+from jaxcam._program.signature import Explanation, explainer
 from jaxcam._program.sites import Site
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp._initial import check_init, initial, of_function
@@ -29,6 +30,7 @@ class Relevance(NamedTuple):
     aux: Any
 
 
+@explainer
 def relevance(
     forward: Forward,
     images: jax.Array,
@@ -38,7 +40,7 @@ def relevance(
     composite: Any = "z_plus",
     init: str | jax.Array = "one_hot",
     has_aux: bool = False,
-) -> Any:
+) -> Explanation:
     """LRP relevance R at the pixels, or at one or several layers, from one pass.
 
     Args:
