@@ -1,7 +1,6 @@
 """Checkpoints of a run (Orbax) and the export of its network."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +11,9 @@ from jaxcam import models
 from jaxcam._ground.errors import ArgumentFileError
 from train import parallel
 from train.state import State, Variables
+from train.workdir import folder
 
+Checkpoints = ocp.CheckpointManager
 # of the machine that trained, no business of the network's users
 _PATHS = ("data", "workdir", "export", "answers")
 _UNRANKED = {"val_accuracy": -1.0}  # below any validated checkpoint
@@ -36,11 +37,6 @@ def manager(workdir: str) -> ocp.CheckpointManager:
         best_fn=accuracy, best_mode="max", preservation_policy=keep, cleanup_tmp_directories=True
     )
     return ocp.CheckpointManager(folder(workdir), item_names=("state",), options=options)
-
-
-def folder(workdir: str) -> Path:
-    """Where a run's checkpoints are."""
-    return (Path(workdir) / "checkpoints").absolute()
 
 
 def save(

@@ -31,11 +31,13 @@ class Table:
     """A CSV file that grows by rows, each of which has the step after which it was written."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Goes on with the rows up to `step`; later ones, of a stopped run, are cut off."""
+        """Goes on with the rows up to `step`; later ones, of a stopped run, are cut off.
+
+        The file is as it was until there is a new row.
+        """
         self.path = path
         self.rows = [row for row in _read(path) if row["step"] <= step]
-        if path.exists():
-            _write(path, self.rows)
+        self._goes_on = False  # whether the file holds these rows and no others
 
     @property
     def last(self) -> Row:
@@ -47,8 +49,9 @@ class Table:
     def add(self, row: Row) -> None:
         """Appends a row; the file holds it when this returns."""
         self.rows.append(row)
-        if len(self.rows) == 1:
+        if not self._goes_on:
             _write(self.path, self.rows)
+            self._goes_on = True
             return
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.rows[0]).writerow(row)

@@ -17,13 +17,14 @@ from configs import Classification, Config
 from jaxcam import datasets, models
 from jaxcam._ground.devices import Devices, is_writer, wait_for_all
 from jaxcam._ground.errors import ArgumentError, renaming
-from train import checkpoint, initial, objectives, parallel, pipeline, synthetic
+from train import checkpoint, initial, objectives, parallel, pipeline, synthetic, workdir
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
 from train.state import State, Variables, create, train_step, validation_step
 
 # Steps that are queued before the loop waits; more could hold every thread of a small host.
 _AHEAD = 2
+Checkpoints = checkpoint.Checkpoints
 Thing = TypeVar("Thing")
 
 
@@ -45,15 +46,31 @@ def fit(
         devices: of this process, which must then be the only one; None: all.
 
     Raises:
+        ValueError: another run is at work in the workdir.
         FileExistsError: the workdir holds checkpoints and `resume` is not set.
         FileNotFoundError: no checkpoint to resume from, or no data.
         FloatingPointError: a loss or a parameter is not finite; step and last good checkpoint are
             named.
     """
-    with closing(Run(config, factory, devices)) as run:
+    with workdir.claimed(config, resume), closing(Run(config, factory, devices)) as run:
         state = run.train(*run.begin(resume))
         run.finish(state)
     return state
+
+
+def export(config: Config, factory: objectives.Factory[Config]) -> None:
+    """Exports the latest checkpoint.
+
+    Args:
+        config: of the run.
+        factory: as of `fit`.
+
+    Raises:
+        ValueError: the run is still at work.
+        FileNotFoundError: no checkpoint, or no data.
+    """
+    with workdir.claimed(config, resume=True), closing(Run(config, factory)) as run:
+        run.finish(run.begin(resume=True)[0])
 
 
 def data(config: Classification, split: str) -> datasets.Dataset:
@@ -86,9 +103,9 @@ class Run:
         self.tx = optimizer(config, self.steps)
         self.rate = schedule(config, self.steps)
         self.objective = factory(config, self.photos.classes)
-        self.checkpoints = checkpoint.manager(config.workdir)
         self.validate = validator(config, self.model, devices)
         self._logs: Logs | None = None  # from `begin` on
+        self._checkpoints: Checkpoints | None = None  # likewise
         self._steps: dict[int, parallel.Step] = {}
 
     @property
@@ -98,6 +115,13 @@ class Run:
             raise RuntimeError("logs: the run has not begun")
         return self._logs
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The run's, from `begin` on: to look there is to clean up what a killed run has left."""
+        if self._checkpoints is None:
+            raise RuntimeError("checkpoints: the run has not begun")
+        return self._checkpoints
+
     def begin(self, resume: bool) -> tuple[State, int]:
         """The state to go on from, on the devices, and the steps that it has seen.
 
@@ -106,6 +130,8 @@ class Run:
             FileNotFoundError: there is no checkpoint to resume from.
             ValueError: the checkpoint has seen more steps than the config has.
         """
+        workdir.check(self.config, resume)
+        self._checkpoints = checkpoint.manager(self.config.workdir)
         drawn, said = initial.variables(self.config, self.model)
         state = self.parallel.replicate(create(self.config, drawn, self.tx))
         step = 0
@@ -113,10 +139,6 @@ class Run:
             state, step = checkpoint.restore(self.checkpoints, state)
             self._check_resumed(step)
             said = f"resumed after step {step}"
-        elif self.checkpoints.latest_step() is not None:
-            raise FileExistsError(
-                f"workdir: {self.config.workdir} holds checkpoints; --resume, or name another"
-            )
         self._logs = Logs(self.config, step)
         self.logs.line(said)
         return state, step
@@ -240,7 +262,8 @@ class Run:
 
     def close(self) -> None:
         """Ends what is still being written, also when the training was stopped."""
-        self.checkpoints.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._logs is not None:
             self._logs.close()
 

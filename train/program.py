@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 
 import configs
 from configs import Config
@@ -84,7 +83,6 @@ def _dispatch(
     if chosen.evaluate:
         loop.evaluate(config, loop.data(config, "val"))
     elif chosen.export_only:
-        with closing(loop.Run(config, factory)) as run:
-            run.finish(run.begin(resume=True)[0])
+        loop.export(config, factory)
     else:
         loop.fit(config, factory, chosen.resume)

@@ -3,10 +3,11 @@
 A folder belongs to a run as soon as there is a value of it; until then another may take it.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import jax
 from eval.run.parts import wait
 from eval.run.record import write_json
 from eval.run.settings import BEFORE, options_of, plain
+from jaxcam._ground import locks
+from jaxcam._ground.devices import by_writer
 
 PHOTOS = "photos"
 PREDICTIONS = "predictions"
@@ -51,6 +54,18 @@ class Folder:
         """
         if self._has_values() and (different := self._different()):
             raise ValueError(f"output: {self.path} holds another run: {different}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No other run gets into the folder until the block ends; process 0 sees to it for all.
+
+        Raises:
+            ValueError: another run is at work there.
+            OSError: it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            by_writer(lambda: stack.enter_context(locks.held(self.path, "output")))
+            yield
 
     def claim(self) -> None:
         """Takes the folder, and removes what a run without values has left there.

@@ -46,6 +46,12 @@ def run(settings: Any, protocol: Protocol) -> dict[str, Any]:
     """
     start = time.time()
     plan = make(settings, protocol)
+    with plan.folder.held():
+        return _carried_out(plan, start)
+
+
+def _carried_out(plan: Plan, start: float) -> dict[str, Any]:
+    """What a run does in its folder."""
     plan.folder.claim()
     bench = Bench(plan)
     found = cases.find(plan, bench.params)

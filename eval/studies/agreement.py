@@ -104,9 +104,10 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
     }
     made = record(ours.settings, values, about, start)
     made["student_accuracy"] = float((student.argmax(1) == photos.labels).mean())
-    ours.claim()
-    save_npz(settings.output / "values.npz", (about | values).items())
-    write_json(settings.output / f"{NAME}.json", made)
+    with ours.held():
+        ours.claim()
+        save_npz(settings.output / "values.npz", (about | values).items())
+        write_json(settings.output / f"{NAME}.json", made)
     return made
 
 

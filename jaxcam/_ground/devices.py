@@ -14,6 +14,7 @@ from jaxcam._ground.errors import ArgumentError
 AXIS = "device"
 # What tells a process of the others where JAX knows no cluster.
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_SAID = 4096  # bytes of what one process says to all
 _EXPECTED = "HOST:PORT COUNT INDEX, of process 0, of all and of this one from 0 on"
 
 Tree = TypeVar("Tree")
@@ -99,6 +100,38 @@ def wait_for_all(what: str) -> None:
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def by_writer(action: Callable[[], None]) -> None:
+    """The first process does something for all; the others wait, and fail where it fails.
+
+    Args:
+        action: what raises ValueError or OSError if it cannot be done.
+
+    Raises:
+        OSError: what the first process raised; in that one as it is.
+    """
+    failure: Exception | None = None
+    if is_writer():
+        try:
+            action()
+        except (ValueError, OSError) as error:
+            failure = error
+    if jax.process_count() > 1:
+        said = _told_by_writer(str(failure or ""))
+        if said and failure is None:
+            raise OSError(said)
+    if failure is not None:
+        raise failure
+
+
+def _told_by_writer(text: str) -> str:
+    """A text of the first process, cut after `_SAID` bytes."""
+    told = np.zeros(_SAID, np.uint8)
+    content = text.encode()[:_SAID]
+    told[: len(content)] = np.frombuffer(content, np.uint8)
+    heard = multihost_utils.broadcast_one_to_all(told)
+    return np.asarray(heard, np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 def gather(array: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.protocols import adcc, explain
+from eval.protocols import adcc, explain, games
 from eval.protocols.games import GameSettings
 from eval.run import cases, folder, parts, record, work
 from eval.run.runner import run
@@ -145,3 +145,13 @@ def test_a_run_from_before_photos_were_a_part_goes_on(network, photos, tmp_path)
     again = run(chosen, explain.PROTOCOL)
     assert again["earlier"] == ["noise"]
     assert again["results"] == expected["results"]
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_lives(network, photos, tmp_path):
+    chosen = settings(photos, tmp_path)
+    with (
+        folder.of(chosen, "games").held(),
+        pytest.raises(ValueError, match=r"output: got .*, in which process .* is at work"),
+    ):
+        run(chosen, games.PROTOCOL)
+    assert not list(chosen.output.iterdir())
