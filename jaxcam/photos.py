@@ -24,9 +24,9 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from jaxcam._ground import interpolation
+from jaxcam._ground import decoding, interpolation
 from jaxcam._ground.errors import ArgumentError, check_choice, check_size
 
 __all__ = ["FITS", "Box", "input_size", "prepare", "read", "restore", "seen"]
@@ -51,9 +51,13 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
 
     Greyscale is repeated over the channels, transparency is laid over `background` (white), CMYK
     and palettes are converted, the EXIF orientation is applied and of an animation the first frame
-    is taken. 16-bit greyscale is divided by 257. Of 32-bit integers and floats the white point is
-    the first of 1 (floats only), 255 and 65535 that no value exceeds; if there is none, or a value
-    is negative, the values are stretched from their minimum to their maximum.
+    is taken. Of grey with more than 8 bits and of floats the white point is the first of 1 (floats
+    only), 255, 1023, 4095, 16383 and 65535 that no value exceeds, 8 to 16 bits: 12-bit data are
+    none the darker for lying in a 16-bit file. If there is none, or a value is negative, the values
+    are stretched from their minimum to their maximum.
+
+    This is the one way in: `jaxcam.datasets`, training and evaluation read as it does. AVIF, BMP,
+    GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP are opened, nothing else.
 
     Args:
         path: The file.
@@ -66,27 +70,27 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
         FileNotFoundError: There is no such file.
         IsADirectoryError: `path` is a folder.
         PermissionError: The file may not be read.
-        ValueError: The file is empty, truncated, no image, or an image that is too large or has
-            values that are not finite. Every message names the file.
+        OSError: `path` is no file (a pipe, a device), or leads nowhere (links in a circle).
+        ValueError: The file is empty, truncated, no image, or an image that is too large (more than
+            178 million pixels or a file of more than 1 GiB), has values that are not finite, or
+            16-bit colours that Pillow would read as black. Every message names the file.
     """
     name = repr(os.fspath(path))
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"photo {name} is a folder, not an image file")
     try:
-        if os.path.getsize(path) == 0:
-            raise ValueError(f"photo {name} is an empty file (0 bytes)")
         with warnings.catch_warnings():
             # large yet allowed photos, odd metadata: not the user's concern
             warnings.simplefilter("ignore")
-            return _decode(path, background)
+            return decoding.read(path, background=background)
+    except decoding.UnreadableError as error:
+        raise ValueError(f"photo {name} {error}") from error.__cause__
     except FileNotFoundError:
         raise FileNotFoundError(f"photo {name} does not exist") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"photo {name} is a folder, not an image file") from None
     except PermissionError:
         raise PermissionError(f"photo {name} may not be read: permission denied") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"photo {name} is not an image that Pillow can read") from None
-    except _BadPhoto as error:
-        raise ValueError(f"photo {name} {error}") from error.__cause__
+    except OSError as error:
+        raise OSError(f"photo {name} cannot be read: {error.strerror or error}") from error
 
 
 def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> np.ndarray:
@@ -208,64 +212,6 @@ def restore(
     columns = _sampling(photo_size[1], box.left, box.right, maps.shape[-1])
     with np.errstate(invalid="ignore"):  # maps with NaN are drawn as such
         return (rows @ maps @ columns.T).astype(np.float32)
-
-
-class _BadPhoto(Exception):
-    """What is wrong with a photo, to be completed by its name."""
-
-
-def _decode(path: str | os.PathLike, background: int) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return _to_rgb(_upright(image), background)
-    except (UnidentifiedImageError, FileNotFoundError, PermissionError, _BadPhoto):
-        raise
-    except Image.DecompressionBombError as error:
-        raise _BadPhoto("is too large: more than 178 million pixels") from error
-    except MemoryError as error:
-        raise _BadPhoto("is too large for this machine's memory") from error
-    except Exception as error:  # Pillow's decoders raise many types on broken files
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise _BadPhoto(f"cannot be decoded, it is truncated or damaged: {reason}") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data: show the photo as it lies in the file
-        return image
-
-
-def _to_rgb(image: Image.Image, background: int) -> np.ndarray:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _deep_grey(np.asarray(image), image.mode)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(
-            Image.new("RGBA", image.size, (background,) * 3 + (255,)), image
-        )
-    return np.array(image.convert("RGB"))
-
-
-def _deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise _BadPhoto("has values that are not finite (NaN or infinity)")
-    black, white = _ends(values, mode)
-    grey = 255 * (values - black) / max(white - black, np.finfo(np.float64).tiny)
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def _ends(values: np.ndarray, mode: str) -> tuple[float, float]:
-    """The values that are black and white."""
-    low = values.min()
-    high = values.max()
-    whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(mode, (65535.0,))
-    for white in whites:
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, high
 
 
 def _padded(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:

@@ -1,13 +1,17 @@
 """photos: Pillow's modes and formats, errors that name the file, and the way back to the photo."""
 
+import os
+import struct
 import warnings
+import zlib
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcam import maps, photos
+from jaxcam import datasets, maps, photos
+from jaxcam._ground import decoding
 
 
 @pytest.fixture
@@ -179,13 +183,116 @@ def test_read_names_what_is_wrong_with_a_file(tmp_path):
 
 
 def test_read_refuses_bombs_and_passes_large_photos_quietly(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     large, bomb = (_save(tmp_path / f"{n}.png", Image.new("L", (n, n))) for n in (12, 20))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert photos.read(large).shape == (12, 12, 3)
     with pytest.raises(ValueError, match=r"photo '.*20\.png' is too large"):
         photos.read(bomb)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 399)
+    with pytest.raises(ValueError, match=r"photo '.*20\.png' is too large: more than 0 million"):
+        photos.read(bomb)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match=r"12\.png' is too large: a file of more than 0 MiB"):
+        photos.read(large)
+
+
+def test_read_opens_the_formats_that_are_meant(tmp_path, monkeypatch):
+    """An EPS under another name would start Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a process"))
+    path = tmp_path / "p.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match=r"photo '.*p\.jpg' is not an image in a format that is"):
+        photos.read(path)
+    _save(tmp_path / "p.ico", Image.new("RGB", (16, 16)))
+    with pytest.raises(ValueError, match=r"is not an image in a format .*JPEG, JPEG2000, PNG"):
+        photos.read(tmp_path / "p.ico")
+
+
+def test_read_never_waits_for_a_pipe_or_follows_links_for_ever(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    for name, message in [
+        ("pipe.png", r"photo '.*pipe\.png' cannot be read: a pipe or a device"),
+        ("a.png", r"photo '.*a\.png' cannot be read: Too many levels of symbolic links"),
+        ("\0.png", r"photo '.*png' cannot be read: embedded null byte"),
+    ]:
+        with pytest.raises(OSError, match=message):
+            photos.read(tmp_path / name)
+
+
+def test_read_finds_the_bits_of_16_bit_grey(tmp_path):
+    for bits in (8, 10, 12, 14, 16):
+        white = 2**bits - 1
+        values = np.array([[0, white // 3, white]], np.uint16)
+        got = photos.read(_save(tmp_path / "p.png", values))
+        assert got[0, :, 0].tolist() == [0, 85, 255]
+
+
+def test_read_inverts_deep_grey_whose_zero_is_white(tmp_path):
+    path = _save(tmp_path / "p.tif", np.array([[0, 65535]], np.uint16), tiffinfo={262: 0})
+    assert photos.read(path)[0, :, 0].tolist() == [255, 0]
+
+
+def _png_of_16_bit_colours(values):
+    """A PNG of uint16 `[H, W, 3]`, which Pillow cannot write."""
+    chunk = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
+    height, width, _ = values.shape
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_read_refuses_12_bit_colours_that_would_be_black(tmp_path):
+    values = np.full((2, 3, 3), 4095, np.uint16)
+    path = tmp_path / "p.png"
+    path.write_bytes(_png_of_16_bit_colours(16 * values))
+    assert (photos.read(path) == 255).all()
+    path.write_bytes(_png_of_16_bit_colours(values))
+    with pytest.raises(ValueError, match=r"photo '.*p\.png' has 16-bit colours of 12 bits"):
+        photos.read(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK", "I;16", "F", "1"])
+def test_photos_are_converted_strip_by_strip(tmp_path, rng, monkeypatch, mode):
+    """As all at once, at every orientation, and a data set's record likewise."""
+    grey = rng.integers(0, 2**16, (11, 7))
+    images = {
+        "I;16": Image.fromarray(grey.astype(np.uint16)),
+        "F": Image.fromarray(grey.astype(np.float32) - 9),
+    }
+    noise = Image.fromarray(rng.integers(0, 256, (11, 7, 4), np.uint8), "RGBA")
+    colours = noise if mode == "RGBA" else noise.convert("RGB")
+    image = images.get(mode) or colours.convert(mode)
+    for orientation in (1, 6, 7):
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        path = _save(tmp_path / "p.tif", image, exif=exif)
+        whole = photos.read(path)
+        monkeypatch.setattr(decoding, "_STRIP", 20)
+        np.testing.assert_array_equal(photos.read(path), whole)
+        record = datasets.Record(path.read_bytes(), 0, datasets.NO_BOXES, "p")
+        np.testing.assert_array_equal(datasets.decode(record), whole)
+        assert datasets.photo_size(record) == whole.shape[:2]
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_photo(tmp_path, colours, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path = _save(tmp_path / f"p.{suffix}", colours, exif=exif)
+    assert decoding.size(path) == photos.read(path).shape[:2]
+    assert decoding.size(path).height == (24 if orientation < 5 else 30)
+    reduced = decoding.read(path, at_least=(12, 15))
+    assert reduced.shape[0] in (decoding.size(path).height, decoding.size(path).height // 2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (24, 30), (301, 200)])

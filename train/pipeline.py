@@ -23,7 +23,7 @@ from PIL import Image
 import configs
 from configs import Classification
 from jaxcam._ground.errors import ArgumentError, check_whole
-from jaxcam.datasets import UNKNOWN, Dataset, Record, decode, load, open_image
+from jaxcam.datasets import UNKNOWN, Dataset, Record, decode, load, photo_size
 
 Batch = dict[str, np.ndarray]
 TRIES = 10  # crops that are drawn before the largest one in the middle is taken
@@ -185,7 +185,8 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     """
     random = np.random.default_rng(key)
     size = config.image_size
-    whole = open_image(record).size
+    rows, columns = photo_size(record)
+    whole = (columns, rows)
     left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
     # Decoded no finer than the crop needs.
     at_least = (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))

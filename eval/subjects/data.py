@@ -188,8 +188,7 @@ def stretched(record: Record, size: int) -> np.ndarray:
 
 def _boxes(record: Record, size: int) -> np.ndarray:
     """Its boxes `[K, 4]` at the network's size."""
-    photo = datasets.open_image(record)
-    resized = metrics.resize_boxes(record.boxes, (photo.height, photo.width), (size, size))
+    resized = metrics.resize_boxes(record.boxes, datasets.photo_size(record), (size, size))
     return np.asarray(resized)
 
 

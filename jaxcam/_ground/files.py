@@ -1,7 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only if they are files."""
 
 import contextlib
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +55,34 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a file of UTF-8 text as `replacing` does, line ends as they are."""
     with replacing(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
+
+
+def regular(path: str | os.PathLike) -> os.stat_result:
+    """What the system says of a file; a pipe or device, which might never end, is refused.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IsADirectoryError: a folder.
+        OSError: neither file nor folder, or a name that leads nowhere.
+    """
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # a name with a zero byte
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", os.fspath(path))
+    return found
+
+
+def read_bytes(path: str | os.PathLike, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes.
+
+    Raises:
+        OSError: as `regular`, or a file that is larger.
+    """
+    if regular(path).st_size > limit:
+        raise OSError(errno.EFBIG, f"a file of more than {limit >> 20} MiB", os.fspath(path))
+    with open(path, "rb") as file:
+        return file.read(limit)

@@ -1,15 +1,16 @@
 """Labelled photo sets by random access: folders, zips and TFDS-prepared sets, without TensorFlow.
 
-`load(name, split)` gives a `Dataset` of `Record`s; `decode` gives a record's pixels.
+`load(name, split)` gives a `Dataset` of `Record`s; `decode` gives a record's pixels, as
+`jaxcam.photos.read` does those of a file.
 `python -m jaxcam.datasets prepare` writes a folder, a zip or FGVC-Aircraft as a TFDS set.
 Not imported by `import jaxcam`; TFDS sets need `pip install "jaxcam[train]"`.
 """
 
 from pathlib import Path
 
-from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, open_image
+from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, photo_size
 
-__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "load", "open_image"]
+__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "load", "photo_size"]
 
 
 def load(

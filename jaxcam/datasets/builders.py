@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, JpegImagePlugin
+from PIL import JpegImagePlugin
 
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.datasets import files
+from jaxcam.datasets.records import NO_BOXES, Record, photo_size
 
 __all__ = [
     "BANNER",
@@ -145,7 +146,7 @@ def without_banner(encoded: bytes) -> bytes:
 
 def _example(encoded: bytes, label: int, boxes: np.ndarray, name: str) -> dict[str, Any]:
     """What TFDS stores; inclusive pixel boxes become parts of the photo, far edges included."""
-    width, height = Image.open(io.BytesIO(encoded)).size
+    height, width = photo_size(Record(encoded, label, NO_BOXES, name))
     edges = (np.reshape(boxes, (-1, 4)) + np.array([0, 0, 1, 1])) / (width, height, width, height)
     parts = [tfds.features.BBox(*np.clip(edge[[1, 0, 3, 2]], 0, 1)) for edge in edges]
     return {"image": io.BytesIO(encoded), "label": label, "boxes": parts, "id": name}

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError, alike, listing
 from jaxcam.datasets.files import unknown_split
-from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot, open_image
+from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot, photo_size
 
 __all__ = ["OURS", "SETS", "Features", "by_name", "find", "load"]
 
@@ -208,7 +208,8 @@ def _pixels(parts: np.ndarray, record: Record, features: Features) -> np.ndarray
     """Boxes in parts of the photo, y first, as xmin, ymin, xmax, ymax in pixels, inclusive."""
     if not len(parts):
         return NO_BOXES
-    size = np.array(open_image(record).size * 2)
+    height, width = photo_size(record)
+    size = np.array([width, height] * 2)
     # TFDS keeps float32: a hundredth of a pixel is what can be told of a photo some thousand pixels
     # wide.
     pixels = (parts[:, [1, 0, 3, 2]] * size).round(2) - features.first

@@ -1,15 +1,14 @@
 """A labelled photo, and a set of them."""
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from jaxcam._ground import decoding
 from jaxcam._ground.errors import ArgumentError
 
-__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "multi_hot", "open_image"]
+__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "multi_hot", "photo_size"]
 
 UNKNOWN = -1  # the label of a photo whose class is not known
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -22,7 +21,8 @@ class Record:
     Args:
         image: an encoded file (JPEG, PNG...), or uint8 RGB `[H, W, 3]`.
         label: class index, `UNKNOWN` if there is none; or multi-hot float32 `[N]`.
-        boxes: objects `[K, 4]` float32 in pixels: xmin, ymin, xmax, ymax, from 0 and inclusive.
+        boxes: objects `[K, 4]` float32 in pixels of the upright photo: xmin, ymin, xmax, ymax,
+            from 0 and inclusive.
         id: its name in the set.
     """
 
@@ -58,25 +58,23 @@ class Dataset:
         return self.records[int(index)]
 
 
-def open_image(record: Record) -> Image.Image:
-    """The photo as a PIL image: of an encoded one only the header is read.
+def photo_size(record: Record) -> tuple[int, int]:
+    """Height and width of the upright photo, in pixels; of an encoded one the header is read.
 
     Raises:
         ValueError: not a picture, or not uint8 RGB.
     """
     if isinstance(record.image, np.ndarray):
-        if record.image.dtype != np.uint8 or record.image.ndim != 3 or record.image.shape[2] != 3:
-            got = f"{record.id}, which is {record.image.dtype} {record.image.shape}"
-            raise ArgumentError("image", got, "uint8 [H, W, 3]")
-        return Image.fromarray(record.image)
+        height, width, _ = _checked(record, record.image).shape
+        return height, width
     try:
-        return Image.open(io.BytesIO(record.image))
-    except OSError as error:
-        raise ArgumentError("image", record.id, f"a picture ({error})") from error
+        return decoding.size(record.image)
+    except decoding.UnreadableError as error:
+        raise _unreadable(record, error) from error
 
 
 def decode(record: Record, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
-    """The pixels of a record: uint8 RGB `[H, W, 3]`.
+    """The pixels of a record, upright: uint8 RGB `[H, W, 3]`, as `jaxcam.photos.read` reads a file.
 
     Args:
         record: of an encoded or decoded photo.
@@ -85,18 +83,26 @@ def decode(record: Record, *, at_least: tuple[int, int] | None = None) -> np.nda
             decode all of it. None: in full.
 
     Raises:
-        ValueError: not a picture, or one that is cut off.
+        ValueError: not a picture, or one that is cut off, too large or has values that are not
+            finite.
     """
-    image = open_image(record)
     if isinstance(record.image, np.ndarray):
-        return record.image
-    if at_least is not None:
-        image.draft("RGB", at_least)
+        return _checked(record, record.image)
     try:
-        return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        expected = f"a picture that can be decoded ({error})"
-        raise ArgumentError("image", record.id, expected) from error
+        return decoding.read(record.image, at_least=at_least)
+    except decoding.UnreadableError as error:
+        raise _unreadable(record, error) from error
+
+
+def _checked(record: Record, pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        got = f"{record.id}, which is {pixels.dtype} {pixels.shape}"
+        raise ArgumentError("image", got, "uint8 [H, W, 3]")
+    return pixels
+
+
+def _unreadable(record: Record, error: Exception) -> ArgumentError:
+    return ArgumentError("image", f"{record.id}, which {error}", "a picture that can be decoded")
 
 
 def multi_hot(labels: Iterable[int], num_classes: int) -> np.ndarray:

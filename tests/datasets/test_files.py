@@ -168,12 +168,14 @@ def test_an_empty_part_and_an_index_outside_are_errors(folder):
 
 def test_pictures_that_cannot_be_read_are_named():
     record = lambda image: datasets.Record(image, 0, datasets.NO_BOXES, "x")
-    with pytest.raises(ValueError, match=r"image: got x, expected a picture \("):
+    with pytest.raises(ValueError, match="image: got x, which is not an image in a format"):
         datasets.decode(record(b"text"))
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG")
-    with pytest.raises(ValueError, match="image: got x, expected a picture that can be decoded"):
+    with pytest.raises(
+        ValueError, match=r"image: got x, which cannot be decoded, .* expected a picture"
+    ):
         datasets.decode(record(file.getvalue()[:-500]))
     with pytest.raises(
         ValueError, match=(r"image: got x, which is float64 \(2, 2, 3\), expected uint8")
