@@ -129,12 +129,24 @@ def heads():
     """name -> (forward with a layer "a", whether CAM is defined there)."""
     weights = jnp.arange(12.0).reshape(4, 3) - 5
     tagged = lambda x: jaxcam.tag(x, "a")
-    window = lambda x: jax.lax.reduce_window(
-        x, 0.0, jax.lax.add, (1, 6, 6, 1), (1, 1, 1, 1), "VALID"
+    over = lambda x, size, pad: jax.lax.reduce_window(
+        x, 0.0, jax.lax.add, (1, size, size, 1), (1, 1, 1, 1), ((0, 0), pad, pad, (0, 0))
     )
+    window = lambda x: over(x, 6, (0, 0))
     return {
         "mean": (lambda x: tagged(x).mean((1, 2)) @ weights, None),
         "avg_pool": (lambda x: (window(tagged(x)) / 36).reshape(-1, 4) @ weights + 1.0, None),
+        # several windows, all of them cut by the border
+        "padded window": (
+            lambda x: over(tagged(x), 6, (1, 1)).reshape(-1, 36) @ jnp.ones((36, 3)),
+            "reduce_window_sum",
+        ),
+        "smaller window": (
+            lambda x: over(tagged(x), 3, (0, 0)).reshape(-1, 64) @ jnp.ones((64, 3)),
+            "reduce_window_sum",
+        ),
+        "divisor": (lambda x: (3.0 / tagged(x)).mean((1, 2)) @ weights, "div"),
+        "divided": (lambda x: (tagged(x) / 3.0).mean((1, 2)) @ weights, None),
         "two linear layers": (
             lambda x: (2 * tagged(x)).sum((1, 2)) @ weights @ jnp.ones((3, 3)) - 2.0,
             None,

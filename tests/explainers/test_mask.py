@@ -346,23 +346,6 @@ def test_cells_that_do_not_fit_are_cut():
         np.testing.assert_allclose([large[0, 0], large[-1, -1]], [0, 5], atol=1e-5)
 
 
-def test_published_parameters():
-    """Methods.md 4.11."""
-    official, jacobgil = MASK_VARIANTS["official"], MASK_VARIANTS["jacobgil"]
-    common = {"learning_rate": 0.1, "beta": 3.0, "cell": 8}
-    assert (
-        {k: getattr(official, k) for k in common}
-        == {k: getattr(jacobgil, k) for k in common}
-        == common
-    )
-    assert (official.steps, official.l1, official.tv, official.penalty, official.init) == (
-        300, 1e-4, 1e-2, "sum", "circle",
-    )  # fmt: skip
-    assert (jacobgil.steps, jacobgil.l1, jacobgil.tv, jacobgil.penalty, jacobgil.init) == (
-        500, 0.01, 0.2, "mean", "ones",
-    )  # fmt: skip
-
-
 def test_bad_input_is_named(planted):
     forward, images, _ = planted
     with pytest.raises(

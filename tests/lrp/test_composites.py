@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxcam
@@ -12,6 +13,7 @@ from jaxcam._program import trace
 from jaxcam.lrp import _plan as plan
 from jaxcam.lrp import rules
 from tests import nets
+from tests.lrp import literal
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +64,74 @@ def test_ready_made(places):
     assert {name: names(make(), places) for name, make in lrp.COMPOSITES.items()} == expected
 
 
+LITERAL = {
+    "z_plus": literal.z_plus,
+    "flat": literal.flat,
+    "epsilon": lambda x, w, R: literal.epsilon(x, w, R, 1e-6),
+    "gamma": lambda x, w, R: literal.gamma(x, w, R, 0.25),
+    "alpha_beta": lambda x, w, R: literal.alpha_beta(x, w, R, 2, 1),
+    "z_box": lambda x, w, R: literal.z_box(x, w, R, x.min(), x.max()),
+}
+
+
+def on_a_matrix(rule):
+    """Relevance at 6 inputs of a matrix, and x, w and R; so small that an epsilon of 1e-6 tells."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=6)
+    w = 1e-6 * rng.normal(size=(6, 4))
+    start = rng.normal(size=4)
+    matrix = jnp.asarray(w, jnp.float32)
+    images = jnp.asarray(x, jnp.float32).reshape(1, 1, 1, 6)
+    init = jnp.asarray(start[None], jnp.float32)
+    found = lrp.relevance(lambda x: x[:, 0, 0] @ matrix, images, composite=rule, init=init)
+    return found.ravel(), (x, w, start)
+
+
+@pytest.mark.parametrize("name", LITERAL)
+def test_ready_made_rules_have_the_papers_numbers(places, name):
+    """Gamma 1/4, epsilon 1e-6, alpha 2 and beta 1, each pixel's own bounds: in every composite."""
+    checked = {}
+    for make in lrp.COMPOSITES.values():
+        for place in places:
+            rule = make().rule(place)
+            if rule.name == name:
+                checked[make.__name__] = rule
+    assert checked
+    for rule in checked.values():
+        found, case = on_a_matrix(rule)
+        want = LITERAL[name](*case)
+        np.testing.assert_allclose(found, want, atol=1e-4 * np.abs(want).max())
+
+
+TWICE = lambda x, w, R: literal.epsilon(x, w, R, 2e-6)
+OPTIONS = {
+    "box": (lrp.epsilon_gamma_box(-3.0, 2.5), 0, lambda *case: literal.z_box(*case, -3, 2.5)),
+    "gamma": (lrp.epsilon_gamma_box(gamma=0.7), 1, lambda *case: literal.gamma(*case, 0.7)),
+    "epsilon": (lrp.epsilon(2e-6), 0, TWICE),
+    "epsilon_gamma_box": (lrp.epsilon_gamma_box(epsilon=2e-6), 2, TWICE),
+    "epsilon_plus_flat": (lrp.epsilon_plus_flat(2e-6), 2, TWICE),
+    "epsilon_alpha2_beta1": (lrp.epsilon_alpha2_beta1(2e-6), 2, TWICE),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_the_ready_made_reach_their_rules(places, name):
+    """Of the pixels, of a convolution, of a dense layer."""
+    composite, place, expected = OPTIONS[name]
+    found, case = on_a_matrix(composite.rule(places[place]))
+    want = expected(*case)
+    np.testing.assert_allclose(found, want, atol=1e-4 * np.abs(want).max())
+
+
 def test_every_branch_at_the_pixels_is_first():
     a, b, head = jnp.ones((3, 2)), jnp.ones((3, 4)), jnp.ones((6, 2))
     forward = lambda x: jnp.concatenate([x[:, 0, 0] @ a, (x[:, 0, 0] @ b)], -1) @ head
     program = trace.trace(forward, jnp.ones((1, 1, 1, 3)))
     places = plan.make(program, lrp.z_plus(), {plan.PIXELS}).places.values()
+    places = list(places)
     assert [p.first for p in places] == [True, True, False]
+    assert names(lrp.epsilon_plus_flat(), places) == ["flat", "flat", "epsilon"]
+    assert names(lrp.epsilon_gamma_box(), places) == ["z_box", "z_box", "epsilon"]
 
 
 def test_positions_count_from_the_pixels_whatever_layer_is_explained():

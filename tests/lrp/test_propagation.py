@@ -301,6 +301,28 @@ def test_a_bfloat16_model_is_explained_in_float32(tiny):
     assert explain(half, images.astype(jnp.bfloat16), 1).dtype == jnp.float32
 
 
+def equations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize(("layer", "below"), [("pixels", 0), ("top", 2)])
+def test_linear_layers_run_at_the_highest_precision(tiny, layer, below):
+    """Forwards and backwards, from the explained layer on; what lies below runs as it is."""
+    forward, _, images = tiny
+    run = lambda x: lrp.relevance(forward, x, 1, layer=layer)
+    found = []
+    for eqn in equations(jax.make_jaxpr(run)(images).jaxpr):
+        if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
+            found.append(eqn.params["precision"])
+    highest = found.count((jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST))
+    assert len(found) - highest == below
+    # y, the denominator and its transpose, of each layer that relevance passes
+    assert highest >= 3 * (3 - below)
+
+
 def test_float64_stays(tiny):
     _, variables, images = tiny
     with jax.enable_x64(True):

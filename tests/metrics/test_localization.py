@@ -90,6 +90,21 @@ def test_loc_is_an_iou_of_pixels_above_delta(rng):
         )
 
 
+@pytest.mark.parametrize("name", [*METRICS, "box_iou"])
+@pytest.mark.parametrize("empty", [[9, 3, 4, 8], [4, 8, 9, 3]], ids=["xmax < xmin", "ymax < ymin"])
+def test_a_box_that_ends_before_it_begins_is_none(name, empty, rng):
+    """Alone there is no box to ask about; beside another it changes nothing."""
+    given = rng.uniform(size=(1, *SIZE))
+    metric = metrics.box_iou
+    if name == "box_iou":
+        given = np.array([[3, 2, 8, 7]])
+    else:
+        metric = METRICS[name][0]
+    assert np.isnan(metric(given, [[empty]])).all()
+    both = metric(given, [[[2, 3, 6, 8], empty]])
+    assert both == metric(given, [[[2, 3, 6, 8]]])
+
+
 def test_boxes_are_inclusive_and_unite():
     mask = metrics.box_mask([[[1, 2, 3, 2], [3, 2, 4, 3]]], (5, 6))
     expected = np.zeros((5, 6), bool)
@@ -165,7 +180,10 @@ def test_box_from_map_finds_a_rectangle_and_nothing_in_an_empty_map():
     np.testing.assert_array_equal(boxes[0], [3, 2, 8, 4])
     assert np.isnan(boxes[1]).all()
     np.testing.assert_array_equal(boxes[2], [0, 0, 14, 11])
-    np.testing.assert_array_equal(metrics.box_from_map(saliency, fraction=0.2)[0], [0, 9, 1, 10])
+    # a fifth of the maximum and no less, if nobody says
+    for options in ({}, {"fraction": 0.2}):
+        box = metrics.box_from_map(saliency, **options)[0]
+        np.testing.assert_array_equal(box, [0, 9, 1, 10])
 
 
 def test_box_iou_is_that_of_the_nearest_box():
