@@ -20,10 +20,11 @@ def load(
 
     Args:
         name: what is there is read from there: a zip or folder with `SPLIT/CLASS/*` (splits train,
-            val, validation, test) or `CLASS/*` (all in the split train), photos at any depth below,
-            and optionally `classes.csv` (wnid, name and index of each class folder; else the
-            folders in sorted order) and `boxes.csv` (split, wnid, file, xmin, ymin, xmax, ymax); or
-            a folder that TFDS prepared. Else the name of a TFDS set: "voc/2012".
+            val, validation, test, in any case; training, valid, testing likewise) or `CLASS/*` (all
+            in the split train), photos at any depth below, and optionally `classes.csv` (wnid, name
+            and index of each class folder; else the folders in sorted order) and `boxes.csv`
+            (split, wnid, file, xmin, ymin, xmax, ymax); or a folder that TFDS prepared. Else the
+            name of a TFDS set: "voc/2012".
         split: "train", a part such as "train[:50%]" or "train[100:200]", or a sum,
             "train+validation"; "all" sums all.
         root: folder of the TFDS sets that go by name; None: TFDS_DATA_DIR, or
@@ -37,8 +38,10 @@ def load(
     Raises:
         FileNotFoundError: nothing there, no photos, or a TFDS set that is not prepared; the message
             says how to.
-        ValueError: no such split, classes.csv or boxes.csv that do not fit, or a set in a format
-            without random access.
+        ValueError: no such split; folders of which it is not clear what they are: splits beside
+            classes, a class without a photo, one that the split train lacks, links in a circle;
+            classes.csv or boxes.csv that do not fit; a zip with paths that climb or links; or a set
+            in a format without random access.
     """
     from jaxcam.datasets import files, prepared
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import JpegImagePlugin
 
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
-from jaxcam.datasets import files
+from jaxcam.datasets import files, sources
 from jaxcam.datasets.records import NO_BOXES, Record, photo_size
 
 __all__ = [
@@ -38,7 +38,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     code_path = None
 
     def __init__(self, *, source: str | Path, **options: Any) -> None:
-        self.source = files.open_files(Path(source))
+        self.source = sources.open_files(Path(source))
         super().__init__(file_format="array_record", **options)
 
     def _features(

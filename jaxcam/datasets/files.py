@@ -1,103 +1,43 @@
 """Photos in folders and zips."""
 
-import csv
-import io
-import os
+import math
 import re
-import threading
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from jaxcam._ground import decoding, tables
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError, listing
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, multi_hot
+from jaxcam.datasets.sources import Folder, Zip, open_files
 
 __all__ = [
     "ALL",
     "SPLITS",
     "SUFFIXES",
     "Entry",
-    "Folder",
     "Listing",
-    "Zip",
     "listed",
     "load",
-    "open_files",
     "select",
     "unknown_split",
 ]
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SUFFIXES = decoding.SUFFIXES
 SPLITS = ("train", "val", "validation", "test")
 ALL = "all"  # the sum of all splits, as in TFDS
-
-
-class Folder:
-    """Files below a folder, by their relative names."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> list[str]:
-        """Of all files, at any depth."""
-        found = []
-        for top, _, names in os.walk(self.path, followlinks=True):
-            folder = Path(top).relative_to(self.path)
-            found += [(folder / name).as_posix() for name in names]
-        return found
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        return (self.path / name).read_bytes()
-
-
-class Zip:
-    """Files in a zip, read from any number of threads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise ArgumentError("name", path, f"a zip ({error})") from error
-        # ZipFile reads under its own lock, but counts its open members without one and closes
-        # itself at zero.
-        self._lock = threading.Lock()
-
-    def names(self) -> list[str]:
-        """Of all files, at any depth."""
-        return [name for name in self._zip.namelist() if not name.endswith("/")]
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        with self._lock:
-            member = self._zip.open(name)
-        try:
-            return member.read()
-        finally:
-            with self._lock:
-                member.close()
-
-
-def open_files(path: Path) -> Folder | Zip:
-    """The files of a folder or zip.
-
-    Raises:
-        FileNotFoundError: neither is there.
-        ValueError: a file that is no zip.
-    """
-    if path.is_dir():
-        return Folder(path)
-    if not path.exists():
-        raise ArgumentFileError("name", path, "a folder or zip of photos")
-    if path.suffix.lower() != ".zip":
-        raise ArgumentError("name", f"the file {path}", "a folder or a zip")
-    return Zip(path)
+# What folders of splits are called, in small letters.
+_SPLIT_OF = {
+    **{split: split for split in SPLITS},
+    "training": "train",
+    "valid": "val",
+    "testing": "test",
+}
+_OWN_TABLES = ("classes.csv", "boxes.csv")
 
 
 @dataclass(frozen=True)
@@ -151,33 +91,20 @@ def listed(files: Folder | Zip) -> Listing:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: classes.csv or boxes.csv do not fit the folders.
+        ValueError: folders of which it is not clear what they are, or classes.csv or boxes.csv that
+            do not fit them.
     """
     tree = _Tree(files)
-    names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    if not names:
+    if not tree.photos:
         expected = f"files that end in one of {listing(sorted(SUFFIXES))}"
         raise ArgumentFileError("name", f"{files.path}, which holds no photos", expected)
-    photos = _by_split(names)
-    folders, classes = _classes(tree, photos or {"": names})
-    boxes = _boxes(tree)
-    if not photos:
-        entries = _entries(tree.prefix, SPLITS[0], names, folders, boxes)
-        return Listing(classes, {SPLITS[0]: entries})
-    splits = {}
-    for split, inner in photos.items():
-        splits[split] = _entries(f"{tree.prefix}{split}/", split, inner, folders, boxes)
-    return Listing(classes, splits)
-
-
-def _by_split(names: Iterable[str]) -> dict[str, list[str]]:
-    """Of the photos that lie in a split's folder their names in it, in the order of `SPLITS`."""
-    found: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for name in names:
-        split, _, inner = name.partition("/")
-        if inner and split in found:
-            found[split].append(inner)
-    return {split: inner for split, inner in found.items() if inner}
+    tops = _split_folders(tree)
+    places = [_Place(split, f"{top}/", tree) for split, top in tops.items()]
+    if not places:
+        places = [_Place(SPLITS[0], "", tree)]
+    folders, classes = _classes(tree, places)
+    splits = {place.split: _entries(tree, place, folders) for place in places}
+    return Listing(classes, _boxed(tree, splits))
 
 
 class _Tree:
@@ -185,88 +112,196 @@ class _Tree:
 
     def __init__(self, files: Folder | Zip) -> None:
         names = [name for name in files.names() if not re.search(r"(^|/)(\.|__MACOSX/)", name)]
-        tops = {name.partition("/")[0] for name in names}
         self.files = files
         self.prefix = ""
-        # One folder around all is a wrapping if it holds folders itself; else it is a class.
-        nested = any(name.count("/") > 1 for name in names)
-        if len(tops) == 1 and tops.isdisjoint(SPLITS) and nested:
-            self.prefix = f"{tops.pop()}/"
-        self.names = [name.removeprefix(self.prefix) for name in names]
+        while wrapping := _wrapping(names):
+            self.prefix += wrapping
+            inner = [name for name in names if name.startswith(wrapping) and name != wrapping]
+            names = [name.removeprefix(wrapping) for name in inner]
+        self.folders = [name for name in names if name.endswith("/")]
+        self.photos = list(filter(_is_photo, names))
+        self._tables = {name.casefold(): name for name in names}
 
-    def rows(self, name: str) -> list[dict[str, str]]:
+    def rows(self, table: str) -> list[tables.Row]:
         """A CSV file at the root, or nothing."""
-        if name not in self.names:
+        if table not in self._tables:
             return []
-        text = self.files.read(self.prefix + name).decode("utf-8-sig")
-        return list(csv.DictReader(io.StringIO(text)))
+        return tables.rows(self.files.read(self.prefix + self._tables[table]), table)
 
 
-def _classes(
-    tree: _Tree, photos: Mapping[str, list[str]]
-) -> tuple[dict[str, int], tuple[str, ...]]:
+def _wrapping(names: Sequence[str]) -> str:
+    """The folder around all photos, if it holds folders of them itself; else it is a class."""
+    photos = list(filter(_is_photo, names))
+    tops = {name.partition("/")[0] for name in photos}
+    nested = any(name.count("/") > 1 for name in photos)
+    own = not _SPLIT_OF.keys().isdisjoint(map(str.casefold, tops))
+    own = own or any(name.casefold() in _OWN_TABLES for name in names)
+    if len(tops) != 1 or own or not nested:
+        return ""
+    return f"{tops.pop()}/"
+
+
+def _is_photo(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not name.endswith("/")
+
+
+class _Place:
+    """The folder of a split, or the root of a set without splits: what lies in it."""
+
+    def __init__(self, split: str, top: str, tree: _Tree) -> None:
+        self.split = split
+        self.top = top
+        self.photos = [name.removeprefix(top) for name in tree.photos if name.startswith(top)]
+        inner = [name.removeprefix(top) for name in tree.folders if name.startswith(top)]
+        # Folders at its top, those without a photo too.
+        self.folders = {name.partition("/")[0] for name in inner if name}
+        self.classes = {name.partition("/")[0] for name in self.photos if "/" in name}
+
+
+def _split_folders(tree: _Tree) -> dict[str, str]:
+    """The folder of each split, in the order of `SPLITS`; none if the set has no splits."""
+    found: dict[str, str] = {}
+    others = []
+    for top in sorted({name.partition("/")[0] for name in tree.photos if "/" in name}):
+        split = _SPLIT_OF.get(top.casefold())
+        if split is None:
+            others.append(top)
+        elif split in found:
+            got = f"the folders {listing([found[split], top])} in {tree.files.path}"
+            raise ArgumentError("name", got, f"one that is the split {split!r}")
+        else:
+            found[split] = top
+    if found and others:
+        got = f"{tree.files.path}, where {listing(found.values())} and {listing(others[:4])} lie"
+        expected = "folders of splits, or folders of classes, but not both"
+        raise ArgumentError("name", f"{got} side by side", expected)
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _classes(tree: _Tree, places: Sequence[_Place]) -> tuple[dict[str, int], tuple[str, ...]]:
     """The index of each class folder, and the classes' names."""
-    names = chain.from_iterable(photos.values())
-    found = sorted({name.partition("/")[0] for name in names if "/" in name})
+    found = sorted(set().union(*(place.classes for place in places)))
     rows = tree.rows("classes.csv")
     if not rows:
+        _check_folders(tree, places, found)
         return {folder: index for index, folder in enumerate(found)}, tuple(found)
-    if "wnid" not in rows[0] or "name" not in rows[0]:
-        got = f"the columns {', '.join(rows[0])}"
-        raise ArgumentError("classes.csv", got, "wnid, name and perhaps index")
-    if "index" in rows[0]:
-        indices = [int(_number("classes.csv", row["index"])) for row in rows]
-        if sorted(indices) != list(range(len(rows))):
-            raise ArgumentError("classes.csv", "other indices", f"0 to {len(rows) - 1}, each once")
-        rows = [row for _, row in sorted(zip(indices, rows, strict=True))]
-    folders = {row["wnid"]: index for index, row in enumerate(rows)}
+    expected = "wnid, name and perhaps index"
+    tables.need(rows, "classes.csv", ("wnid", "name"), expected)
+    rows = tables.in_order(rows, "classes.csv")
+    wnids = [row["wnid"] for row in rows]
+    tables.unique(wnids, "classes.csv", "wnid")
     for folder in found:
-        if folder not in folders:
+        if folder not in wnids:
             got = f"no row for the folder {folder!r}"
             raise ArgumentError("classes.csv", got, "one for each class")
+    folders = {wnid: index for index, wnid in enumerate(wnids)}
     return folders, tuple(row["name"] for row in rows)
 
 
-def _boxes(tree: _Tree) -> dict[tuple[str, str, str], np.ndarray]:
-    """Boxes by split, class folder and file."""
-    rows = tree.rows("boxes.csv")
-    where = ("split", "wnid", "file")
-    edges = ("xmin", "ymin", "xmax", "ymax")
-    for column in (*where, *edges):
-        if rows and column not in rows[0]:
-            got = f"no column {column!r}"
-            raise ArgumentError("boxes.csv", got, ", ".join((*where, *edges)))
-    boxes = defaultdict(list)
-    for row in rows:
-        split, folder, file = map(row.__getitem__, where)
-        boxes[split, folder, file].append([_number("boxes.csv", row[edge]) for edge in edges])
-    return {key: np.array(value, np.float32) for key, value in boxes.items()}
+def _check_folders(tree: _Tree, places: Sequence[_Place], found: Sequence[str]) -> None:
+    """Without a table folders are the classes: each must be one, and training must know all."""
+    several = "photos in each folder of a class, or the classes in a classes.csv"
+    for place in places:
+        empty = sorted(place.folders.difference(found))
+        if found and empty:
+            got = f"{listing(empty[:4])} in {tree.files.path}/{tree.prefix}{place.top}"
+            raise ArgumentError("name", f"{got} without a photo", several)
+    if places[0].split != SPLITS[0]:
+        return
+    for place in places[1:]:
+        unknown = sorted(place.classes - places[0].classes)
+        if unknown:
+            got = f"{place.top}{unknown[0]} in {tree.files.path}, of {len(unknown)} folders"
+            expected = f"the classes of {places[0].top}, or all in a classes.csv; or the path of"
+            raise ArgumentError("name", f"{got} that are none there", f"{expected} one split")
 
 
-def _number(table: str, text: str | None) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        raise ArgumentError(table, repr(text), "a number in each row") from None
-
-
-def _entries(
-    top: str,
-    split: str,
-    names: list[str],
-    folders: Mapping[str, int],
-    boxes: Mapping[tuple, np.ndarray],
-) -> list[Entry]:
+def _entries(tree: _Tree, place: _Place, folders: Mapping[str, int]) -> list[Entry]:
     entries = []
-    for name in names:
-        inner = PurePosixPath(name)
-        folder = ""  # no class
-        if len(inner.parts) > 1:
-            folder = inner.parts[0]
-        found = boxes.get((split, folder, inner.name), NO_BOXES)
-        entries.append(Entry(top + name, folders.get(folder, UNKNOWN), found, str(inner)))
+    for name in place.photos:
+        folder, slash, _ = name.partition("/")
+        label = UNKNOWN
+        if slash:
+            label = folders[folder]
+        entries.append(Entry(f"{tree.prefix}{place.top}{name}", label, NO_BOXES, name))
     # In sorted order, since that of a listing is the file system's own and would change a run.
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
+
+
+# Boxes ----------------------------------------------------------------
+
+
+_WHERE = ("split", "wnid", "file")
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _boxed(tree: _Tree, splits: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
+    """The entries with the boxes of boxes.csv, each row of which must be of one photo."""
+    rows = tree.rows("boxes.csv")
+    tables.need(rows, "boxes.csv", (*_WHERE, *_EDGES), ", ".join((*_WHERE, *_EDGES)))
+    if not rows:
+        return splits
+    ids = _ids(splits)
+    boxes = defaultdict(list)
+    lost = []
+    for row in rows:
+        split = _SPLIT_OF.get(row["split"].casefold(), row["split"])
+        found = ids.get((split, row["wnid"], row["file"]), [])
+        if len(found) > 1:
+            got = f"{row['file']} of {row['wnid']}, of which there are {listing(found[:3])}"
+            raise ArgumentError("boxes.csv", got, "its path in the folder of its class")
+        if not found:
+            lost.append("/".join(map(row.__getitem__, _WHERE)))
+            continue
+        boxes[split, found[0]].append(_box(row))
+    if lost:
+        got = f"{len(lost)} of {len(rows)} rows that match no photo, the first {lost[0]!r}"
+        raise ArgumentError("boxes.csv", got, "rows of photos that are there")
+    boxed = {}
+    for split, entries in splits.items():
+        boxed[split] = []
+        for entry in entries:
+            found = np.array(boxes.get((split, entry.id), NO_BOXES), np.float32)
+            boxed[split].append(replace(entry, boxes=found))
+    return boxed
+
+
+def _ids(splits: Mapping[str, Sequence[Entry]]) -> dict[tuple[str, str, str], list[str]]:
+    """The ids of the photos that a row may mean: by split, class folder, and name or path in it."""
+    found = defaultdict(list)
+    for split, entries in splits.items():
+        for entry in entries:
+            inner = PurePosixPath(entry.id)
+            folder = ""  # no class
+            if len(inner.parts) > 1:
+                folder = inner.parts[0]
+            found[split, folder, inner.name].append(entry.id)
+            path = "/".join(inner.parts[1:])
+            if len(inner.parts) > 2:
+                found[split, folder, path].append(entry.id)
+    return found
+
+
+def _box(row: tables.Row) -> list[float]:
+    """xmin, ymin, xmax, ymax of a row."""
+    box = [_number(row[edge]) for edge in _EDGES]
+    if box[2] < box[0] or box[3] < box[1]:
+        got = f"{', '.join(map(row.__getitem__, _EDGES))} of {row['file']}"
+        raise ArgumentError("boxes.csv", got, "xmin <= xmax and ymin <= ymax")
+    return box
+
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ArgumentError("boxes.csv", repr(text), "a number in each row")
+    return found
+
+
+# Splits ---------------------------------------------------------------
 
 
 def select(split: str, splits: Mapping[str, Sequence[Entry]]) -> list[Entry]:
@@ -280,9 +315,14 @@ def select(split: str, splits: Mapping[str, Sequence[Entry]]) -> list[Entry]:
     chosen = []
     for part in split.split("+"):
         match = re.fullmatch(r"\s*(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*", part)
-        if not match or match[1] not in splits:
+        if not match:
             raise unknown_split(split, splits)
-        entries = splits[match[1]]
+        name = match[1]
+        if name not in splits:
+            name = _SPLIT_OF.get(name.casefold(), name)
+        if name not in splits:
+            raise unknown_split(split, splits)
+        entries = splits[name]
         chosen += entries[slice(_bound(match[2], len(entries)), _bound(match[3], len(entries)))]
     return chosen
 

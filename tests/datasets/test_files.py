@@ -56,7 +56,8 @@ def test_without_a_table_the_folders_are_the_classes(folder):
 
 
 def test_a_class_that_a_split_lacks_keeps_the_others_numbers(folder):
-    (folder / "classes.csv").unlink()
+    for table in ("classes.csv", "boxes.csv"):
+        (folder / table).unlink()
     for photo in (folder / "val" / "n1").iterdir():
         photo.unlink()
     photos = datasets.load(folder, "val")
@@ -145,16 +146,18 @@ def test_tables_that_do_not_fit_are_named(folder):
     (folder / "classes.csv").write_text("wnid,name\nn2,cat\n")
     fails(r"classes\.csv: got no row for the folder 'n1', expected one for each class")
     (folder / "classes.csv").write_text("index,wnid,name\n0,n2,cat\n2,n1,dog\n")
-    fails(r"classes\.csv: got other indices, expected 0 to 1, each once")
+    fails(r"classes\.csv: got the index '2', expected 0 to 1, each once")
     (folder / "classes.csv").write_text("folder,name\nn2,cat\n")
     fails(r"classes\.csv: got the columns folder, name, expected wnid, name")
     (folder / "classes.csv").write_text("wnid,name\nn2,cat\nn1,dog\n")
     (folder / "boxes.csv").write_text("split,wnid,file,xmin,ymin,xmax\n1,2,3,4,5,6\n")
-    fails(r"boxes\.csv: got no column 'ymax', expected split, wnid, file, xmin")
-    (folder / "boxes.csv").write_text("split,wnid,file,xmin,ymin,xmax,ymax\n1,2,3,4,5,x,6\n")
+    fails(r"boxes\.csv: got the columns .*, xmax, expected split, wnid, file, xmin")
+    (folder / "boxes.csv").write_text(
+        "split,wnid,file,xmin,ymin,xmax,ymax\ntrain,n1,0.png,4,5,x,6\n"
+    )
     fails(r"boxes\.csv: got 'x', expected a number in each row")
     (folder / "classes.csv").write_text("index,wnid,name\n0,n2,cat\n,n1,dog\n")
-    fails(r"classes\.csv: got '', expected a number in each row")
+    fails(r"classes\.csv: got the index '', expected 0 to 1, each once")
 
 
 def test_an_empty_part_and_an_index_outside_are_errors(folder):
