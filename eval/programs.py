@@ -17,6 +17,7 @@ import tyro
 from eval.run.protocol import Metric, Protocol
 from eval.run.record import table
 from eval.run.runner import run
+from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 
 HERE = Path(__file__).parent
 ROOMS = ("protocols", "studies", "costs", "reporting", "subjects")
@@ -100,6 +101,9 @@ def columns(record: Mapping[str, Any]) -> list[str]:
 def carry_out(name: str, words: list[str]) -> None:
     """Runs a program as a command. What is wrong with its words or files is one line, status 1.
 
+    A protocol that is sent SIGTERM ends after the group of photos under way, status 143 (a second
+    SIGTERM ends it at once); Ctrl-C is status 130. The same command then goes on.
+
     Args:
         name: of the program.
         words: what follows it on the command line.
@@ -111,6 +115,12 @@ def carry_out(name: str, words: list[str]) -> None:
         main(module, tyro.cli(_kind(module), **about))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"eval {name}: {' '.join(str(error).split()) or type(error).__name__}")
+    except Stopped as error:
+        print(f"eval {name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(CODE)
+    except KeyboardInterrupt:
+        print(f"eval {name}: interrupted; the same command goes on", file=sys.stderr, flush=True)
+        sys.exit(INTERRUPTED)
 
 
 def _kind(module: ModuleType) -> Any:

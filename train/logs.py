@@ -134,8 +134,13 @@ class Logs:
         self.board.flush()
         self.line(" ".join(f"{key} {_short(value)}" for key, value in row.items()))
 
-    def report(self, results: Row) -> None:
-        """Writes `report.json`: command, config, versions, devices, results, last epoch, times."""
+    def report(self, results: Row, history: Row | None = None) -> None:
+        """Writes `report.json`: command, config, versions, devices, results, last epoch, times.
+
+        Args:
+            results: of the run.
+            history: what else has happened to it.
+        """
         if not self.writes:
             return
         said = {
@@ -146,6 +151,7 @@ class Logs:
             "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
             "processes": jax.process_count(),
             "results": results,
+            **(history or {}),
             "last_epoch": self.epochs.last,
             # of all the sittings that the logs tell of, without validation
             "training_seconds": _sum(self.steps.rows, "seconds"),

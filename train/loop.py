@@ -1,31 +1,29 @@
 """The loop that all programs share: steps, validation, logs and checkpoints of one run."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import cached_property, partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from configs import Classification, Config
-from jaxcam import datasets, models
-from jaxcam._ground.devices import Devices, is_writer, wait_for_all
+from jaxcam import datasets
+from jaxcam._ground.devices import Devices, any_reached, wait_for_all
 from jaxcam._ground.errors import ArgumentError, renaming
+from jaxcam._ground.stops import Notice, Stopped, end_at_once, noticed
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic, workdir
+from train.history import History
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
-from train.state import State, Variables, create, train_step, validation_step
+from train.state import State, create, train_step
+from train.validation import evaluate, validator
+from train.window import Window
 
-# Steps that are queued before the loop waits; more could hold every thread of a small host.
-_AHEAD = 2
 Checkpoints = checkpoint.Checkpoints
-Thing = TypeVar("Thing")
+__all__ = ["Run", "data", "evaluate", "export", "fit"]
 
 
 def fit(
@@ -33,6 +31,7 @@ def fit(
     factory: objectives.Factory[Config] = objectives.classification,
     resume: bool = False,
     devices: Devices | None = None,
+    allow_changes: bool = False,
 ) -> State:
     """Trains from the start or the latest checkpoint, exports the averaged network; the last state.
 
@@ -44,16 +43,20 @@ def fit(
         factory: config and classes -> what is minimised.
         resume: go on from the latest checkpoint in the workdir, as if the run had not been stopped.
         devices: of this process, which must then be the only one; None: all.
+        allow_changes: go on though the config is not what the run was trained with; the report
+            says what has changed.
 
     Raises:
-        ValueError: another run is at work in the workdir.
+        ValueError: another run is at work in the workdir; a config that is not what the run was
+            trained with.
+        Stopped: SIGTERM; the state has been saved.
         FileExistsError: the workdir holds checkpoints and `resume` is not set.
         FileNotFoundError: no checkpoint to resume from, or no data.
         FloatingPointError: a loss or a parameter is not finite; step and last good checkpoint are
             named.
     """
     with workdir.claimed(config, resume), closing(Run(config, factory, devices)) as run:
-        state = run.train(*run.begin(resume))
+        state = run.train(*run.begin(resume, allow_changes))
         run.finish(state)
     return state
 
@@ -66,7 +69,7 @@ def export(config: Config, factory: objectives.Factory[Config]) -> None:
         factory: as of `fit`.
 
     Raises:
-        ValueError: the run is still at work.
+        ValueError: the run is still at work; a config that is not what it was trained with.
         FileNotFoundError: no checkpoint, or no data.
     """
     with workdir.claimed(config, resume=True), closing(Run(config, factory)) as run:
@@ -102,11 +105,23 @@ class Run:
         self.model = initial.network(config, len(self.photos.classes), self.parallel.axis_name)
         self.tx = optimizer(config, self.steps)
         self.rate = schedule(config, self.steps)
-        self.objective = factory(config, self.photos.classes)
+        self._factory = partial(factory, config, self.photos.classes)
+        self.history = History(config, len(self.photos), self.photos.classes)
+        self.notice = Notice()
         self.validate = validator(config, self.model, devices)
         self._logs: Logs | None = None  # from `begin` on
         self._checkpoints: Checkpoints | None = None  # likewise
         self._steps: dict[int, parallel.Step] = {}
+
+    @cached_property
+    def objective(self) -> objectives.Objective:
+        """What is minimised; made when it is first asked for, as a teacher may have to answer."""
+        return self._factory()
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        return self.config.epochs * self.steps
 
     @property
     def logs(self) -> Logs:
@@ -122,33 +137,60 @@ class Run:
             raise RuntimeError("checkpoints: the run has not begun")
         return self._checkpoints
 
-    def begin(self, resume: bool) -> tuple[State, int]:
+    def begin(self, resume: bool, allow_changes: bool = False) -> tuple[State, int]:
         """The state to go on from, on the devices, and the steps that it has seen.
+
+        Args:
+            resume: from the latest checkpoint.
+            allow_changes: though the config is not what the run was trained with.
 
         Raises:
             FileExistsError: the workdir holds checkpoints and `resume` is not set.
             FileNotFoundError: there is no checkpoint to resume from.
-            ValueError: the checkpoint has seen more steps than the config has.
+            ValueError: the checkpoint has seen more steps than the config has, or was trained with
+                another config.
         """
         workdir.check(self.config, resume)
-        self._checkpoints = checkpoint.manager(self.config.workdir)
+        if resume:  # before anything is made that may not fit
+            latest = workdir.steps(self.config.workdir)[-1]
+            about = checkpoint.about_latest(self.config.workdir, latest)
+            self.history.check(about, allow_changes)
         drawn, said = initial.variables(self.config, self.model)
         state = self.parallel.replicate(create(self.config, drawn, self.tx))
-        step = 0
+        constants = self.objective.constants
+        del constants  # a teacher that cannot answer is refused before there are logs
+        self._checkpoints = checkpoint.manager(self.config.workdir)
         if resume:
-            state, step = checkpoint.restore(self.checkpoints, state)
-            self._check_resumed(step)
-            said = f"resumed after step {step}"
-        self._logs = Logs(self.config, step)
+            return self._resumed(state, allow_changes)
+        self._logs = Logs(self.config, 0)
         self.logs.line(said)
-        return state, step
+        return state, 0
+
+    def _resumed(self, state: State, allow_changes: bool) -> tuple[State, int]:
+        found = checkpoint.restore(self.checkpoints, state)
+        self.history.check(found.about, allow_changes)
+        self._check_resumed(found.step)
+        before = len(found.about.get("changes", []))
+        self.history.go_on(found.about, found.step, self.total)
+        self._logs = Logs(self.config, found.step)
+        for step, why in found.damaged.items():
+            self.history.damaged[str(step)] = why
+            self.logs.line(
+                f"the checkpoint after step {step} is damaged ({why}) and not used; it now is in "
+                f"{self.config.workdir}/damaged"
+            )
+        for change in self.history.changes[before:]:
+            self.logs.line(f"changed {change}")
+        self.logs.line(f"resumed after step {found.step}")
+        if not found.about.get("validated", True):
+            self._validated(found.state, found.step)
+        return found.state, found.step
 
     def _check_resumed(self, step: int) -> None:
-        total = self.config.epochs * self.steps
-        if step > total:
+        if step > self.total:
             raise ArgumentError(
                 "epochs",
-                f"{self.config.epochs}, {total} steps",
+                f"{self.config.epochs}, {self.total} steps",
                 f"as many as the {step} steps in {self.config.workdir}; name another workdir for a "
                 "shorter run",
             )
@@ -159,24 +201,37 @@ class Run:
         Raises:
             FloatingPointError: a loss or a parameter is not finite; looked at where a window of the
                 log ends.
+            Stopped: SIGTERM; the state has been saved.
         """
-        total = self.config.epochs * self.steps
-        window = _Window(first)
+        window = Window(first)
         constants = self.parallel.replicate(self.objective.constants)
         batches = self._batches(first)
         hidden = None  # where there is no terminal
         if not self.logs.writes:
             hidden = True
-        with tqdm(total=total, initial=first, leave=False, disable=hidden, unit="step") as bar:
-            for step in range(first + 1, total + 1):
+        about = {"total": self.total, "initial": first, "leave": False, "unit": "step"}
+        with self._noticed() as self.notice, tqdm(**about, disable=hidden) as bar:
+            for step in range(first + 1, self.total + 1):
                 batch = window.waiting(lambda: next(batches))
                 state, metrics = self._step((step - 1) // self.steps)(state, batch, constants)
                 window.add(metrics)
                 bar.update()
-                if self._ends_window(step):
+                self._look_for_notice(step)
+                if self.notice.asked or self._ends_window(step):
                     self._end_window(state, step, window)
-                    window = _Window(step)
+                    window = Window(step)
         return state
+
+    def _noticed(self) -> AbstractContextManager[Notice]:
+        """SIGTERM is noticed here; of several processes JAX notices it, for all."""
+        if jax.process_count() > 1:
+            return nullcontext(Notice())
+        return noticed("saving after this step")
+
+    def _look_for_notice(self, step: int) -> None:
+        if any_reached(step):
+            self.notice.asked = True
+            end_at_once()  # at a second signal
 
     def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -209,10 +264,14 @@ class Run:
         every = self.config.checkpoint_every
         return self._ends_epoch(step) or (every > 0 and step % every == 0)
 
-    def _end_window(self, state: State, step: int, window: "_Window") -> None:
-        """Logs it; at an epoch's end also validates; saves if it is time."""
+    def _end_window(self, state: State, step: int, window: Window) -> None:
+        """Logs it; at an epoch's end also validates; saves if it is time.
+
+        Raises:
+            Stopped: the run was asked to end; then it has saved, and leaves the validation.
+        """
         self._log_window(window)
-        if not self._saves(step):
+        if not (self.notice.asked or self._saves(step)):
             return
         if not bool(_finite(state)):
             raise self._stopped(
@@ -220,11 +279,24 @@ class Run:
             )
         metrics = None
         if self._ends_epoch(step):
-            metrics = self.validate(state.averaged, self.validation)
-            self.logs.epoch({"step": step, "epoch": step // self.steps, **metrics})
-        checkpoint.save(self.checkpoints, state, step, metrics)
+            metrics = self._validated(state, step)
+        validated = metrics is not None or not self._ends_epoch(step)
+        about = {**self.history.about(), "validated": validated}
+        checkpoint.save(self.checkpoints, state, step, metrics, about)
+        if self.notice.asked:
+            self.checkpoints.wait_until_finished()
+            self.notice.check(f"saved after step {step} in {self.config.workdir}; --resume goes on")
 
-    def _log_window(self, window: "_Window") -> None:
+    def _validated(self, state: State, step: int) -> dict[str, float] | None:
+        """The metrics at an epoch's end, which are logged; None if the run was asked to end."""
+        try:
+            metrics = self.validate(state.averaged, self.validation, self.notice)
+        except Stopped:
+            return None
+        self.logs.epoch({"step": step, "epoch": step // self.steps, **metrics})
+        return metrics
+
+    def _log_window(self, window: Window) -> None:
         losses = window.close()
         for step, loss in enumerate(losses, window.first):
             if not np.isfinite(loss):
@@ -258,7 +330,8 @@ class Run:
             )
         wait_for_all("exported")
         exported = evaluate(self.config, self.validation, self.devices)
-        self.logs.report({**notes, "exported_accuracy": exported})
+        history = {"changes": self.history.changes, "damaged_checkpoints": self.history.damaged}
+        self.logs.report({**notes, "exported_accuracy": exported}, history)
 
     def close(self) -> None:
         """Ends what is still being written, also when the training was stopped."""
@@ -268,88 +341,7 @@ class Run:
             self._logs.close()
 
 
-class _Window:
-    """Steps between two lines of the log. Metrics stay on the devices until it is closed."""
-
-    def __init__(self, last: int) -> None:
-        self.first = last + 1
-        self.last = last
-        self.metrics: list[objectives.Metrics] = []
-        self.means: dict[str, float] = {}  # from `close` on
-        self.waited = 0.0
-        self.seconds = 0.0
-        self.began = time.perf_counter()
-
-    def waiting(self, get: Callable[[], Thing]) -> Thing:
-        """What `get` returns; the time is counted as waiting for the input pipeline."""
-        began = time.perf_counter()
-        found = get()
-        self.waited += time.perf_counter() - began
-        return found
-
-    def add(self, metrics: objectives.Metrics) -> None:
-        """Counts a step, and waits for an earlier one if too many are queued."""
-        self.metrics.append(metrics)
-        self.last += 1
-        if len(self.metrics) > _AHEAD:
-            jax.block_until_ready(self.metrics[-1 - _AHEAD])
-
-    def close(self) -> list[float]:
-        """Takes the means over the steps, and the share of waiting; the loss of each."""
-        metrics = jax.device_get(self.metrics)
-        self.seconds = time.perf_counter() - self.began
-        together = jax.tree.map(lambda *values: np.array(values, np.float64), *metrics)
-        self.means = {key: float(values.mean()) for key, values in together.items()}
-        self.means["waiting"] = self.waited / self.seconds
-        return together["loss"].tolist()
-
-
 @jax.jit
 def _finite(state: State) -> jax.Array:
     each = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), (state.variables, state.ema))
     return jnp.stack(jax.tree.leaves(each)).all()
-
-
-def validator(
-    config: Classification, model: nn.Module, devices: Devices | None = None
-) -> Callable[[Variables, datasets.Dataset], dict[str, float]]:
-    """Replicated variables and photos -> `val_accuracy` and `val_loss`, of all processes together.
-
-    Args:
-        config: the run's; the loss is without smoothing.
-        model: whose variables they are.
-        devices: of this process, which must then be the only one; None: all.
-    """
-    how = parallel.choose(config, devices)
-    step = partial(validation_step, config=config, model=model, axis_name=how.axis_name)
-    compiled = how.compile(step, donate=())
-
-    def validate(variables: Variables, photos: datasets.Dataset) -> dict[str, float]:
-        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        batches = pipeline.validation_batches(photos, config, config.batch_size, **share)
-        placed = pipeline.prefetch(batches, how.place)
-        each = [jax.device_get(compiled(variables, batch, None)) for batch in placed]
-        sums = jax.tree.map(lambda *values: np.array(values, np.float64).sum(), *each)
-        return {
-            "val_accuracy": float(sums["correct"] / sums["count"]),
-            "val_loss": float(sums["loss"] / sums["count"]),
-        }
-
-    return validate
-
-
-def evaluate(
-    config: Classification, photos: datasets.Dataset, devices: Devices | None = None
-) -> float:
-    """Prints and returns the accuracy of the exported file."""
-    model, variables = models.load(config.export)
-    placed = parallel.choose(config, devices).replicate(variables)
-    share = validator(config, model, devices)(placed, photos)["val_accuracy"]
-    if is_writer():
-        size = Path(config.export).stat().st_size / 1e6
-        said = (
-            f"{config.export} ({size:.2f} MB): top-1 {100 * share:.1f} % of {len(photos)} "
-            "validation photos"
-        )
-        print(said, flush=True)
-    return share

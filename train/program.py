@@ -8,7 +8,9 @@ import configs
 from configs import Config
 from jaxcam._ground.devices import join
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 from train import loop, objectives
+from train.history import OPTION
 
 
 def main(
@@ -19,6 +21,9 @@ def main(
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Runs `python -m NAME ...`.
+
+    Its exit status is 0; 1 and a line for what is wrong; 143 after SIGTERM, when the state has been
+    saved after the step under way (a second SIGTERM ends at once); 130 after Ctrl-C.
 
     Args:
         name: of the program.
@@ -38,7 +43,13 @@ def main(
             )
         _dispatch(config, factory, chosen)
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {' '.join(str(error).split())}")
+    except Stopped as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(CODE)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; --resume goes on after the latest checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _parser(name: str, about: str | None) -> argparse.ArgumentParser:
@@ -51,6 +62,14 @@ def _parser(name: str, about: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the latest checkpoint in the workdir"
+    )
+    parser.add_argument(
+        OPTION,
+        action="store_true",
+        help=(
+            "with --resume: go on though the config is not what the run was trained with; the "
+            "report says what has changed, and after which step"
+        ),
     )
     parser.add_argument(
         "--evaluate", action="store_true", help="only print the accuracy of the exported network"
@@ -85,4 +104,4 @@ def _dispatch(
     elif chosen.export_only:
         loop.export(config, factory)
     else:
-        loop.fit(config, factory, chosen.resume)
+        loop.fit(config, factory, chosen.resume, allow_changes=chosen.allow_changes)

@@ -14,6 +14,8 @@ from eval.run.plan import Plan
 from eval.subjects.data import UNKNOWN, Photos
 from jaxcam._ground.devices import in_batches, over_devices
 
+_GO_ON = "the same command goes on after it"
+
 
 @dataclass(frozen=True)
 class Cases:
@@ -96,6 +98,8 @@ def _confirmed(plan: Plan, compute: Compute) -> Compute:
         for values in compute(groups):
             plan.folder.confirm()
             yield values
+            # asked for the next group: this one is stored
+            plan.notice.check(f"stopped after a group of photos; {_GO_ON}")
 
     return confirmed
 

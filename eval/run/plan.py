@@ -1,7 +1,7 @@
 """A run that can be carried out: its settings are checked here, once, and become what they name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from eval.run import folder, stored
@@ -10,6 +10,7 @@ from eval.run.protocol import Protocol
 from eval.subjects import applies, data, methods, networks
 from eval.subjects.data import Drawn
 from jaxcam._ground.devices import join
+from jaxcam._ground.stops import Notice
 from jaxcam.classifier import Classifier
 from jaxcam.methods import Method
 
@@ -28,6 +29,7 @@ class Plan:
         photos: drawn, and not yet read.
         maps: those that another run has made, or None.
         folder: of the run.
+        notice: whether the run was asked to end.
     """
 
     protocol: Protocol
@@ -39,6 +41,7 @@ class Plan:
     photos: Drawn
     maps: stored.Maps | None
     folder: Folder
+    notice: Notice = field(default_factory=Notice)
 
 
 def make(settings: Any, protocol: Protocol) -> Plan:

@@ -7,6 +7,7 @@ bootstrap intervals. Started again with the same settings, a run takes up after 
 group. Several processes share one folder and the photos; each decodes its own, group by group.
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from eval.run.record import record, save_npz, write_json
 from eval.run.settings import plain
 from eval.run.work import Bench, Work
 from eval.subjects import applies
+from jaxcam._ground.stops import noticed
 
 _SKIPPED = "skipped/"  # in a part: why a layer has no values
 
@@ -42,11 +44,13 @@ def run(settings: Any, protocol: Protocol) -> dict[str, Any]:
     Raises:
         FileNotFoundError: no such data or model.
         ValueError: an unknown method or layer; data without the boxes or labels that are needed; a
-            folder that holds another run.
+            folder that holds another run, or in which one is at work.
+        Stopped: SIGTERM; the groups of photos that are done are stored.
     """
     start = time.time()
     plan = make(settings, protocol)
-    with plan.folder.held():
+    with plan.folder.held(), noticed("ending after this group of photos") as notice:
+        plan = dataclasses.replace(plan, notice=notice)
         return _carried_out(plan, start)
 
 

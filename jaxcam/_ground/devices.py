@@ -102,6 +102,24 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
+def all_say(yes: bool) -> bool:
+    """Whether every process says so; every process calls it."""
+    if jax.process_count() == 1:
+        return yes
+    return bool(np.all(multihost_utils.process_allgather(np.array(yes, np.int32))))
+
+
+def any_reached(step: int) -> bool:
+    """Whether this is the step after which all processes are to end, since one was asked to.
+
+    JAX carries the notice to all and has them agree on a step; every process calls it after each.
+    A single process has no such notice.
+    """
+    if jax.process_count() == 1:
+        return False
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
 def by_writer(action: Callable[[], None]) -> None:
     """The first process does something for all; the others wait, and fail where it fails.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import jax
 import numpy as np
 import pytest
 
+from eval import programs
 from eval.protocols import class_sensitivity, games, sanity
 from eval.protocols.games import GameSettings
 from eval.run import parts, record
 from eval.run.runner import run
+from jaxcam._ground.stops import Stopped
 from tests.eval.conftest import PHOTOS
 from tests.eval.test_protocols import settings
 
@@ -193,3 +196,42 @@ def test_two_processes_make_what_one_makes(network, photos, tmp_path):
     assert (found["processes"], found["devices"].split()[0], found["photos"]) == (2, "2", PHOTOS)
     means = [made["results"]["grad_cam"]["top"]["insertion"]["mean"] for made in (found, expected)]
     assert means[0] == pytest.approx(means[1], rel=1e-5)
+
+
+def test_a_run_that_is_asked_to_end_does_after_the_group(network, photos, tmp_path, monkeypatch):
+    """SIGTERM comes while the first of two groups of a method is stored."""
+    chosen = settings(photos, tmp_path, GameSettings, methods=("noise",), output=tmp_path / "whole")
+    run(chosen, games.PROTOCOL)
+    monkeypatch.setattr(parts, "GROUP", 1)
+    save = parts.save_npz
+
+    def stopping(path, arrays):
+        save(path, arrays)
+        if path.parent.name == "noise":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = dataclasses.replace(chosen, output=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "save_npz", stopping)
+        with pytest.raises(Stopped, match="SIGTERM: stopped after a group of photos; the same"):
+            run(stopped, games.PROTOCOL)
+    left = [file.name for file in (stopped.output / "parts/noise").iterdir()]
+    assert left == ["00000000-00000004.npz"]
+    run(stopped, games.PROTOCOL)
+    assert_same(values(stopped.output), values(chosen.output))
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(Stopped("SIGTERM: x"), 143), (KeyboardInterrupt, 130)]
+)
+def test_what_ended_a_protocol_is_its_status_and_one_line(
+    tmp_path, monkeypatch, capsys, raised, code
+):
+    def stopped(*words):
+        raise raised
+
+    monkeypatch.setattr(programs, "run", stopped)
+    with pytest.raises(SystemExit) as ended:
+        programs.carry_out("games", ["--output", str(tmp_path)])
+    assert ended.value.code == code
+    assert capsys.readouterr().err.count("\n") == 1

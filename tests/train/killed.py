@@ -17,13 +17,13 @@ def main(step, milliseconds, arguments):
     """Dies so long after the unfinished folder of the first checkpoint from `step` on appears."""
     save = checkpoint.save
 
-    def save_and_die(checkpoints, state, at, metrics):
+    def save_and_die(checkpoints, state, at, *words):
         if at >= step:
             checkpoints.wait_until_finished()  # with the one before, which is not to be lost
             threading.Thread(
                 target=_die, args=(Path(checkpoints.directory), milliseconds), daemon=True
             ).start()
-        save(checkpoints, state, at, metrics)
+        save(checkpoints, state, at, *words)
         if at >= step:
             threading.Event().wait()  # the writing goes on behind
 

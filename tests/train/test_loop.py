@@ -12,7 +12,7 @@ import pytest
 from configs.smoke import config as smoke
 from jaxcam import models
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
-from train import loop, objectives, state
+from train import loop, objectives, state, window
 from train.augment import normalize
 
 ONE = jax.devices()[:1]
@@ -54,14 +54,14 @@ def test_an_error_of_the_data_names_the_configs_field(monkeypatch, raised, expec
 def test_a_window_is_the_mean_over_its_steps(monkeypatch):
     """3 of the 8 seconds are waited for the input."""
     clock = iter([10.0, 11.0, 13.0, 14.0, 15.0, 18.0])
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
-    window = loop._Window(5)
-    assert [window.waiting(lambda: "a"), window.waiting(lambda: "b")] == ["a", "b"]
-    window.add({"loss": jnp.float32(1.0), "accuracy": jnp.float32(0.25)})
-    window.add({"loss": jnp.float32(4.0), "accuracy": jnp.float32(0.75)})
-    assert window.close() == [1.0, 4.0]
-    assert (window.first, window.last, window.seconds) == (6, 7, 8.0)
-    assert window.means == {"loss": 2.5, "accuracy": 0.5, "waiting": 3 / 8}
+    monkeypatch.setattr(window, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    five = window.Window(5)
+    assert [five.waiting(lambda: "a"), five.waiting(lambda: "b")] == ["a", "b"]
+    five.add({"loss": jnp.float32(1.0), "accuracy": jnp.float32(0.25)})
+    five.add({"loss": jnp.float32(4.0), "accuracy": jnp.float32(0.75)})
+    assert five.close() == [1.0, 4.0]
+    assert (five.first, five.last, five.seconds) == (6, 7, 8.0)
+    assert five.means == {"loss": 2.5, "accuracy": 0.5, "waiting": 3 / 8}
 
 
 @pytest.mark.parametrize("where", ["variables", "ema"])

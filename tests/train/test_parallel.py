@@ -188,15 +188,19 @@ def test_a_run_stopped_under_one_goes_on_under_the_other(tmp_path):
 @pytest.mark.parametrize("kind", ["pmap", "jit"])
 def test_two_processes_train_validate_and_save_as_one(tmp_path, kind):
     """Two processes of two devices each: state, logs and export as on one, which can resume."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    outputs = _start_two(_config(tmp_path, parallel=kind), f"127.0.0.1:{port}")
+    processes = started(_config(tmp_path, parallel=kind))
+    try:
+        ended = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], ended
+    outputs = [out for out, _ in ended]
     assert "top-1" in outputs[0] and "top-1" not in outputs[1]  # one of them speaks
     alone = _config(tmp_path / "alone")
     expected = loop.fit(alone, devices=jax.devices()[:1])
     with checkpoint.manager(_config(tmp_path).workdir) as checkpoints:
-        state, step = checkpoint.restore(checkpoints, expected)
+        state, step, *_ = checkpoint.restore(checkpoints, expected)
     assert step == 8
     assert _largest_difference(jax.device_get(state), jax.device_get(expected)) < 1e-4
     rows = [
@@ -208,8 +212,11 @@ def test_two_processes_train_validate_and_save_as_one(tmp_path, kind):
     assert rows[0][1].split(",")[accuracy] == rows[1][1].split(",")[accuracy]
 
 
-def _start_two(config, address):
-    """The outputs of the two processes of a run."""
+def started(config):
+    """The two processes of a run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     flags = "--xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "PJRT_NPROC": "16", "JAX_PLATFORMS": "cpu"}
     sets = [
@@ -218,7 +225,7 @@ def _start_two(config, address):
         if _differs(config, f.name)
     ]
     command = [sys.executable, "-m", "train.classify", "--config", smoke.__file__, "--set", *sets]
-    processes = [
+    return [
         subprocess.Popen(
             [*command, "--distributed", address, "2", str(index)],
             env=environment,
@@ -229,13 +236,6 @@ def _start_two(config, address):
         )
         for index in range(2)
     ]
-    try:
-        ended = [process.communicate(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], ended
-    return [out for out, _ in ended]
 
 
 def _differs(config, name):
