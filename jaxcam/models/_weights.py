@@ -1,13 +1,11 @@
 """Where the file of a network is, what its header says, and how it is written."""
 
-import json
 import os
 import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,6 +17,8 @@ from jaxcam.models.convert import first, torchvision_keys
 
 BUNDLED = Path(__file__).parent / "weights"
 _DTYPES = ("float16", "float32")
+_FLOATS = ("F16", "F32", "F64")  # as safetensors call them; NumPy has no bfloat16
+_MAX_HEADER = 2**24  # bytes
 _HUB_FILE = "model.safetensors"
 
 
@@ -43,6 +43,8 @@ def locate(name_or_path: str | os.PathLike, published: Sequence[str]) -> Path:
         return _download(name)
     if path.is_file():
         return path
+    if path.exists() and (path.suffix or not path.is_dir()):
+        _check_file(path)  # says what it is instead
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         raise ArgumentFileError("name_or_path", f"{path}, which is not there", "a file")
     expected = f"a file or {one_of(name, [*bundled(), *published], 'networks')}"
@@ -53,30 +55,50 @@ def header(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """A file's header: metadata, and arrays without memory that stand for the shapes.
 
     Raises:
-        ArgumentError: no complete safetensors file.
+        ArgumentError: no complete safetensors file, or one with arrays that are no floats.
     """
+    _check_file(path)
+    shapes = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+            for key in file.keys():  # noqa: SIM118  (no mapping)
+                found = file.get_slice(key)
+                _check_dtype(path, key, found.get_dtype())
+                shapes[key] = found.get_shape()
             metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         expected = f"a complete safetensors file ({error})"
         raise ArgumentError("name_or_path", path, expected) from error
     state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
     return metadata, torchvision_keys(state)
 
 
-def entry(metadata: Mapping[str, str], key: str, path: Path | None) -> Any:
-    """What the JSON under a key of a header says, None if there is none.
+def _check_file(path: Path) -> None:
+    """Refuses what is no file, a pickle, and a header that is larger than any network's.
 
-    Raises:
-        ArgumentError: it is no JSON.
+    A pickle runs what it holds when it is opened: none ever is, whatever its name.
     """
     try:
-        return json.loads(metadata.get(key, "null"))
-    except json.JSONDecodeError as error:
-        expected = f"valid JSON under {key!r} in its metadata"
-        raise ArgumentError("name_or_path", path, expected) from error
+        size = files.regular(path).st_size
+    except OSError as error:
+        raise ArgumentError("name_or_path", f"{path}, {error.strerror}", "a file") from error
+    with open(path, "rb") as file:
+        start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if 8 + length <= size and length <= _MAX_HEADER:
+        return
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        got = f"{path}, a pickle or an archive of PyTorch or NumPy, which is never opened"
+        raise ArgumentError("name_or_path", got, "a safetensors file: convert it where it is from")
+    got = f"{path}, {size} bytes whose header says that it has {length}"
+    expected = f"a complete safetensors file with a header of up to {_MAX_HEADER >> 20} MiB"
+    raise ArgumentError("name_or_path", got, expected)
+
+
+def _check_dtype(path: Path, key: str, dtype: str) -> None:
+    if dtype not in _FLOATS and not key.endswith("num_batches_tracked"):
+        got = f"{path}, where {key} is {dtype}"
+        raise ArgumentError("name_or_path", got, f"one of {', '.join(_FLOATS)}")
 
 
 def cast(state: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:

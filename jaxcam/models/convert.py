@@ -74,7 +74,8 @@ def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -
         `{"params": ..., "batch_stats": ...}` in float32.
 
     Raises:
-        ValueError: keys that are missing, unused or misshapen, each named; or what `create` raises.
+        ValueError: keys that are missing, unused or misshapen, each named; values that are no
+            floats or not finite, or negative variances; or what `create` raises.
     """
     state = torchvision_keys(state_dict)
     return fill(create(name, **infer_classes(name, state, options)), state, name)
@@ -83,13 +84,34 @@ def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -
 def fill(
     model: nn.Module, state: Mapping[str, np.ndarray], name: str = "the model"
 ) -> dict[str, Any]:
-    """The variables of `model` from a state dict that fits it, else the error of `check_fit`."""
+    """The variables of `model` from a state dict that fits it, else the error of `check_fit`.
+
+    Raises:
+        ValueError: as `check_fit`; numbers that are no floats or not finite in float32, variances
+            below 0.
+    """
     check_fit(model, state, name)
     flat = {}
     for key, path, _ in _entries(_abstract(model)):
-        value = np.asarray(state[key], np.float32)
+        value = _checked(key, state[key], path[-1] == "var", name)
         flat[path] = jnp.asarray(_transpose(value, path, _FROM_TORCH))
     return unflatten_dict(flat)
+
+
+def _checked(key: str, value: np.ndarray, variance: bool, name: str) -> np.ndarray:
+    """The array in float32. XLA on a CPU may lose a NaN, and then answers plausibly."""
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ArgumentError("state_dict", f"{key} of {value.dtype}", f"floats in {name}")
+    with np.errstate(over="ignore"):
+        found = np.asarray(value, np.float32)
+    lost = found.size - np.count_nonzero(np.isfinite(found))
+    if lost:
+        got = f"{key} with {lost} of {found.size} values that are NaN or infinite"
+        raise ArgumentError("state_dict", got, f"finite numbers in {name}")
+    if variance and found.min() < 0:
+        got = f"{key} with variances down to {found.min():.4g}"
+        raise ArgumentError("state_dict", got, f"at least 0 in {name}")
+    return found
 
 
 def check_fit(model: nn.Module, state: Mapping[str, np.ndarray], name: str) -> None:

@@ -2,10 +2,9 @@
 
 A file holds torchvision's keys and PyTorch's layout, and in its header, as JSON strings, what else
 is needed: `architecture` {"name", "options"}, `classes` [names] and `preprocess` {"size", "resize",
-"mean", "std"}.
+"mean", "std"}. All of it is checked before it is used, and a pickle is never opened.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -17,8 +16,16 @@ import flax.linen as nn
 import numpy as np
 from safetensors.numpy import load_file
 
+from jaxcam._ground import files, tables
 from jaxcam._ground.dtypes import wide
-from jaxcam._ground.errors import ArgumentError, ArgumentFileError, listing
+from jaxcam._ground.errors import (
+    ArgumentError,
+    ArgumentFileError,
+    check_whole,
+    check_within,
+    listing,
+)
+from jaxcam.models import _header as header
 from jaxcam.models import _weights as weights
 from jaxcam.models.convert import (
     check_fit,
@@ -33,6 +40,7 @@ from jaxcam.models.registry import ARCHITECTURES, TORCHVISION, create
 __all__ = ["Preprocess", "Pretrained", "available", "describe", "load", "save"]
 
 DEFAULT = "tiny20"
+_MOST_CLASSES = 10**6
 _RUNTIME = ("dtype", "axis_name")  # options that say how a network is run, not what it is
 
 
@@ -54,9 +62,16 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         """Makes `mean` and `std` tuples, so that what is read equals what was written."""
+        check_whole("size", self.size, 1)
+        if self.resize is not None:
+            check_whole("resize", self.resize, 1)
         if len(self.mean) != len(self.std):
             got = f"{self.std} beside the mean {self.mean}"
             raise ArgumentError("std", got, "as many numbers, one for each channel")
+        for value in self.mean:
+            check_within("mean", value, -np.inf, np.inf, ends="()")
+        for value in self.std:
+            check_within("std", value, 0, np.inf, ends="()")
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
 
@@ -109,7 +124,7 @@ class Pretrained:
             ValueError: the `loss` of the file or of its `config` is not "softmax" or "sigmoid".
         """
         loss = self.metadata.get("loss")
-        config = weights.entry(self.metadata, "config", None)
+        config = header.entry(self.metadata, "config", None)
         if loss is None and isinstance(config, Mapping):
             loss = config.get("loss")
         if loss not in (None, "softmax", "sigmoid"):
@@ -152,13 +167,30 @@ def load(
     Raises:
         FileNotFoundError: no such file, or a download that failed: what to fetch and where to put
             it.
-        ValueError: an unknown name, a file that is no safetensors file, or weights that do not fit.
+        ValueError: an unknown name, a file that is no safetensors file, whose metadata are of wrong
+            types, or whose weights do not fit, are no floats or not finite, or negative variances.
     """
     path = weights.locate(name_or_path, tuple(PUBLISHED))
     about = _about(name_or_path, path, architecture, options)
-    model = create(about.architecture, **about.options)
+    what = f"{about.architecture} (from {path})"
+    _, shapes = weights.header(path)
+    model = _created(about, shapes, what)
     state = torchvision_keys(load_file(path))
-    return model, fill(model, state, f"{about.architecture} (from {path})")
+    return model, fill(model, state, what)
+
+
+def _created(about: Pretrained, shapes: Mapping[str, np.ndarray], what: str) -> nn.Module:
+    """The module, once the shapes of a file fit it: nothing has been read that does not."""
+    try:
+        model = create(about.architecture, **about.options)
+        check_fit(model, shapes, what)
+    except ArgumentError:
+        raise
+    except Exception as error:  # options that make no network fail in many ways
+        reason = str(error).split("\n")[0]
+        got = f"{dict(about.options)}, of which no network can be made ({reason})"
+        raise ArgumentError("options", got, f"those of {what}") from error
+    return model
 
 
 def describe(
@@ -244,16 +276,20 @@ def _about(
     state: dict[str, np.ndarray] = {}
     if path is not None:
         metadata, state = weights.header(path)
-    stored = {}
+    stored = None
+    options_of_file: dict[str, Any] = {}
     if architecture is None:
-        stored = weights.entry(metadata, "architecture", path) or {}
-    name: str = architecture or known or stored.get("name") or _recognise(path, state)
-    options = infer_classes(name, state, {**stored.get("options", {}), **options})
+        stored, options_of_file = header.architecture(metadata, path, len(state))
+    name: str = architecture or known or stored or _recognise(path, state)
+    options = infer_classes(name, state, {**options_of_file, **options})
     count = options.setdefault("num_classes", 1000)
-    fields = weights.entry(metadata, "preprocess", path)
-    if fields:
+    fields = header.preprocess(metadata, path)
+    if fields is not None:
         preprocess = Preprocess(**fields)
-    classes = weights.entry(metadata, "classes", path) or [f"class {i}" for i in range(count)]
+    classes = header.classes(metadata, path)
+    if classes is None:
+        check_whole("num_classes", count, 1, _MOST_CLASSES)
+        classes = [f"class {i}" for i in range(count)]
     if path is not None and len(classes) != count:  # are the names wrong, or the architecture?
         check_fit(create(name, **options), state, f"{name} (from {path})")
     return Pretrained(name, options, _checked_classes(classes, count), preprocess, metadata)
@@ -281,24 +317,40 @@ def _read_classes(classes: str | os.PathLike | Sequence[str]) -> Sequence[str]:
     if not isinstance(classes, str | os.PathLike):
         return classes
     path = Path(classes).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise ArgumentFileError("classes", f"{path}, which is not there", "a file")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix != ".csv":
-        return text.splitlines()
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows or "name" not in rows[0]:
-        raise ArgumentError("classes", path, "a column 'name' in it")
-    if "index" in rows[0]:
-        rows.sort(key=lambda row: int(row["index"]))
-    return [row["name"] for row in rows]
+    content = _content(path)
+    try:
+        return _names(content, path.suffix.lower() == ".csv")
+    except ArgumentError as error:
+        raise ArgumentError("classes", f"{path} with {error.got}", error.expected) from error
+
+
+def _names(content: bytes, is_table: bool) -> list[str]:
+    if not is_table:
+        return tables.text(content, "classes").rstrip().splitlines()
+    rows = tables.rows(content, "classes")
+    tables.need(rows, "classes", ("name",), "a column 'name' in it")
+    return [row["name"] for row in tables.in_order(rows, "classes")]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path, tables.MAX_BYTES)
+    except OSError as error:
+        raise ArgumentError("classes", f"{path}, {error.strerror}", "a file") from error
 
 
 def _checked_classes(classes: Sequence[str], count: int) -> tuple[str, ...]:
     if len(classes) != count:
         expected = f"one for each of the {count} logits"
         raise ArgumentError("classes", f"{len(classes)} names", expected)
-    return tuple(map(str, classes))
+    names = tuple(map(str, classes))
+    for index, name in enumerate(names):
+        if not name.strip() or len(name) > header.LONGEST_NAME:
+            got = f"{len(name.strip())} characters for class {index}"
+            raise ArgumentError("classes", got, f"a name of 1 to {header.LONGEST_NAME}")
+    return names
 
 
 def _merged(metadata: Mapping[str, str], extra: Mapping[str, Any]) -> dict[str, str]:
