@@ -1,6 +1,7 @@
 """The bundled network: a ResNet of 13 convolutions a path on 20 classes of Tiny ImageNet.
 
-Trained from scratch at 64 x 64.
+Trained from scratch at 64 x 64. The photos are a zip in the folder that the variable JAXCAM_DATA
+names, or elsewhere by `--set data=FILE`.
 
 Command: python -m train.classify --config configs/tiny20.py
 Cost: 85 minutes on 2 CPU cores that other work shared (70 to 370 images/s); 1.2 GB of memory.
@@ -17,7 +18,7 @@ from configs import Classification
 
 config = Classification(
     name="tiny20",
-    data="../shared/data/tiny20.zip",
+    data="tiny20.zip",
     workdir="runs/tiny20",
     export="jaxcam/models/weights/tiny20.safetensors",
     export_dtype="float16",

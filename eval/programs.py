@@ -17,6 +17,7 @@ import tyro
 from eval.run.protocol import Metric, Protocol
 from eval.run.record import table
 from eval.run.runner import run
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 
 HERE = Path(__file__).parent
@@ -54,7 +55,7 @@ def find(name: str) -> ModuleType:
     """
     known = names()
     if name not in known:
-        raise ValueError(f"NAME: got {name!r}, expected any of {', '.join(known)}")
+        raise ArgumentError("NAME", repr(name), f"any of {', '.join(known)}")
     return importlib.import_module(known[name])
 
 

@@ -168,9 +168,6 @@ def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
     return [path]
 
 
-atomically = files.replacing
-
-
 def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # noqa: B008  (a constant)
     """Why a raw map must not be drawn as heat, in two lines, or None if it may."""
     if raw is None:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxcam._ground.errors import ArgumentError
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -61,7 +63,7 @@ def measure(settings: Settings, folder: Path) -> dict[int, Peak]:
         ChildProcessError: a run failed, and has said why.
     """
     if not settings.photos or min(settings.photos) < 1:
-        raise ValueError(f"photos: got {settings.photos}, expected numbers of at least 1")
+        raise ArgumentError("photos", settings.photos, "numbers of at least 1")
     write_photos(folder / "photos", max(settings.photos), settings.pixels)
     return {count: _run(settings, folder, count) for count in settings.photos}
 

@@ -20,6 +20,7 @@ import optax
 import jaxcam
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
+from jaxcam._ground.errors import ArgumentError
 
 
 class Method(NamedTuple):
@@ -134,7 +135,7 @@ def measure(
         ValueError: an unknown method.
     """
     if unknown := [name for name in names if name not in METHODS]:
-        raise ValueError(f"methods: got {', '.join(unknown)}, expected any of {', '.join(METHODS)}")
+        raise ArgumentError("methods", ", ".join(unknown), f"any of {', '.join(METHODS)}")
     network = models.create(model)
     images = jax.random.normal(jax.random.key(0), (batch, image_size, image_size, 3))
     # Parameters are arguments: as constants XLA would fold what only depends on them.

@@ -25,6 +25,7 @@ import jaxcam
 from eval.subjects import networks
 from jaxcam import loops, maps, metrics
 from jaxcam._explainers.mask import MASK_VARIANTS
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import Classifier
 
 _FEW = 4
@@ -147,7 +148,7 @@ def measure(settings: Settings) -> dict[str, Cost]:
         ValueError: an unknown metric.
     """
     if unknown := [name for name in settings.metrics if name not in ROWS]:
-        raise ValueError(f"metrics: got {', '.join(unknown)}, expected any of {', '.join(ROWS)}")
+        raise ArgumentError("metrics", ", ".join(unknown), f"any of {', '.join(ROWS)}")
     network = networks.load(settings.model, settings.root)
     batch = _batch(network.size, settings.batch)
     programs: dict[Any, Any] = {}

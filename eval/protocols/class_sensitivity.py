@@ -22,6 +22,7 @@ from eval.run.protocol import Change, Changes, Explained, Metric, Protocol
 from eval.run.settings import Settings
 from eval.subjects.data import Photos
 from jaxcam import metrics
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import Classifier
 
 
@@ -43,8 +44,8 @@ def settle(settings: ClassSettings, network: Classifier) -> ClassSettings:
         ValueError: a network of one logit.
     """
     if network.num_logits == 1:
-        raise ValueError(
-            f"model: {network.name} has one logit, expected at least two: a second class"
+        raise ArgumentError(
+            "model", f"{network.name}, which has one logit", "at least two: a second class"
         )
     if settings.pairs:
         return dataclasses.replace(settings, target="label")
@@ -100,8 +101,8 @@ def _halved(images: np.ndarray) -> np.ndarray:
 def _partners(labels: np.ndarray) -> np.ndarray:
     """For each photo the next one, in turn, of another class."""
     if (labels == labels[0]).all():
-        raise ValueError(
-            f"data: got {len(labels)} photos of one class, expected two classes to set side by side"
+        raise ArgumentError(
+            "data", f"{len(labels)} photos of one class", "two classes to set side by side"
         )
     partners = []
     for number, label in enumerate(labels):

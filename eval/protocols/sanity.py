@@ -24,6 +24,7 @@ from eval.run.protocol import Change, Changes, Explained, Metric, Protocol
 from eval.run.settings import BEFORE, Settings
 from jaxcam import metrics
 from jaxcam._ground.devices import replicate
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import Classifier
 
 _KEPT = re.compile(r"^batch_stats\.|\.running_(mean|var)$|\.num_batches_tracked$")
@@ -92,9 +93,7 @@ def chosen_groups(network: Classifier, names: tuple[str, ...]) -> dict[str, list
     """
     everything = groups(network)
     if not everything:
-        raise ValueError(
-            "model: got a network without parameters, expected one with some to replace"
-        )
+        raise ArgumentError("model", "a network without parameters", "one with some to replace")
     if not names:
         return everything
     found = {}
@@ -104,10 +103,8 @@ def chosen_groups(network: Classifier, names: tuple[str, ...]) -> dict[str, list
         for members in everything.values():
             found[name] += filter(inside.match, members)
         if not found[name]:
-            raise ValueError(
-                f"groups: got {name!r}, expected the first parts of names such as "
-                f"{', '.join(everything)}"
-            )
+            expected = f"the first parts of names such as {', '.join(everything)}"
+            raise ArgumentError("groups", repr(name), expected)
     return found
 
 
@@ -119,9 +116,8 @@ def settle(settings: SanitySettings, network: Classifier) -> SanitySettings:
     """
     chosen_groups(network, settings.groups)
     if settings.untrained == "initialised" and network.init is None:
-        raise ValueError(
-            f"untrained: got 'initialised', expected 'shuffled': {network.name} has no initialisers"
-        )
+        expected = f"'shuffled': {network.name} has no initialisers"
+        raise ArgumentError("untrained", "'initialised'", expected)
     if settings.untrained != "auto":
         return settings
     if network.init is None:

@@ -17,6 +17,7 @@ from eval.run.parts import Values, load
 from eval.subjects import data, networks
 from eval.subjects.methods import METHODS, title
 from jaxcam import datasets, pictures
+from jaxcam._ground.files import replacing
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 
@@ -99,7 +100,7 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
         picture = pictures.draw(_explanation(shown, row, records[name], network, probabilities))
         stem = name.replace("/", "_")
         path = folder / f"{shown.name}_{stem.rpartition('.')[0] or name}.jpg"
-        with pictures.atomically(path) as file:
+        with replacing(path) as file:
             picture.savefig(file, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
         yield path
 

@@ -24,6 +24,7 @@ from eval.reporting import gallery, plots
 from eval.reporting.pages import Block, Heading, Picture, Text, markdown, page_of
 from eval.reporting.records import Record
 from eval.reporting.tables import tables
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam._ground.files import write_bytes
 
 # settings that a reader needs
@@ -69,7 +70,7 @@ def report(settings: Settings) -> Path:
         ValueError: no runs.
     """
     if not settings.runs:
-        raise ValueError("runs: got none, expected the folders of one or more runs")
+        raise ArgumentError("runs", "none", "the folders of one or more runs")
     runs = list({folder.resolve(): folder for folder in settings.runs}.values())
     output = settings.output
     output.mkdir(parents=True, exist_ok=True)
@@ -113,10 +114,8 @@ def read(folder: Path) -> list[Record]:
         if is_record and path.name != "settings.json":
             records.append(found)
     if not records:
-        raise FileNotFoundError(
-            f"runs: {folder} holds no finished run, expected the JSON that python -m eval NAME "
-            "writes"
-        )
+        got = f"{folder}, which holds no finished run"
+        raise ArgumentFileError("runs", got, "the JSON that python -m eval NAME writes")
     return records
 
 

@@ -13,6 +13,7 @@ from eval.run.parts import Compute, Values
 from eval.run.plan import Plan
 from eval.subjects.data import UNKNOWN, Photos
 from jaxcam._ground.devices import in_batches, over_devices
+from jaxcam._ground.errors import ArgumentError
 
 _GO_ON = "the same command goes on after it"
 
@@ -59,7 +60,8 @@ def find(plan: Plan, params: Any) -> Cases:
     if plan.protocol.correct_only:
         keep = np.flatnonzero(correct)
     if not len(keep):
-        raise ValueError(f"data: the network classifies none of the {len(photos)} photos correctly")
+        got = f"{len(photos)} photos, none of which the network classifies correctly"
+        raise ArgumentError("data", got, "some that it does")
     photos = photos.take(keep)
     target = predicted[keep]
     if plan.settings.target == "label":
@@ -121,18 +123,17 @@ def _photos(plan: Plan) -> Photos:
 def _check(plan: Plan, photos: Photos) -> None:
     name = plan.settings.data
     if plan.protocol.boxes and photos.boxes is None:
-        raise ValueError(f"data: {name} has no boxes, which {plan.protocol.name} needs; tiny20 has")
+        got = f"{name}, which has no boxes"
+        raise ArgumentError("data", got, f"some, for {plan.protocol.name}; tiny20 has them")
     labelled = plan.settings.target == "label" or plan.protocol.correct_only
     if labelled and (photos.labels == UNKNOWN).any():
-        raise ValueError(
-            f"data: {name} has photos without a class; put them in a subfolder for each class"
-        )
+        got = f"{name}, which has photos without a class"
+        raise ArgumentError("data", got, "them in a subfolder for each class")
     classes = max(plan.network.num_logits, 2)  # one logit tells two classes apart
     most = photos.labels.max()
     if most >= classes:
-        raise ValueError(
-            f"data: {name} has class {most}, expected 0 to {classes - 1}, as {plan.network.name}"
-        )
+        expected = f"0 to {classes - 1}, as {plan.network.name}"
+        raise ArgumentError("data", f"{name}, which has class {most}", expected)
 
 
 def _predictions(plan: Plan, params: Any, photos: Photos) -> Values:

@@ -18,6 +18,7 @@ from eval.run.record import write_json
 from eval.run.settings import BEFORE, options_of, plain
 from jaxcam._ground import locks
 from jaxcam._ground.devices import by_writer
+from jaxcam._ground.errors import ArgumentError
 
 PHOTOS = "photos"
 PREDICTIONS = "predictions"
@@ -53,7 +54,8 @@ class Folder:
             ValueError: the folder holds another run.
         """
         if self._has_values() and (different := self._different()):
-            raise ValueError(f"output: {self.path} holds another run: {different}")
+            got = f"{self.path}, which holds another run: {different}"
+            raise ArgumentError("output", got, "another folder, or the same settings")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -94,7 +96,8 @@ class Folder:
             ValueError: another run has taken it.
         """
         if different := self._different():
-            raise ValueError(f"output: another run has taken {self.path} meanwhile: {different}")
+            got = f"{self.path}, which another run has taken meanwhile: {different}"
+            raise ArgumentError("output", got, "a folder for each run")
 
     def part(self, name: str) -> Path:
         """The file that holds a method's values, or those of `PHOTOS` or `PREDICTIONS`."""

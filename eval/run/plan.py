@@ -10,6 +10,7 @@ from eval.run.protocol import Protocol
 from eval.subjects import applies, data, methods, networks
 from eval.subjects.data import Drawn
 from jaxcam._ground.devices import join
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import Notice
 from jaxcam.classifier import Classifier
 from jaxcam.methods import Method
@@ -64,9 +65,8 @@ def make(settings: Any, protocol: Protocol) -> Plan:
         settings.data, network.size, settings.n, settings.seed, settings.root, settings.split
     )
     if settings.maps and not protocol.stored:
-        raise ValueError(
-            f"maps: got {settings.maps}, but {protocol.name} explains every photo more than once"
-        )
+        expected = f"none: {protocol.name} explains every photo more than once"
+        raise ArgumentError("maps", settings.maps, expected)
     maps = stored.load(settings)
     if maps is None:
         applies.check_options(rows, explainer, layers)
@@ -84,8 +84,6 @@ def _explainer(settings: Any, network: Classifier) -> Classifier:
         return network
     explainer = networks.load(settings.explainer, settings.root)
     if explainer.size != network.size:
-        raise ValueError(
-            f"explainer: {explainer.name} takes images of {explainer.size} pixels, expected "
-            f"{network.size}, as {network.name}"
-        )
+        got = f"{explainer.name}, which takes images of {explainer.size} pixels"
+        raise ArgumentError("explainer", got, f"{network.size}, as {network.name}")
     return explainer

@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from eval.run.settings import Settings, options_of, plain
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.methods import WHOLE
 
 # else they are maps of something else
@@ -41,10 +42,11 @@ class Maps:
         """
         strange = [name for name in ids if name not in self.rows]
         if strange:
-            raise ValueError(
-                f"maps: {self.folder} was made of other photos: {len(strange)} of {len(ids)} "
-                f"photos are not among its {len(self.rows)}, such as {strange[0]}; give the same "
-                "seed and no larger n"
+            raise ArgumentError(
+                "maps",
+                f"{self.folder}, which was made of other photos: {len(strange)} of {len(ids)} "
+                f"photos are not among its {len(self.rows)}, such as {strange[0]}",
+                "the same seed and no larger n",
             )
         return np.array([self.rows[name] for name in ids])
 
@@ -66,7 +68,8 @@ class Maps:
             elif f"{method}/{layer}" in self.skipped:
                 why[layer] = self.skipped[f"{method}/{layer}"]
             else:
-                raise ValueError(f"layers: got {layer!r}, which {self.folder} has no maps of")
+                got = f"{layer!r}, which {self.folder} has no maps of"
+                raise ArgumentError("layers", got, "one that it has explained")
         return tuple(found), why
 
     def reader(self, method: str, layer: str) -> "Rows":
@@ -114,7 +117,7 @@ def load(settings: Settings) -> Maps | None:
         return None
     path = settings.maps / "explain.json"
     if not path.exists():
-        raise FileNotFoundError(f"maps: {settings.maps} holds no finished run of eval.explain")
+        raise ArgumentFileError("maps", settings.maps, "the folder of a finished run of explain")
     record = json.loads(path.read_text())
     theirs = record["settings"]
     ours = plain(settings, "explain")
@@ -122,17 +125,14 @@ def load(settings: Settings) -> Maps | None:
         each["options"] = options_of(each, settings.methods)
     for key in _SAME:
         if theirs[key] != ours[key]:
-            raise ValueError(
-                f"maps: {settings.maps} was made with {key} {theirs[key]!r}, expected {ours[key]!r}"
-            )
+            got = f"{settings.maps}, which was made with {key} {theirs[key]!r}"
+            raise ArgumentError("maps", got, repr(ours[key]))
     known = set(record["results"])
     for place in record["skipped"]:
         known.add(place.split("/")[0])
     if absent := [name for name in settings.methods if name not in known]:
-        raise ValueError(
-            f"maps: {settings.maps} has none of {', '.join(absent)}, expected methods of "
-            f"{sorted(known)}"
-        )
+        got = f"{settings.maps}, which has none of {', '.join(absent)}"
+        raise ArgumentError("maps", got, f"methods of {sorted(known)}")
     with np.load(settings.maps / _VALUES) as values:
         rows = {str(name): row for row, name in enumerate(values["ids"])}
         names = frozenset(values.files)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from eval import programs
 from eval.run.protocol import Protocol
 from eval.subjects.methods import METHODS
+from jaxcam._ground.errors import ArgumentError
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
 # of a CBAM network
@@ -141,7 +142,7 @@ def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]
 
 def _check(name: str, chosen: Sequence[str], known: Collection[str]) -> None:
     if unknown := [each for each in chosen if each not in known]:
-        raise ValueError(f"{name}: got {', '.join(unknown)}, expected any of {', '.join(known)}")
+        raise ArgumentError(name, ", ".join(unknown), f"any of {', '.join(known)}")
 
 
 def _run(

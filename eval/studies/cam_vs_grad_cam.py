@@ -20,6 +20,7 @@ from eval.run.protocol import Explained, Metric, Protocol
 from eval.run.settings import Settings
 from eval.subjects import applies, methods
 from jaxcam import maps
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import Classifier
 
 
@@ -43,14 +44,13 @@ def settle(settings: CamSettings, network: Classifier) -> CamSettings:
     """
     if settings.methods != ("cam",) or len(settings.layers) > 1:
         layers = ", ".join(settings.layers) or "none"
-        raise ValueError(
-            f"methods: got methods {', '.join(settings.methods)} and layers {layers}, expected cam "
-            "alone and one layer or none"
-        )
+        got = f"methods {', '.join(settings.methods)} and layers {layers}"
+        raise ArgumentError("methods", got, "cam alone and one layer or none")
     rows = methods.find(settings.methods)
     layer = applies.find_layers(settings.layers, rows, network)[-1]
     if why := applies.why_not(rows["cam"], network, (layer,)):
-        raise ValueError(f"layers: got {layer!r}: {why[layer]}")
+        expected = f"one that cam can explain: {why[layer]}"
+        raise ArgumentError("layers", repr(layer), expected)
     return dataclasses.replace(settings, layers=(layer,))
 
 

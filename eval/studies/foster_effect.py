@@ -24,6 +24,7 @@ from eval.run.runner import run
 from eval.run.settings import Settings
 from eval.subjects import networks
 from jaxcam import models, photos
+from jaxcam._ground.errors import ArgumentError
 
 # Column of the table -> (run, metric of its record); accuracy is the record's own.
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -85,9 +86,8 @@ def read(path: Path) -> Net:
     """
     config = json.loads(models.describe(str(path)).metadata.get("config", "{}"))
     if "beta" not in config:
-        raise ValueError(
-            f"models: {path} does not say its beta; expected a file that train.foster exported"
-        )
+        got = f"{path}, which does not say its beta"
+        raise ArgumentError("models", got, "a file that train.foster exported")
     return Net(path, config["term"], float(config["beta"]), config["seed"])
 
 
@@ -199,13 +199,11 @@ def main(settings: EffectSettings) -> None:
         ValueError: no networks, or one that `train.foster` did not export; unknown `pictured`.
     """
     if not settings.models:
-        raise ValueError("models: got none, expected files that train.foster exported")
+        raise ArgumentError("models", "none", "files that train.foster exported")
     nets = list(map(read, settings.models))
     known = set(map(_label, nets))
     if unknown := set(settings.pictured) - known:
-        raise ValueError(
-            f"pictured: got {', '.join(sorted(unknown))}, expected any of {sorted(known)}"
-        )
+        raise ArgumentError("pictured", ", ".join(sorted(unknown)), f"any of {sorted(known)}")
     numbers = []
     found = []
     for net in tqdm(nets, unit="network", disable=None):

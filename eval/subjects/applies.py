@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from eval.subjects import methods
 from jaxcam import classifier
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE, Method
 
@@ -29,13 +30,14 @@ def find_layers(asked: Layers, rows: Methods, network: Classifier) -> Layers:
     """
     for layer in asked:
         if layer not in network.layers:
-            raise ValueError(f"layers: got {layer!r}, expected {_known(network)}")
+            raise ArgumentError("layers", repr(layer), _known(network))
     found = asked or network.stages or (WHOLE,)
     for name, row in rows.items():
         if row.layered and not methods.is_control(name) and found == (WHOLE,):
-            raise ValueError(
-                f"methods: {name} explains a layer, and {network.name} has none; expected methods "
-                "of a whole network, such as rise or lime, or --explainer"
+            raise ArgumentError(
+                "methods",
+                f"{name}, which explains a layer, and {network.name} has none",
+                "methods of a whole network, such as rise or lime, or --explainer",
             )
     return found
 
@@ -61,7 +63,8 @@ def check_options(rows: Methods, network: Classifier, layers: Layers) -> None:
         without = why_not(plain, network, layers)
         for layer, reason in why_not(row, network, layers).items():
             if layer not in without:
-                raise ValueError(f"options: {name} cannot work with them: {reason}")
+                got = f"values that {name} cannot work with: {reason}"
+                raise ArgumentError("options", got, "others")
 
 
 def usable(row: Method, network: Classifier, layers: Layers) -> tuple[Layers, dict[str, str]]:

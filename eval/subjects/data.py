@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from jaxcam import datasets, metrics
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.datasets import UNKNOWN, Dataset, Record
 
-ROOT = "JAXCAM_DATA"  # the variable that says where named sets and nets are
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -144,12 +144,12 @@ def draw(
         ValueError: n below 1; no such split.
     """
     if n < 1:
-        raise ValueError(f"n: got {n}, expected at least 1")
+        raise ArgumentError("n", n, "at least 1")
     try:
         found = _dataset(name, root, split)
-    except FileNotFoundError as error:
-        text = str(error).removeprefix("name: ")
-        raise FileNotFoundError(f"data: {text}; or one of {', '.join(SETS)}") from error
+    except ArgumentFileError as error:
+        expected = f"{error.expected}; or one of {', '.join(SETS)}"
+        raise ArgumentFileError("data", error.got, expected) from error
     order = np.random.default_rng(seed).permutation(len(found))[:n]
     return Drawn(found, order, size)
 
@@ -168,11 +168,11 @@ def file_in(root: Path | None, name: str) -> Path:
     Raises:
         FileNotFoundError: nothing says where that folder is.
     """
-    folder = root or os.environ.get(ROOT)
+    folder = root or os.environ.get(datasets.ROOT)
     if not folder:
-        raise FileNotFoundError(
-            f"{name} comes with no package, expected its folder as --root or in the variable {ROOT}"
-        )
+        got = f"{name!r}, which comes with no package"
+        expected = f"its folder as --root or in the variable {datasets.ROOT}"
+        raise ArgumentFileError("root", got, expected)
     return Path(folder) / name
 
 

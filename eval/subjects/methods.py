@@ -18,6 +18,7 @@ import numpy as np
 
 import jaxcam
 from jaxcam import scaling
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.maps import normalize
 from jaxcam.methods import METHODS as LIBRARY
 from jaxcam.methods import WHOLE, Method
@@ -107,7 +108,9 @@ def stage_attention(
             if block != known and f"{block}.".startswith(f"{name}."):
                 inside.append(block)
         if not inside:
-            raise ValueError(f"layer: got {name!r}, which has no CBAM block inside")
+            raise ArgumentError(
+                "layer", f"{name!r}, which has no CBAM block inside", "one that has"
+            )
         found[name] = jaxcam.cbam_attention(forward, images, targets, blocks=inside)
     return found
 
@@ -161,9 +164,8 @@ def find(names: Sequence[str], options: Sequence[str] = ()) -> dict[str, Method]
     """
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
-        raise ValueError(
-            f"methods: got {', '.join(unknown) or 'none'}, expected any of {', '.join(METHODS)}"
-        )
+        got = ", ".join(unknown) or "none"
+        raise ArgumentError("methods", got, f"any of {', '.join(METHODS)}")
     rows = {name: METHODS[name] for name in names}
     for option in options:
         name, keywords = _option(option, rows)
@@ -175,16 +177,13 @@ def _option(option: str, rows: Mapping[str, Method]) -> tuple[str, dict[str, Any
     place, equals, text = option.partition("=")
     name, _, keyword = place.partition(".")
     if name not in rows:
-        raise ValueError(
-            f"options: got {option!r}, expected METHOD.OPTION=VALUE; the methods are "
-            f"{', '.join(rows)}"
-        )
+        expected = f"METHOD.OPTION=VALUE; the methods are {', '.join(rows)}"
+        raise ArgumentError("options", repr(option), expected)
     known = list(inspect.signature(rows[name].function).parameters)[3:]
     # lime passes its **options on
     if not equals or not keyword or (keyword not in known and "options" not in known):
-        raise ValueError(
-            f"options: got {option!r}, expected METHOD.OPTION=VALUE; {name} has {', '.join(known)}"
-        )
+        expected = f"METHOD.OPTION=VALUE; {name} has {', '.join(known)}"
+        raise ArgumentError("options", repr(option), expected)
     try:
         return name, {keyword: ast.literal_eval(text)}
     except (ValueError, SyntaxError):

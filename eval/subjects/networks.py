@@ -15,6 +15,7 @@ import jaxcam
 from eval.subjects import nets
 from eval.subjects.data import file_in
 from jaxcam import classifier
+from jaxcam._ground.errors import ArgumentError, renaming
 from jaxcam.classifier import Classifier
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -40,10 +41,8 @@ def load(name: str, root: Path | None = None) -> Classifier:
 
 def _found(name: str, root: Path | None) -> Classifier:
     if name in OURS:
-        try:
+        with renaming(root="model"):
             return OURS[name](root)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"model: {error}") from error
     if name.endswith(".onnx"):
         return _black_box(Path(name))
     return classifier.load(name)
@@ -53,7 +52,8 @@ def _black_box(path: Path) -> Classifier:
     """A file of images in [0, 1]. Ours are normalised too, so that 0 is a mean colour here."""
     height, width = jaxcam.blackbox.onnx_size(path)
     if height != width:
-        raise ValueError(f"model: {path} takes images of {height} x {width}, expected a square")
+        got = f"{path}, which takes images of {height} x {width}"
+        raise ArgumentError("model", got, "a square")
     box = jaxcam.blackbox.onnx(path)
     classes = box(np.zeros((1, height, width, 3))).shape[1]
     ask = jaxcam.blackbox.callback(box, classes)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxcam import models
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.blackbox import SIZE
 from jaxcam.models.resnet import BLOCKS, STEMS, ResNet
 
@@ -87,7 +88,7 @@ def export(model: Any, variables: Mapping, preprocess: Any, path: Path) -> None:
     import onnx
 
     if type(model) is not ResNet or getattr(model, "attention", None):
-        raise ValueError(f"model: got a {type(model).__name__}, expected a plain residual network")
+        raise ArgumentError("model", f"a {type(model).__name__}", "a plain residual network")
     params = jax.tree.map(np.asarray, variables["params"])
     stats = jax.tree.map(np.asarray, variables["batch_stats"])
     graph = _Graph()

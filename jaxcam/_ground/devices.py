@@ -1,4 +1,4 @@
-"""Devices and processes: how training and the protocols start, share and gather their work."""
+"""Devices and processes: how training and the protocols start and share their work."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -150,30 +150,6 @@ def _told_by_writer(text: str) -> str:
     told[: len(content)] = np.frombuffer(content, np.uint8)
     heard = multihost_utils.broadcast_one_to_all(told)
     return np.asarray(heard, np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
-
-
-def gather(array: np.ndarray) -> np.ndarray:
-    """The arrays of all processes one after another, in their order, to the bit.
-
-    Every process calls it, and holds the result.
-
-    Args:
-        array: of this process, `[n, ...]`: n may differ from process to process, the rest not.
-
-    Returns:
-        `[sum of n, ...]` of the same dtype.
-    """
-    if jax.process_count() == 1:
-        return array
-    counts = multihost_utils.process_allgather(np.array(len(array), np.int32))
-    padded = np.zeros((counts.max(), *array.shape[1:]), array.dtype)
-    padded[: len(array)] = array
-    # As bytes: JAX would round float64 and int64.
-    raw = multihost_utils.process_allgather(padded.reshape(-1).view(np.uint8))
-    parts = []
-    for count, each in zip(counts, raw, strict=True):
-        parts.append(each.view(array.dtype).reshape(padded.shape)[:count])
-    return np.concatenate(parts)
 
 
 # Devices --------------------------------------------------------------

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxcam import pictures
+from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import is_spatial
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.network import Network
 from jaxcam.methods import METHODS
 
 # How the library calls what the command line calls otherwise.
-_OPTIONS = {"name_or_path: ": "--model: ", "classes: ": "--classes: ", "name: ": "--architecture: "}
+_OPTIONS = {"name_or_path": "--model", "classes": "--classes", "name": "--architecture"}
 
 
 class UsageError(Exception):
@@ -22,17 +23,15 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage(prefix: str, renamed: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A refusal is the user's: `prefix` says where, unless the message begins as in `renamed`."""
+    """A refusal is the user's: `prefix` says where, unless its argument is one of `renamed`."""
+    names = renamed or {}
     try:
         yield
     except (OSError, ValueError) as error:
-        message = one_line(error).replace(
-            "give architecture= and its options", "give --architecture"
-        )
-        for argument, option in (renamed or {}).items():
-            if message.startswith(argument):
-                raise UsageError(option + message.removeprefix(argument)) from error
-        raise UsageError(prefix + message) from error
+        if isinstance(error, ArgumentError) and error.argument in names:
+            named = error.renamed(names[error.argument])
+            raise UsageError(one_line(named)) from error
+        raise UsageError(prefix + one_line(error)) from error
 
 
 def load(arguments: argparse.Namespace, kind: type[Network]) -> Network:

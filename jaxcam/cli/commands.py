@@ -125,7 +125,7 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
             if Path(name).exists():
                 raise UsageError(f"no PHOTO given; put {name} before the options")
         raise UsageError("no PHOTO given")
-    with checks.usage("-o: ", {"out: ": "-o: "}):
+    with checks.usage("-o: ", {"out": "-o"}):
         outs = pictures.paths(sources, arguments.out, f"_{arguments.command}")
     jobs = []
     for source, out in zip(sources, outs, strict=True):
@@ -137,7 +137,7 @@ def demo_jobs(arguments: argparse.Namespace) -> list[Job]:
     """The cat and the coffee."""
     import skimage.data
 
-    with checks.usage("-o: ", {"out: ": "-o: "}):
+    with checks.usage("-o: ", {"out": "-o"}):
         outs = pictures.paths(("cat", "coffee"), arguments.out)
     return list(map(Job, ("cat", "coffee"), (skimage.data.cat, skimage.data.coffee), outs))
 

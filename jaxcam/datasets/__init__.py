@@ -6,11 +6,14 @@
 Not imported by `import jaxcam`; TFDS sets need `pip install "jaxcam[train]"`.
 """
 
+import os
 from pathlib import Path
 
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, photo_size
 
-__all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "load", "photo_size"]
+__all__ = ["NO_BOXES", "ROOT", "UNKNOWN", "Dataset", "Record", "decode", "load", "photo_size"]
+
+ROOT = "JAXCAM_DATA"  # the variable that says in which folder data is looked for too
 
 
 def load(
@@ -23,8 +26,9 @@ def load(
             val, validation, test, in any case; training, valid, testing likewise) or `CLASS/*` (all
             in the split train), photos at any depth below, and optionally `classes.csv` (wnid, name
             and index of each class folder; else the folders in sorted order) and `boxes.csv`
-            (split, wnid, file, xmin, ymin, xmax, ymax); or a folder that TFDS prepared. Else the
-            name of a TFDS set: "voc/2012".
+            (split, wnid, file, xmin, ymin, xmax, ymax); or a folder that TFDS prepared. What is
+            not there as it is written is looked for in the folder that the variable JAXCAM_DATA
+            names. Else the name of a TFDS set: "voc/2012".
         split: "train", a part such as "train[:50%]" or "train[100:200]", or a sum,
             "train+validation"; "all" sums all.
         root: folder of the TFDS sets that go by name; None: TFDS_DATA_DIR, or
@@ -45,10 +49,21 @@ def load(
     """
     from jaxcam.datasets import files, prepared
 
-    path = Path(name).expanduser()
-    if not path.exists():
+    path = _found(name)
+    if path is None:
         return prepared.by_name(str(name), split, root, multilabel)
     directory = prepared.find(path)
     if directory is None:
         return files.load(path, split, multilabel)
     return prepared.load(directory, split, multilabel)
+
+
+def _found(name: str | Path) -> Path | None:
+    """What is there by a name, as it is written or in the folder of data; None if nothing is."""
+    path = Path(name).expanduser()
+    folder = os.environ.get(ROOT)
+    if not path.exists() and folder:
+        path = Path(folder).expanduser() / path
+    if path.exists():
+        return path
+    return None

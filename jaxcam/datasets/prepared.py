@@ -77,7 +77,10 @@ def find(path: Path) -> Path | None:
 def by_name(name: str, split: str, root: str | Path | None, multilabel: bool) -> Dataset:
     """A split of a prepared set that goes by its TFDS name; see `jaxcam.datasets.load`."""
     if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.*]+)?", name):
-        expected = "a folder, a zip or a TFDS name such as voc/2012"
+        expected = (
+            "a folder or a zip, there or in the folder that JAXCAM_DATA names, or a TFDS name such "
+            "as voc/2012"
+        )
         raise ArgumentFileError("name", repr(name), expected)
     tfds = _tfds()
     places = {} if root is None else {"data_dir": str(root)}

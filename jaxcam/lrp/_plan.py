@@ -129,10 +129,8 @@ def _rule(composite: Composite, place: Place) -> Rule:
     rule = composite.rule(place)
     if rule is None:
         keys = ", ".join(map(repr, composite.rules))
-        raise ValueError(
-            f"composite: no rule for {place.primitive} number {place.index} in layer "
-            f"{place.layer!r}; its keys are {keys}"
-        )
+        got = f"no rule for {place.primitive} number {place.index} in layer {place.layer!r}"
+        raise ArgumentError("composite", got, f"a key that matches it; its keys are {keys}")
     return rule
 
 

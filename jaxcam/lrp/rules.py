@@ -133,9 +133,8 @@ def apply(
     y = op(x, w)
     if not rule.groups:
         if y.shape != x.shape:
-            raise ValueError(
-                f"composite: the rule {rule.name!r} needs equal shapes, got {x.shape} -> {y.shape}"
-            )
+            got = f"the rule {rule.name!r} for {x.shape} -> {y.shape}"
+            raise ArgumentError("composite", got, "it where both shapes are equal")
         return carry(y, unit())
     shares = []
     denominators = []

@@ -308,7 +308,7 @@ def _recognise(path: Path | None, state: Mapping[str, np.ndarray]) -> str:
         return named[0]  # its error will name the keys that do not fit
     expected = (
         "an architecture in its metadata, or the keys and shapes of one of "
-        f"{listing(ARCHITECTURES)}; give architecture= and its options"
+        f"{listing(ARCHITECTURES)}; else give the architecture and its options"
     )
     raise ArgumentError("name_or_path", f"{path}, which does not say what it is", expected)
 

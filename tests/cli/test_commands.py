@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from jaxcam import cli, models, photos, pictures
+from jaxcam import cli, models, photos
+from jaxcam._ground.files import replacing
 from jaxcam.methods import METHODS, WHOLE, Method
 from tests.cli.conftest import CLASSES, OPTIONS, files
 
@@ -159,7 +160,7 @@ def test_a_failing_write_leaves_the_old_picture_and_no_partial_file(
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), pictures.atomically(tmp_path / "x.png") as file:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "x.png") as file:
         file.write(b"half")
         raise KeyboardInterrupt
     assert files(tmp_path) == []

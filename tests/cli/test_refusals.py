@@ -128,7 +128,7 @@ def test_a_network_that_cannot_be_had_is_a_usage_error(
     errors = capsys.readouterr().err
     assert errors.startswith(message) and errors.count("\n") == 1
     assert "architecture=" not in errors
-    assert ("give --architecture" in errors) == (model == "other.safetensors")
+    assert ("give the architecture" in errors) == (model == "other.safetensors")
 
 
 def test_the_package_runs_as_the_command(monkeypatch, capsys):

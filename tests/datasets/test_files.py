@@ -41,6 +41,21 @@ def test_a_zip_gives_the_same_records(folder, zipped, split):
     same(datasets.load(folder, split), datasets.load(zipped, split))
 
 
+def test_what_is_not_there_is_looked_for_in_the_folder_of_data(folder, tmp_path, monkeypatch):
+    """Training and the protocols find their sets so; what is there as written comes first."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv(datasets.ROOT, raising=False)
+    with pytest.raises(FileNotFoundError, match="name: got 'set'"):
+        datasets.load("set", "train")
+    monkeypatch.setenv(datasets.ROOT, str(folder.parent))
+    same(datasets.load("set", "train"), datasets.load(folder, "train"))
+    (elsewhere / "set" / "n1").mkdir(parents=True)
+    (elsewhere / "set" / "n1" / "a.png").write_bytes(encoded((4, 4), (1, 2, 3)))
+    assert len(datasets.load("set", "train")) == 1
+
+
 def test_a_folder_around_the_set_is_looked_through(folder):
     same(datasets.load(folder, "val"), datasets.load(folder.parent, "val"))
 
@@ -121,7 +136,7 @@ def test_a_zip_is_read_from_many_threads(tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError,
-        match=r"name: got '/nowhere\.zip', expected a folder, a zip or a TFDS name",
+        match=r"name: got '/nowhere\.zip', expected a folder or a zip, there or in",
     ):
         datasets.load("/nowhere.zip", "train")
     with pytest.raises(

@@ -35,8 +35,8 @@ def boxed(photos, tmp_path, kind=Settings, **fields):
 def test_a_method_of_a_layer_is_refused_where_there_are_none(box, photos, tmp_path):
     attempt = lambda **fields: run(boxed(photos, tmp_path, **fields), explain.PROTOCOL)
     message = (
-        "methods: grad_cam explains a layer, and box has none; expected methods of a whole "
-        "network, such as rise"
+        "methods: got grad_cam, which explains a layer, and box has none, expected methods of a "
+        "whole network, such as rise"
     )
     with pytest.raises(ValueError, match=message):
         attempt(methods=("noise", "grad_cam"))
@@ -44,7 +44,9 @@ def test_a_method_of_a_layer_is_refused_where_there_are_none(box, photos, tmp_pa
         attempt(methods=Settings.methods)  # as unless asked otherwise
     with pytest.raises(ValueError, match="layers: got 'top', expected none: box has no layers"):
         attempt(layers=("top",))
-    with pytest.raises(ValueError, match="methods: cam explains a layer, and box has none"):
+    with pytest.raises(
+        ValueError, match="methods: got cam, which explains a layer, and box has none"
+    ):
         run(
             boxed(photos, tmp_path, cam_vs_grad_cam.CamSettings, methods=("cam",)),
             cam_vs_grad_cam.PROTOCOL,
@@ -60,7 +62,7 @@ def test_a_students_layers_count(network, box, photos, tmp_path):
     record = run(chosen, games.PROTOCOL)
     assert list(record["results"]["grad_cam"]) == ["stem", "top"]
     other = boxed(photos, tmp_path, model="tiny", explainer="box", output=tmp_path / "other")
-    with pytest.raises(ValueError, match="grad_cam explains a layer, and box has none"):
+    with pytest.raises(ValueError, match="grad_cam, which explains a layer, and box has none"):
         run(other, explain.PROTOCOL)
     assert not other.output.exists()
 
@@ -103,10 +105,12 @@ def test_a_method_of_the_whole_network_is_skipped_with_the_reason(
 
 def test_an_options_bad_value_is_refused_not_skipped(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, methods=("noise", "rise"), options=("rise.num_masks=0",))
-    with pytest.raises(ValueError, match="options: rise cannot work with them: num_masks: got 0"):
+    with pytest.raises(
+        ValueError, match="options: got values that rise cannot work with: num_masks: got 0"
+    ):
         run(chosen, explain.PROTOCOL)
     with pytest.raises(
-        ValueError, match="options: grad_cam cannot work with them: relu: got 'some'"
+        ValueError, match="options: got values that grad_cam cannot work with: relu: got 'some'"
     ):
         run(
             dataclasses.replace(chosen, methods=("grad_cam",), options=("grad_cam.relu=some",)),

@@ -42,7 +42,8 @@ def test_a_student_of_another_input_size_is_refused(
     monkeypatch.setitem(networks.OURS, "larger", lambda root: larger)
     chosen = settings(photos, tmp_path, games.GameSettings, explainer="larger")
     with pytest.raises(
-        ValueError, match="explainer: larger takes images of 32 pixels, expected 16, as tiny"
+        ValueError,
+        match="explainer: got larger, which takes images of 32 pixels, expected 16, as tiny",
     ):
         run(chosen, games.PROTOCOL)
     assert not (chosen.output / "settings.json").exists()

@@ -82,7 +82,7 @@ def test_means_and_extremes_over_seeds():
 
 
 def test_a_network_of_another_training_is_refused():
-    with pytest.raises(ValueError, match="models: tiny20 does not say its beta"):
+    with pytest.raises(ValueError, match="models: got tiny20, which does not say its beta"):
         foster_effect.read("tiny20")
     with pytest.raises(ValueError, match="models: got none, expected files"):
         foster_effect.main(foster_effect.EffectSettings((), Path("none")))

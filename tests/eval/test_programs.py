@@ -161,8 +161,8 @@ def test_named_data_needs_a_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("JAXCAM_DATA", raising=False)
     words = ["--output", str(tmp_path / "run"), "--data", "tiny20"]
     line = (
-        "eval explain: data: tiny20.zip comes with no package, expected its folder as --root or in "
-        "the variable JAXCAM_DATA; or one of skimage"
+        "eval explain: data: got 'tiny20.zip', which comes with no package, expected its folder as "
+        "--root or in the variable JAXCAM_DATA; or one of skimage"
     )
     with pytest.raises(SystemExit, match=line):
         programs.carry_out("explain", words)

@@ -96,7 +96,9 @@ def test_a_network_of_one_logit_tells_two_classes_apart(monkeypatch, photos, tmp
                 found[name][f"{method}/top/{key}"][positive] for name in ("one", "two")
             )
             np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="model: one has one logit, expected at least two"):
+    with pytest.raises(
+        ValueError, match="model: got one, which has one logit, expected at least two"
+    ):
         run(
             settings(photos, tmp_path, class_sensitivity.ClassSettings, model="one"),
             class_sensitivity.PROTOCOL,
@@ -152,7 +154,7 @@ def test_localization_counts_correct_photos_only(network, photos, tmp_path):
 
 def test_localization_needs_boxes(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, data=str(photos[0]))
-    with pytest.raises(ValueError, match="has no boxes, which localization needs"):
+    with pytest.raises(ValueError, match="has no boxes, expected some, for localization"):
         run(chosen, localization.PROTOCOL)
 
 

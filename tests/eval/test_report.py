@@ -238,8 +238,10 @@ def test_a_run_whose_methods_do_not_apply_has_its_section(tmp_path):
 
 
 def test_bad_input_is_named(tmp_path):
-    with pytest.raises(ValueError, match="runs: got none, expected the folders"):
+    with pytest.raises(ValueError, match=r"runs: got none, expected the folders"):
         report.report(settings([], tmp_path))
     (tmp_path / "settings.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+    with pytest.raises(
+        FileNotFoundError, match=r"runs: got .*, which holds no finished run, expected the JSON"
+    ):
         report.report(settings([tmp_path], tmp_path))

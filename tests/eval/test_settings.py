@@ -71,7 +71,7 @@ def test_a_run_whose_folder_was_taken_stores_nothing(network, photos, tmp_path, 
 
     monkeypatch.setattr(cases, "in_batches", overtaken)
     with pytest.raises(
-        ValueError, match=r"another run has taken .*run meanwhile: seed 2 there, 1 here"
+        ValueError, match=r"which another run has taken meanwhile: seed 2 there, 1 here"
     ):
         run(chosen, explain.PROTOCOL)
     assert not (tmp_path / "run/parts").exists()

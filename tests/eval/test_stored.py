@@ -54,7 +54,9 @@ def test_maps_of_something_else_are_refused(made, photos, tmp_path):
         attempt(target="label")
     with pytest.raises(ValueError, match="has none of noise, expected methods"):
         attempt(methods=("grad_cam", "noise"))
-    with pytest.raises(FileNotFoundError, match=r"holds no finished run of eval\.explain"):
+    with pytest.raises(
+        FileNotFoundError, match=r"maps: got .*, expected the folder of a finished run of explain"
+    ):
         run(settings(photos, tmp_path, maps=tmp_path), faithfulness.PROTOCOL)
     assert not (tmp_path / "run" / "settings.json").exists()
 

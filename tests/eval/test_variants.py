@@ -229,7 +229,9 @@ def test_pairs_need_two_classes(network, photos, tmp_path):
     attempt = lambda **fields: run(
         settings(photos, tmp_path, ClassSettings, pairs=True, **fields), class_sensitivity.PROTOCOL
     )
-    with pytest.raises(ValueError, match="has photos without a class; put them in a subfolder"):
+    with pytest.raises(
+        ValueError, match="has photos without a class, expected them in a subfolder"
+    ):
         attempt(data=str(photos[0] / "n1"))
     with pytest.raises(ValueError, match="got 1 photos of one class, expected two classes"):
         attempt(n=1)

@@ -103,6 +103,8 @@ CONSERVING = {
         0, 2, 3, 1
     ),
     "squeeze_excite": squeeze_excite,
+    "tanh_gate": lambda x: x * jnp.tanh(conv(x)),
+    "two_gates": lambda x: jnp.tanh(x) * jax.nn.sigmoid(conv(x)),  # of a gated linear unit
     "hard_gate": lambda x: x * jax.nn.hard_sigmoid(conv(x)),
     "attention_branch": lambda x: (
         jax.nn.relu(x) * (1 + jax.nn.sigmoid(conv(x).mean(-1, keepdims=True)))
@@ -299,6 +301,22 @@ def test_a_gate_gets_nothing_or_half(product):
     share = {"signal": 1.0, "half": 0.5}[product]
     assert np.allclose(sums.layers["signal"], share * sums.entered, rtol=1e-3)
     assert np.allclose(sums.layers["gate"], (1 - share) * sums.entered, rtol=1e-3, atol=1e-6)
+    # the gate takes its part also where nobody asks for it
+    composite = lrp.epsilon(0.0, product=product)
+    alone = lrp.relevance(forward, X, layer="signal", composite=composite)
+    assert np.allclose(alone.sum((1, 2, 3)), share * sums.entered, rtol=1e-3)
+
+
+def test_two_gates_take_half_each():
+    def forward(x):
+        first = jaxcam.tag(jnp.tanh(conv(x)), "first")
+        second = jaxcam.tag(jax.nn.sigmoid(conv(x, -K)), "second")
+        return (first * second).mean((1, 2)) @ HEAD
+
+    sums = lrp.conservation(forward, X, composite=lrp.epsilon(0.0))
+    for name in ("first", "second"):
+        assert np.allclose(sums.layers[name], sums.entered / 2, rtol=1e-3)
+    assert sums.cuts == set()  # no layer that all relevance passes
 
 
 def test_half_and_half_is_the_way_out_for_two_signals():

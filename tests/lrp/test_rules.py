@@ -143,7 +143,8 @@ def test_pass_needs_equal_shapes(rng):
     got = lrp.relevance(lambda x: x[:, 0, 0] @ square, x, composite=rules.pass_whole, init=start)
     assert np.array_equal(got.ravel(), [1, 2, 3])
     with pytest.raises(
-        ValueError, match=r"the rule 'pass' needs equal shapes, got \(1, 3\) -> \(1, 2\)"
+        ValueError,
+        match=r"got the rule 'pass' for \(1, 3\) -> \(1, 2\), expected it where both",
     ):
         lrp.relevance(lambda x: x[:, 0, 0] @ wide, x, composite=rules.pass_whole)
 

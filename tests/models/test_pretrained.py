@@ -192,7 +192,7 @@ def test_a_foreign_file_of_unknown_shape_asks_for_its_architecture(tmp_path, var
     )
     with pytest.raises(
         ValueError,
-        match=r"weights.safetensors, which does not say what it is, .* give architecture=",
+        match=r"weights.safetensors, which does not say what it is, .* give the architecture",
     ):
         models.load(path)
     model, loaded = models.load(path, architecture="resnet_compact", **OPTIONS)
