@@ -48,7 +48,7 @@ def test_gradient_cams_equal_a_network_split_by_hand(name):
     score = lambda a: cut.head(a)[:, 1].sum()
     grads = jax.grad(score)(cut.activations)
     direction = np.random.default_rng(3).normal(size=cut.activations.shape).astype(np.float32)
-    step = 1e-2 * np.abs(cut.activations).mean() / np.abs(direction).mean()
+    step = 1e-3 * np.abs(cut.activations).mean() / np.abs(direction).mean()
     rise = (
         score(cut.activations + step * direction) - score(cut.activations - step * direction)
     ) / (2 * step)
@@ -106,3 +106,9 @@ def test_every_family_is_in_the_table():
     page = (pathlib.Path(__file__).parents[2] / "docs/models.md").read_text()
     for family in FAMILIES.values():
         assert f"| {family.title} | {family.library} |" in page
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layers_have_the_same_names_in_every_trace(name):
+    forward, images = network(name)
+    assert list(jaxcam.layers(forward, images)) == list(known(name))

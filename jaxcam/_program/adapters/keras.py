@@ -47,6 +47,7 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
     last = None
     if logits:
         last = _last(model)
+    operations = set(map(id, _operations(model)))
 
     def forward(images: jax.Array) -> Any:
         stack: list[str] = []
@@ -64,12 +65,21 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
         def name_of(layer: Any) -> str | None:
             if layer is model:
                 return None
+            if not isinstance(layer, api.Layer) and id(layer) not in operations:
+                return None  # made in passing by a layer's call, with another name each time
             return "/".join([*stack, layer.name])
 
         with calls_tagged([api.Layer, api.Operation], name_of, within):
             return model.stateless_call(trainable, others, images, **options)[0]
 
     return forward
+
+
+def _operations(model: Any) -> Iterator[Any]:
+    """The nodes of a functional model and of the models inside it."""
+    yield from getattr(model, "operations", ())
+    for layer in getattr(model, "layers", ()):
+        yield from _operations(layer)
 
 
 def _last(model: Any) -> Any:
