@@ -14,7 +14,6 @@ import numpy as np
 import jaxcam
 
 
-
 class Family(NamedTuple):
     """A network, the library and the adapter it comes by, and its default layer."""
 

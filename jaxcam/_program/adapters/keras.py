@@ -34,13 +34,7 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
     """
     import keras as api
 
-    if not isinstance(model, api.Model):
-        raise ArgumentTypeError("model", type(model).__name__, "a keras.Model")
-    if api.backend.backend() != "jax":
-        expected = "'jax': set the environment variable KERAS_BACKEND before importing keras"
-        raise ArgumentError("model", f"Keras on the backend {api.backend.backend()!r}", expected)
-    if not model.built:
-        raise ArgumentError("model", "one that is not built", "model.build(input_shape) before")
+    _check(model, api)
     trainable = list(map(attrgetter("value"), model.trainable_variables))
     others = list(map(attrgetter("value"), model.non_trainable_variables))
     options = {"training": False, **call_kwargs}
@@ -73,6 +67,16 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
             return model.stateless_call(trainable, others, images, **options)[0]
 
     return forward
+
+
+def _check(model: Any, api: Any) -> None:
+    if not isinstance(model, api.Model):
+        raise ArgumentTypeError("model", type(model).__name__, "a keras.Model")
+    if api.backend.backend() != "jax":
+        expected = "'jax': set the environment variable KERAS_BACKEND before importing keras"
+        raise ArgumentError("model", f"Keras on the backend {api.backend.backend()!r}", expected)
+    if not model.built:
+        raise ArgumentError("model", "one that is not built", "model.build(input_shape) before")
 
 
 def _operations(model: Any) -> Iterator[Any]:
