@@ -72,9 +72,10 @@ def _perturbed(explainer: Callable, passes: int, **options: Any) -> Metric:
 
 def _lime(forward: Callable, batch: Batch) -> Any:
     """On a grid of 7 x 7 segments: what the host takes to find superpixels is not counted."""
-    size = batch["image"].shape[1]
-    cells = jnp.arange(size) * 7 // size
-    segments = jnp.broadcast_to(7 * cells[:, None] + cells, (len(batch["image"]), size, size))
+    count, height, width, _ = batch["image"].shape
+    rows = jnp.arange(height) * 7 // height
+    columns = jnp.arange(width) * 7 // width
+    segments = jnp.broadcast_to(7 * rows[:, None] + columns[None], (count, height, width))
     options = {"segments": segments, "num_segments": 49, "num_samples": 64, "chunk": _FEW}
     return jaxcam.lime(forward, batch["image"], batch["target"], **options)
 
@@ -150,7 +151,7 @@ def measure(settings: Settings) -> dict[str, Cost]:
     if unknown := [name for name in settings.metrics if name not in ROWS]:
         raise ArgumentError("metrics", ", ".join(unknown), f"any of {', '.join(ROWS)}")
     network = networks.load(settings.model, settings.root)
-    batch = _batch(network.size, settings.batch)
+    batch = _batch(network.shape, settings.batch)
     programs: dict[Any, Any] = {}
     for name in settings.metrics:
         base = _base(ROWS[name])
@@ -217,11 +218,13 @@ def _cost(metric: Metric, seconds: list[float], passes: list[float], memory: int
     return Cost(metric.passes, statistics.median(ratios), statistics.median(seconds), memory)
 
 
-def _batch(size: int, count: int) -> Batch:
+def _batch(shape: tuple[int, int, int], count: int) -> Batch:
     keys = jax.random.split(jax.random.key(0), 4)
-    corner = jnp.array([size // 4, size // 4, size // 2, size // 2], jnp.float32)
+    height, width, _ = shape
+    size = (height, width)
+    corner = jnp.array([width // 4, height // 4, width // 2, height // 2], jnp.float32)
     return {
-        "image": jax.random.normal(keys[0], (count, size, size, 3)),
+        "image": jax.random.normal(keys[0], (count, *shape)),
         "saliency": _drawn(keys[1], size, count),
         "other": _drawn(keys[2], size, count),
         "boxes": jnp.broadcast_to(corner, (count, 1, 4)),
@@ -229,8 +232,8 @@ def _batch(size: int, count: int) -> Batch:
     }
 
 
-def _drawn(key: jax.Array, size: int, count: int) -> jax.Array:
-    return maps.resize(jax.random.normal(key, (count, 8, 8)), (size, size))
+def _drawn(key: jax.Array, size: tuple[int, int], count: int) -> jax.Array:
+    return maps.resize(jax.random.normal(key, (count, 8, 8)), size)
 
 
 def table(costs: Mapping[str, Cost], batch: int) -> str:

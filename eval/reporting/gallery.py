@@ -92,10 +92,10 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     network = networks.load(shown.settings["model"], shown.root)
     names = list(map(str, shown.values["ids"][:count]))
-    records = _records(shown, network.size, names)
+    records = _records(shown, network.input_size, names)
     apply = jax.jit(lambda photos: network.apply(network.params, network.prepare(photos)))
     for row, name in enumerate(names):
-        photo = data.stretched(records[name], network.size)
+        photo = data.stretched(records[name], network.input_size)
         probabilities = network.probabilities(apply(photo[None])[0])
         picture = pictures.draw(_explanation(shown, row, records[name], network, probabilities))
         stem = name.replace("/", "_")
@@ -105,7 +105,9 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
         yield path
 
 
-def _records(shown: Shown, size: int, names: Sequence[str]) -> dict[str, datasets.Record]:
+def _records(
+    shown: Shown, size: tuple[int, int], names: Sequence[str]
+) -> dict[str, datasets.Record]:
     """The photos by their names; no further ones are read than it takes to find these."""
     settings = shown.settings
     split = settings.get("split", "")
@@ -137,7 +139,7 @@ def _explanation(
         classes=classes,
         probabilities=probabilities,
         target=int(shown.values["targets"][row]),
-        size=(network.size, network.size),
+        size=network.input_size,
         network=Path(shown.settings["model"]).stem,
         signed=signed,
     )

@@ -62,7 +62,7 @@ def make(settings: Any, protocol: Protocol) -> Plan:
     ours = folder.of(settings, protocol.name, protocol.version)
     ours.check()
     photos = data.draw(
-        settings.data, network.size, settings.n, settings.seed, settings.root, settings.split
+        settings.data, network.input_size, settings.n, settings.seed, settings.root, settings.split
     )
     if settings.maps and not protocol.stored:
         expected = f"none: {protocol.name} explains every photo more than once"
@@ -83,7 +83,11 @@ def _explainer(settings: Any, network: Classifier) -> Classifier:
     if not settings.explainer:
         return network
     explainer = networks.load(settings.explainer, settings.root)
-    if explainer.size != network.size:
-        got = f"{explainer.name}, which takes images of {explainer.size} pixels"
-        raise ArgumentError("explainer", got, f"{network.size}, as {network.name}")
+    if explainer.input_size != network.input_size:
+        got = f"{explainer.name}, which takes images of {_sides(explainer)} pixels"
+        raise ArgumentError("explainer", got, f"{_sides(network)}, as {network.name}")
     return explainer
+
+
+def _sides(network: Classifier) -> str:
+    return " x ".join(map(str, network.input_size))

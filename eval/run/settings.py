@@ -17,8 +17,8 @@ class Settings:
 
     Args:
         output: folder of the run.
-        model: squeezenet, cifar10_resnet20, cifar10_resnet56, tiny20 (bundled), or another that
-            jaxcam.models loads.
+        model: squeezenet, cifar10_resnet20, cifar10_resnet56, tiny20 (bundled), another that
+            jaxcam.models loads, or FILE.py:function, which returns your own (docs/own_model.md).
         data: skimage (two photos that come with scikit-image), tiny20, imagenet100,
             cifar10_test1000; a folder or zip of photos; a folder that TFDS prepared, or a TFDS name
             such as voc/2012.

@@ -110,7 +110,7 @@ class Work:
         if self._plan.maps is None:
             return self._explained(self._layers, self._bench.explainer_params, batch)
         found = {}
-        size = (self._plan.network.size, self._plan.network.size)
+        size = self._plan.network.input_size
         for layer, reader in self._readers.items():
             found[layer] = reader.read(batch["row"])
             if not self._plan.protocol.raw:

@@ -60,7 +60,7 @@ def predict(name: str, settings: AgreementSettings) -> tuple[data.Photos, np.nda
     """The photos at a network's input size, and its logits `[N, classes]`."""
     network = networks.load(name, settings.root)
     photos = data.load(
-        settings.data, network.size, settings.n, settings.seed, settings.root, settings.split
+        settings.data, network.input_size, settings.n, settings.seed, settings.root, settings.split
     )
     function = over_devices(
         lambda params, part: network.apply(params, network.prepare(part["image"]))

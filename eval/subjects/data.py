@@ -68,12 +68,12 @@ class Drawn:
     Args:
         dataset: the set.
         order: `[N]` their indices in it.
-        size: height and width of the network's input.
+        size: (height, width) of the network's input.
     """
 
     dataset: Dataset
     order: np.ndarray
-    size: int
+    size: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -126,14 +126,19 @@ class Drawn:
 
 
 def draw(
-    name: str, size: int, n: int, seed: int, root: Path | None = None, split: str = ""
+    name: str,
+    size: int | tuple[int, int],
+    n: int,
+    seed: int,
+    root: Path | None = None,
+    split: str = "",
 ) -> Drawn:
     """`n` photos drawn by seed.
 
     Args:
         name: one of `SETS`, or what `jaxcam.datasets.load` takes: a folder or zip, a folder that
             TFDS prepared, the name of a TFDS set.
-        size: height and width of the network's input.
+        size: (height, width) of the network's input; one number for a square.
         n: how many; all if there are fewer.
         seed: decides which and in what order; a smaller n takes the first of them.
         root: folder of the named sets; None: that of the variable JAXCAM_DATA.
@@ -151,11 +156,18 @@ def draw(
         expected = f"{error.expected}; or one of {', '.join(SETS)}"
         raise ArgumentFileError("data", error.got, expected) from error
     order = np.random.default_rng(seed).permutation(len(found))[:n]
+    if isinstance(size, int):
+        size = (size, size)
     return Drawn(found, order, size)
 
 
 def load(
-    name: str, size: int, n: int, seed: int, root: Path | None = None, split: str = ""
+    name: str,
+    size: int | tuple[int, int],
+    n: int,
+    seed: int,
+    root: Path | None = None,
+    split: str = "",
 ) -> Photos:
     """As `draw`, with names, labels and boxes."""
     drawn = draw(name, size, n, seed, root, split)
@@ -176,19 +188,20 @@ def file_in(root: Path | None, name: str) -> Path:
     return Path(folder) / name
 
 
-def stretched(record: Record, size: int) -> np.ndarray:
-    """The photo at the network's size.
+def stretched(record: Record, size: tuple[int, int]) -> np.ndarray:
+    """The photo at the network's size, (height, width).
 
     Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in
     the papers.
     """
     photo = Image.fromarray(datasets.decode(record))
-    return np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
+    height, width = size
+    return np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _boxes(record: Record, size: int) -> np.ndarray:
+def _boxes(record: Record, size: tuple[int, int]) -> np.ndarray:
     """Its boxes `[K, 4]` at the network's size."""
-    resized = metrics.resize_boxes(record.boxes, datasets.photo_size(record), (size, size))
+    resized = metrics.resize_boxes(record.boxes, datasets.photo_size(record), size)
     return np.asarray(resized)
 
 

@@ -71,7 +71,8 @@ def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: An
     gets, each scaled to [0, 255].
     """
     scaled = np.asarray(255 * normalize(images.reshape(len(images), -1, images.shape[3])))
-    photos = scaled.reshape(images.shape)
+    # superpixels are those of colours: a grey image has three that are the same
+    photos = np.broadcast_to(scaled.reshape(images.shape), (*images.shape[:3], 3))
 
     def segment(photo: np.ndarray) -> np.ndarray:
         size = (photo.shape[0], photo.shape[1])

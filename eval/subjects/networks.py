@@ -15,7 +15,7 @@ import jaxcam
 from eval.subjects import nets
 from eval.subjects.data import file_in
 from jaxcam import classifier
-from jaxcam._ground.errors import ArgumentError, renaming
+from jaxcam._ground.errors import renaming
 from jaxcam.classifier import Classifier
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -27,7 +27,8 @@ def load(name: str, root: Path | None = None) -> Classifier:
     Args:
         name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what
             `jaxcam.models.load` takes: "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors`
-            file; or a black box outside JAX: an `.onnx` file of RGB images `[B, 3, H, W]` in [0, 1]
+            file; or `FILE.py:function`, which returns a model of one's own (`docs/own_model.md`);
+            or a black box outside JAX: an `.onnx` file of RGB images `[B, 3, H, W]` in [0, 1]
             -> logits, as `python -m eval onnx_export` writes it.
         root: folder of the trained nets; None: that of the variable JAXCAM_DATA.
 
@@ -51,9 +52,6 @@ def _found(name: str, root: Path | None) -> Classifier:
 def _black_box(path: Path) -> Classifier:
     """A file of images in [0, 1]. Ours are normalised too, so that 0 is a mean colour here."""
     height, width = jaxcam.blackbox.onnx_size(path)
-    if height != width:
-        got = f"{path}, which takes images of {height} x {width}"
-        raise ArgumentError("model", got, "a square")
     box = jaxcam.blackbox.onnx(path)
     classes = box(np.zeros((1, height, width, 3))).shape[1]
     ask = jaxcam.blackbox.callback(box, classes)
@@ -64,7 +62,7 @@ def _black_box(path: Path) -> Classifier:
         del params
         return ask(images * std + mean)
 
-    return Classifier((), apply, nets.imagenet_normalize, height)
+    return Classifier((), apply, nets.imagenet_normalize, (height, width))
 
 
 def _squeezenet(root: Path | None) -> Classifier:

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   jaxcam explain cat.jpg --method rise lime mask --samples 1000     as a black box: slow
   jaxcam compare cat.jpg                         all methods by all stages
   jaxcam layers --model resnet50.tv_in1k         what can be explained
+  jaxcam explain *.png --model mine.py:model     your own model, see docs/own_model.md
 
 exit codes: 0 all went well, 1 some photos failed, 2 the command cannot be carried out as given
 """
@@ -75,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("network").add_argument
     known = (
-        "bundled (tiny20, the default), published (resnet50.tv_in1k, ...), or a .safetensors file"
+        "bundled (tiny20, the default), published (resnet50.tv_in1k, ...), a .safetensors file, or "
+        "FILE.py:function, which returns your own (docs/own_model.md)"
     )
-    add("--model", default="tiny20", metavar="NAME|PATH", help=known)
+    add("--model", default="tiny20", metavar="NAME|PATH|FILE.py:function", help=known)
     add("--architecture", metavar="NAME", help="of a .safetensors file that does not say it")
     add(
         "--classes",

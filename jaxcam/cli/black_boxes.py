@@ -126,7 +126,7 @@ BLACK_BOXES = {
 def _seconds_per_pass(network: Network, batch: int) -> float:
     """Measured on the program that the method will run, which is compiled by it."""
     ask = jax.jit(network.forward)
-    images = jnp.zeros((batch, *network.size, 3))
+    images = jnp.zeros((batch, *network.about.shape))
     jax.block_until_ready(ask(images))
     start = time.perf_counter()
     jax.block_until_ready(ask(images))

@@ -8,13 +8,19 @@ from pathlib import Path
 
 from jaxcam import pictures
 from jaxcam._ground.errors import ArgumentError
-from jaxcam.classifier import is_spatial
+from jaxcam.classifier import explainable
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.network import Network
 from jaxcam.methods import METHODS
 
 # How the library calls what the command line calls otherwise.
-_OPTIONS = {"name_or_path": "--model", "classes": "--classes", "name": "--architecture"}
+_OPTIONS = {
+    "name_or_path": "--model",
+    "model": "--model",
+    "classes": "--classes",
+    "name": "--architecture",
+    "architecture": "--architecture",
+}
 
 
 class UsageError(Exception):
@@ -106,10 +112,10 @@ def find_layers(network: Network, names: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(
                 f"--layer: there is no layer {name!r}; {_nearest(name, list(network.layers))}"
             )
-        shape = network.layers[name].shape
-        if not is_spatial(shape):
+        if not explainable(network.layers, name):
             raise UsageError(
-                f"--layer: {name!r} has no spatial extent, its activations are {shape[1:]}"
+                f"--layer: {name!r} has no spatial extent, its activations are "
+                f"{network.layers[name].shape[1:]}"
             )
     return tuple(dict.fromkeys(names))
 

@@ -90,7 +90,10 @@ def show_layers(arguments: argparse.Namespace) -> int:
     width = max(map(len, network.layers), default=0)
     classes = network.about.classes
     size = " x ".join(map(str, network.size))
-    print(f"{network.name}: {network.about.architecture}, {len(classes)} classes, input {size}")
+    if network.about.channels == 1:
+        size = f"{size}, grey"
+    made = ", ".join(filter(None, (network.about.architecture, f"{len(classes)} classes")))
+    print(f"{network.name}: {made}, input {size}")
     for name, aval in network.layers.items():
         shape = " x ".join(map(str, aval.shape[1:]))
         print(f"  {name:{width}}  {shape:16}  {_notes(network, name)}".rstrip())
@@ -230,7 +233,7 @@ def _labelled(raw: Maps, network: Network) -> Maps:
     for (method, layer), each in raw.items():
         label = ""
         if layer != WHOLE:
-            height, width = network.layers[layer].shape[1:3]
+            height, width = network.layers.grids[layer]
             label = f"{layer}\n{height} × {width}"
         found[METHODS[method].title, label] = each
     return found

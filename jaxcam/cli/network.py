@@ -23,14 +23,14 @@ class Network:
         """Load a network; arguments and errors are those of `jaxcam.classifier.load`."""
         self.about: Classifier = classifier.load(name, architecture=architecture, classes=classes)
         self.name = self.about.name
-        self.size: Size = (self.about.size, self.about.size)
+        self.size: Size = self.about.input_size
         # One function for as long as the network lives: JAX knows by it what is compiled.
         self.forward: Forward = self.about.forward()
         self.layers: Layers = self.about.layers
         self._programs: dict[tuple, Callable] = {}
 
     def normalized(self, image: np.ndarray) -> jax.Array:
-        """The images `[1, H, W, 3]` that the network gets of a prepared photo `[H, W, 3]` uint8."""
+        """The images `[1, H, W, C]` that the network gets of a prepared photo `[H, W, 3]` uint8."""
         return self.about.prepare(image[None])
 
     def logits(self, image: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class Network:
             return function(self.about.forward(params), images, classes)
 
         if (key, size) not in self._programs:
-            images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+            images = jax.ShapeDtypeStruct((1, *size, self.about.channels), jnp.float32)
             classes = jax.ShapeDtypeStruct((1,), jnp.int32)
             lowered = jax.jit(run).lower(self.about.params, images, classes)
             self._programs[key, size] = lowered.compile()

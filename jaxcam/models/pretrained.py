@@ -218,7 +218,7 @@ def describe(
     about = _about(name_or_path, path, architecture, {})
     if classes is None:
         return about
-    names = _checked_classes(_read_classes(classes), about.options["num_classes"])
+    names = _checked_classes(read_classes(classes), about.options["num_classes"])
     return dataclasses.replace(about, classes=names)
 
 
@@ -313,7 +313,13 @@ def _recognise(path: Path | None, state: Mapping[str, np.ndarray]) -> str:
     raise ArgumentError("name_or_path", f"{path}, which does not say what it is", expected)
 
 
-def _read_classes(classes: str | os.PathLike | Sequence[str]) -> Sequence[str]:
+def read_classes(classes: str | os.PathLike | Sequence[str]) -> Sequence[str]:
+    """Names of classes, in order: as they are, or from a file as `describe` takes it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a CSV without a column `name`.
+    """
     if not isinstance(classes, str | os.PathLike):
         return classes
     path = Path(classes).expanduser()

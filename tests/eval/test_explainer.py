@@ -43,7 +43,7 @@ def test_a_student_of_another_input_size_is_refused(
     chosen = settings(photos, tmp_path, games.GameSettings, explainer="larger")
     with pytest.raises(
         ValueError,
-        match="explainer: got larger, which takes images of 32 pixels, expected 16, as tiny",
+        match="explainer: got larger, which takes images of 32 x 32 pixels, expected 16 x 16, as",
     ):
         run(chosen, games.PROTOCOL)
     assert not (chosen.output / "settings.json").exists()

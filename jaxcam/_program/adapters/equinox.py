@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._ground.errors import ArgumentTypeError
-from jaxcam._program.adapters.tagging import calls_tagged
+from jaxcam._program.adapters.tagging import Adapted, calls_tagged
 
 
 def equinox(
     model: Any, state: Any = None, *, channels_first: bool = True, **call_kwargs: Any
-) -> Callable:
+) -> Adapted:
     """`images -> jax.vmap(model)(images)`, every submodule's output a layer.
 
     Equinox's models take one example, `[C, H, W]`: the images `[B, H, W, C]` are transposed, the
@@ -38,28 +38,31 @@ def equinox(
 
     if not isinstance(model, eqx.Module):
         raise ArgumentTypeError("model", type(model).__name__, "an equinox.Module")
-    names: dict[int, str] = {}
-    kinds: dict[type, None] = {}
+    trained, others = eqx.partition(model, eqx.is_inexact_array)
     is_module = lambda node: isinstance(node, eqx.Module)
-    for path, module in _modules(model, is_module):
-        if path and callable(module):
-            names.setdefault(id(module), path)
-            kinds[type(module)] = None
 
-    call: Any = model  # whatever Equinox's module says of its call
+    def apply(params: Any, images: jax.Array) -> Any:
+        call: Any = model  # whatever Equinox's module says of its call
+        if params is not trained:
+            call = eqx.combine(params, others)
+        names: dict[int, str] = {}
+        kinds: dict[type, None] = {}
+        for path, module in _modules(call, is_module):
+            if path and callable(module):
+                names.setdefault(id(module), path)
+                kinds[type(module)] = None
 
-    def one(x: jax.Array) -> Any:
-        if state is None:
-            return call(x, **call_kwargs)
-        return call(x, state, **call_kwargs)[0]
+        def one(x: jax.Array) -> Any:
+            if state is None:
+                return call(x, **call_kwargs)
+            return call(x, state, **call_kwargs)[0]
 
-    def forward(images: jax.Array) -> Any:
         if channels_first:
             images = jnp.moveaxis(images, -1, 1)
         with calls_tagged(kinds, lambda module: names.get(id(module))):
             return jax.vmap(one, axis_name="batch")(images)
 
-    return forward
+    return Adapted(apply, trained)
 
 
 def _modules(tree: Any, is_module: Callable[[Any], bool], prefix: str = "") -> list:

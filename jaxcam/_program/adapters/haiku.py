@@ -6,12 +6,12 @@ from typing import Any
 import jax
 
 from jaxcam._ground.errors import ArgumentTypeError
-from jaxcam._program.adapters.tagging import tag_tree
+from jaxcam._program.adapters.tagging import Adapted, tag_tree
 
 
 def haiku(
     transformed: Any, params: Any, state: Any = None, *, rng: Any = None, **apply_kwargs: Any
-) -> Callable:
+) -> Adapted:
     """`images -> transformed.apply(params, rng, images)`, every module's output a layer.
 
     A layer's name is Haiku's own, `"resnet/~/block_group_0/~/block_0"`.
@@ -42,11 +42,11 @@ def haiku(
             return out
         return tag_tree(out, context.module.module_name)
 
-    def forward(images: jax.Array) -> Any:
+    def run(params: Any, images: jax.Array) -> Any:
         apply = transformed.apply
         with hk.intercept_methods(intercept):
             if not stateful:
                 return apply(params, rng, images, **apply_kwargs)
             return apply(params, state, rng, images, **apply_kwargs)[0]
 
-    return forward
+    return Adapted(run, params)

@@ -1,19 +1,19 @@
 """Keras 3 on its JAX backend."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
 import jax
 
 from jaxcam._ground.errors import ArgumentError, ArgumentTypeError
-from jaxcam._program.adapters.tagging import calls_tagged
+from jaxcam._program.adapters.tagging import Adapted, calls_tagged
 
 _PROBABILITIES = ("softmax", "sigmoid", "log_softmax")
 
 
-def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
+def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Adapted:
     """`images -> model(images, training=False)`, every layer's output a layer under its own name.
 
     Layers inside another layer or model have its name before theirs, `"backbone/conv1_conv"`; so
@@ -35,15 +35,14 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
     import keras as api
 
     _check(model, api)
-    trainable = list(map(attrgetter("value"), model.trainable_variables))
+    paths = _paths(model.trainable_variables)
+    trained = dict(zip(paths, map(attrgetter("value"), model.trainable_variables), strict=True))
     others = list(map(attrgetter("value"), model.non_trainable_variables))
     options = {"training": False, **call_kwargs}
-    last = None
-    if logits:
-        last = _last(model)
+    last = _last(model) if logits else None
     operations = set(map(id, _operations(model)))
 
-    def forward(images: jax.Array) -> Any:
+    def apply(params: Any, images: jax.Array) -> Any:
         stack: list[str] = []
 
         @contextlib.contextmanager
@@ -64,12 +63,14 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Callable:
             return "/".join([*stack, layer.name])
 
         with calls_tagged([api.Layer, api.Operation], name_of, within):
+            trainable = [params[path] for path in paths]
             return model.stateless_call(trainable, others, images, **options)[0]
 
-    return forward
+    return Adapted(apply, trained, _input_size(model))
 
 
 def _check(model: Any, api: Any) -> None:
+    """Raises unless it is a built Keras model on JAX."""
     if not isinstance(model, api.Model):
         raise ArgumentTypeError("model", type(model).__name__, "a keras.Model")
     if api.backend.backend() != "jax":
@@ -77,6 +78,23 @@ def _check(model: Any, api: Any) -> None:
         raise ArgumentError("model", f"Keras on the backend {api.backend.backend()!r}", expected)
     if not model.built:
         raise ArgumentError("model", "one that is not built", "model.build(input_shape) before")
+
+
+def _paths(variables: Any) -> list[str]:
+    """A name for each variable: Keras's own, numbered where several share it."""
+    paths = list(map(attrgetter("path"), variables))
+    for number, path in enumerate(paths):
+        if path in paths[:number]:
+            paths[number] = f"{path}:{number}"
+    return paths
+
+
+def _input_size(model: Any) -> tuple[int, int] | None:
+    """(height, width) of its images, of a model that takes one size."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:3]:
+        return None
+    return shape[1], shape[2]
 
 
 def _operations(model: Any) -> Iterator[Any]:

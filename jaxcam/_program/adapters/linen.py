@@ -6,10 +6,10 @@ from typing import Any
 import jax
 
 from jaxcam._ground.errors import ArgumentTypeError
-from jaxcam._program.adapters.tagging import tag_tree
+from jaxcam._program.adapters.tagging import Adapted, tag_tree
 
 
-def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
+def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Adapted:
     """`images -> model.apply(variables, images, **apply_kwargs)`, every submodule's output a layer.
 
     A layer's name is its module's path joined by dots, `"layer1.conv1"`; an output of several
@@ -34,13 +34,13 @@ def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Callable:
         expected = "a flax.linen.Module (jaxcam.nnx takes NNX modules)"
         raise ArgumentTypeError("model", type(model).__name__, expected)
 
-    def forward(images: jax.Array) -> Any:
+    def apply(variables: Any, images: jax.Array) -> Any:
         # Entered inside the traced function, else a jitted caller that was traced before would
         # never see it.
         with nn.intercept_methods(intercepting()):
             return model.apply(variables, images, **apply_kwargs)
 
-    return forward
+    return Adapted(apply, variables)
 
 
 def intercepting(prefix: Callable[[], str] = lambda: "") -> Callable:

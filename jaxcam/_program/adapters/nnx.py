@@ -1,19 +1,19 @@
 """Flax NNX, and Linen modules bridged into it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from jaxcam._ground.errors import ArgumentTypeError
 from jaxcam._program.adapters.linen import intercepting
-from jaxcam._program.adapters.tagging import calls_tagged
+from jaxcam._program.adapters.tagging import Adapted, calls_tagged
 
 _PATH = "_jaxcam_path"
 
 
-def nnx(model: Any, **call_kwargs: Any) -> Callable:
+def nnx(model: Any, **call_kwargs: Any) -> Adapted:
     """`images -> model(images, **call_kwargs)`, every submodule's output a layer.
 
     `model` itself is left as it is. A layer's name is its module's path joined by dots,
@@ -37,14 +37,14 @@ def nnx(model: Any, **call_kwargs: Any) -> Callable:
     if not isinstance(model, api.Module):
         expected = "a flax.nnx.Module (jaxcam.linen takes Linen modules)"
         raise ArgumentTypeError("model", type(model).__name__, expected)
-    graph, state = api.split(model)
+    graph, trained, others = api.split(model, api.Param, ...)
     stateful = {}
     for name, value in call_kwargs.items():
         if isinstance(value, api.Module | api.Rngs):
             stateful[name] = api.split(value)
 
-    def forward(images: jax.Array) -> Any:
-        copy = api.merge(graph, state, copy=True)
+    def apply(params: Any, images: jax.Array) -> Any:
+        copy = api.merge(graph, params, others, copy=True)
         fresh = {name: api.merge(*parts, copy=True) for name, parts in stateful.items()}
         kinds = {}
         names = {}
@@ -73,4 +73,4 @@ def nnx(model: Any, **call_kwargs: Any) -> Callable:
         with nn.intercept_methods(linen), tagged:
             return copy(images, **{**call_kwargs, **fresh})
 
-    return forward
+    return Adapted(apply, trained)

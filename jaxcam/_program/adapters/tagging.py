@@ -1,6 +1,7 @@
 """What all adapters do: tag what a module's call returns, for the time of a trace."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,27 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._program.layers import tag
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Adapted:
+    """What an adapter returns: images -> output, with parameters that can be replaced.
+
+    JAX knows by this object what is compiled: keep it for as long as it is to be compiled once.
+
+    Args:
+        apply: `(params, images) -> output`.
+        params: the trainable ones, any pytree.
+        input_size: (height, width) of the images, if the model says it.
+    """
+
+    apply: Callable[[Any, jax.Array], Any]
+    params: Any
+    input_size: tuple[int, int] | None = None
+
+    def __call__(self, images: jax.Array) -> Any:
+        """The output for images `[B, *spatial, C]`."""
+        return self.apply(self.params, images)
 
 
 def tag_tree(out: Any, name: str) -> Any:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,8 @@ from jaxcam._program.layers import Layers
 from jaxcam.methods import WHOLE, Method
 from jaxcam.targets import Activation
 
+# ITU-R BT.601's weights of red, green and blue, as in Pillow's mode L.
+_GREY = (0.299, 0.587, 0.114)
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
@@ -25,9 +26,10 @@ class Classifier:
 
     Args:
         params: its parameters, any pytree.
-        apply: `(params, normalised images [B, H, W, 3]) -> logits [B, N]`.
-        preprocess: RGB in [0, 1] -> normalised images.
-        size: height and width of its input, pixels.
+        apply: `(params, normalised images [B, H, W, C]) -> logits [B, N]`.
+        preprocess: RGB in [0, 1] -> normalised images; grey levels `[B, H, W, 1]` in [0, 1] where C
+            is 1.
+        size: (height, width) of its input, pixels; one number for a square.
         stages: the layers to explain unless asked otherwise, in execution order.
         classes: their names, if they are known.
         activation: what makes its logits probabilities, as in `jaxcam.targets.probabilities`.
@@ -35,18 +37,33 @@ class Classifier:
             are known.
         name: what to call it.
         architecture: its name, if it is one of `jaxcam.models`.
+        channels: C of its input: 3, or 1 for grey images.
     """
 
     params: Any
     apply: Callable[[Any, jax.Array], jax.Array]
     preprocess: Callable[[jax.Array], jax.Array]
-    size: int
+    size: int | tuple[int, int]
     stages: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     activation: Activation = None
     init: Callable[[jax.Array], Any] | None = None
     name: str = ""
     architecture: str = ""
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, C) of its input."""
+        height, width = self.input_size
+        return height, width, self.channels
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of its input, pixels."""
+        if isinstance(self.size, tuple):
+            return self.size
+        return self.size, self.size
 
     def forward(self, params: Any = None) -> "Forward":
         """Normalised images -> logits, with these parameters; None: the trained ones."""
@@ -56,7 +73,11 @@ class Classifier:
 
     def prepare(self, photos: jax.Array | np.ndarray) -> jax.Array:
         """Photos `[B, H, W, 3]` uint8 -> normalised images."""
-        return self.preprocess(jnp.asarray(photos, jnp.float32) / 255)
+        images = jnp.asarray(photos, jnp.float32) / 255
+        if self.channels == 1:
+            grey = jnp.einsum("bhwc,c->bhw", images, jnp.array(_GREY), precision="highest")
+            images = grey[..., None]
+        return self.preprocess(images)
 
     def probabilities(self, logits: jax.Array | np.ndarray) -> np.ndarray:
         """What logits `[..., N]` say of each class, in [0, 1]."""
@@ -64,7 +85,7 @@ class Classifier:
 
     def image(self) -> jax.ShapeDtypeStruct:
         """One normalised image, abstractly."""
-        return jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
+        return jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
 
     @functools.cached_property
     def layers(self) -> Layers:
@@ -89,63 +110,8 @@ class Forward:
     activation: Activation
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits `[B, N]` of images `[B, H, W, 3]`."""
+        """Logits `[B, N]` of images `[B, H, W, C]`."""
         return self.apply(self.params, images)
-
-
-def load(name: str, *, architecture: str | None = None, classes: str | None = None) -> Classifier:
-    """A network of `jaxcam.models`.
-
-    Args:
-        name: what `jaxcam.models.load` takes: a bundled or published network, or a `.safetensors`
-            file.
-        architecture: as `jaxcam.models.describe` takes it.
-        classes: likewise.
-
-    Returns:
-        The network with its stages, classes and initialisers.
-
-    Raises:
-        FileNotFoundError, ValueError: as `jaxcam.models.describe` and `jaxcam.models.load`.
-
-    Example:
-        >>> load("tiny20").stages
-        ('layer1', 'layer2', 'layer3', 'layer4')
-    """
-    from jaxcam import models  # flax is slow to import, and a command's --help does without
-
-    about = models.describe(name, architecture=architecture, classes=classes)
-    model, variables = models.load(name, architecture=architecture)
-    size = about.preprocess.size
-
-    def apply(params: Any, images: jax.Array) -> jax.Array:
-        return jaxcam.linen(model, params)(images)
-
-    def init(key: jax.Array) -> Any:
-        return jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
-
-    shapes = jaxcam.layers(
-        functools.partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    )
-    return Classifier(
-        params=variables,
-        apply=apply,
-        preprocess=about.preprocess,
-        size=size,
-        stages=stages(shapes),
-        classes=tuple(about.classes),
-        activation=about.activation,
-        init=init,
-        name=short_name(name),
-        architecture=about.architecture,
-    )
-
-
-def short_name(name: str) -> str:
-    """A file's stem, and any other network's own name."""
-    if name.endswith(".safetensors"):
-        return Path(name).stem
-    return name
 
 
 def stages(layers: Shapes, count: int = 4) -> tuple[str, ...]:
@@ -181,6 +147,12 @@ def is_spatial(shape: Sequence[int]) -> bool:
     return len(shape) == 4 and shape[1] * shape[2] > 1
 
 
+def explainable(layers: Layers, name: str) -> bool:
+    """Whether a layer has a map that can be drawn: it has height and width, or tokens have."""
+    grid = layers.grids.get(name, ())
+    return len(grid) == 2 and grid[0] * grid[1] > 1
+
+
 def explain(
     method: Method,
     forward: Callable[[jax.Array], jax.Array],
@@ -193,7 +165,7 @@ def explain(
     Args:
         method: a row.
         forward: as `Classifier.forward` returns it; any other function has no activation to tell.
-        images: `[B, H, W, 3]`.
+        images: `[B, H, W, C]`.
         classes: `[B]`.
         layers: names, all explained at once.
 
