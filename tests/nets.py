@@ -94,7 +94,9 @@ def plain(variables: dict, blocks: int = 3) -> Callable:
         )
 
     def norm(x, p, s):
-        return (x - s["mean"]) * (p["scale"] / jnp.sqrt(s["var"] + 1e-5)) + p["bias"]
+        wide = lambda channels: channels[None, None, None]
+        scale = p["scale"] / jnp.sqrt(s["var"] + 1e-5)
+        return (x - wide(s["mean"])) * wide(scale) + wide(p["bias"])
 
     def block(x, p, s, stride):
         y = jax.nn.relu(norm(conv(x, p["conv1"], stride), p["bn1"], s["bn1"]))
@@ -108,7 +110,7 @@ def plain(variables: dict, blocks: int = 3) -> Callable:
                 stride = 2 if i == 0 and layer != "layer1" else 1
                 x = block(x, params[layer][str(i)], stats[layer][str(i)], stride)
             x = jaxcam.tag(x, layer)
-        return x.mean((1, 2)) @ params["linear"]["kernel"] + params["linear"]["bias"]
+        return x.mean((1, 2)) @ params["linear"]["kernel"] + params["linear"]["bias"][None]
 
     return forward
 

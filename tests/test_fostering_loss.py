@@ -147,10 +147,17 @@ def silent_head(params):
     return {**params, "head": params["head"].at[:, 0].set(-jnp.abs(params["head"][:, 0]) - 1)}
 
 
+def softmax_entropy(m):
+    p = np.exp(m - m.max())
+    p = p / p.sum()
+    return -(p * np.log(p)).sum()
+
+
 @pytest.mark.parametrize(
     ("term", "measure", "sign"),
     [
         ("entropy", literal.entropy, 1),
+        ("entropy_softmax", softmax_entropy, 1),
         ("area", literal.area, 1),
         ("dispersion", literal.dispersion, -1),
     ],

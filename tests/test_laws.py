@@ -181,7 +181,7 @@ def test_without_evidence_the_map_is_zero(name):
         weights = explain(name, model=blind, relu=None)
         acts = jaxcam.tap(forward, "layer2")(IMAGES)[1]
         shown = acts.max((1, 2)) > acts.min((1, 2))
-        close(weights, (acts * shown[:, None, None] / 4).sum(-1))
+        close(weights, (acts * shown[:, None, None].astype(acts.dtype) / 4).sum(-1))
         return
     np.testing.assert_array_equal(explain(name, model=blind), 0)
 

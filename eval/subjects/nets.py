@@ -6,6 +6,7 @@ Parameters are a dict of arrays by the file's own names; a forward function clos
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def squeezenet(params: Params, images: jax.Array) -> jax.Array:
 
 def squeezenet_preprocess(images: jax.Array) -> jax.Array:
     """RGB in [0, 1] -> BGR, 0..255, minus the mean."""
-    return images[..., ::-1] * 255.0 - jnp.asarray(_CAFFE_MEAN, images.dtype)
+    return images[..., ::-1] * 255.0 - along(_CAFFE_MEAN, images)
 
 
 def load_cifar_resnet(path: str | Path) -> Params:
@@ -89,14 +90,17 @@ def cifar_resnet(params: Params, images: jax.Array) -> jax.Array:
             stride = 1
         stride = 2  # of the next stage's first block
         x = jaxcam.tag(x, f"layer{stage}")
-    return x.mean((1, 2)) @ params["linear.weight"] + params["linear.bias"]
+    return x.mean((1, 2)) @ params["linear.weight"] + params["linear.bias"][None]
 
 
 def imagenet_normalize(images: jax.Array) -> jax.Array:
     """RGB in [0, 1] minus ImageNet's mean, over its standard deviation."""
-    return (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(
-        IMAGENET_STD, images.dtype
-    )
+    return (images - along(IMAGENET_MEAN, images)) / along(IMAGENET_STD, images)
+
+
+def along(channels: Any, like: jax.Array) -> jax.Array:
+    """A number for each channel, `[c]`, for arrays `[..., c]` like another."""
+    return jnp.asarray(channels, like.dtype).reshape(*[1] * (like.ndim - 1), -1)
 
 
 def _conv(params: Params, name: str, x: jax.Array, stride: int, padding: int) -> jax.Array:
@@ -106,7 +110,7 @@ def _conv(params: Params, name: str, x: jax.Array, stride: int, padding: int) ->
         x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     if f"{name}.bias" in params:
-        y = y + params[f"{name}.bias"]
+        y = y + along(params[f"{name}.bias"], y)
     return y
 
 
@@ -139,4 +143,5 @@ def _residual(params: Params, name: str, x: jax.Array, planes: int, stride: int)
 
 def _norm(params: Params, name: str, x: jax.Array) -> jax.Array:
     scale = params[f"{name}.weight"] * lax.rsqrt(params[f"{name}.running_var"] + 1e-5)
-    return (x - params[f"{name}.running_mean"]) * scale + params[f"{name}.bias"]
+    centred = x - along(params[f"{name}.running_mean"], x)
+    return centred * along(scale, x) + along(params[f"{name}.bias"], x)

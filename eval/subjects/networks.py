@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
@@ -55,12 +54,11 @@ def _black_box(path: Path) -> Classifier:
     box = jaxcam.blackbox.onnx(path)
     classes = box(np.zeros((1, height, width, 3))).shape[1]
     ask = jaxcam.blackbox.callback(box, classes)
-    mean = jnp.array(nets.IMAGENET_MEAN)
-    std = jnp.array(nets.IMAGENET_STD)
 
     def apply(params: Any, images: jax.Array) -> jax.Array:
         del params
-        return ask(images * std + mean)
+        scaled = images * nets.along(nets.IMAGENET_STD, images)
+        return ask(scaled + nets.along(nets.IMAGENET_MEAN, images))
 
     return Classifier((), apply, nets.imagenet_normalize, (height, width))
 

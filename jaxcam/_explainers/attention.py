@@ -225,12 +225,13 @@ def _attention_sum(
 def _sum(maps: Sequence[jax.Array], question: Question, normalize: str | None) -> jax.Array:
     """The sum of maps `[..., h, w]` of any resolution, at the size of the images."""
     height, width = question.images.shape[1:3]
-    total = jnp.zeros((), jnp.float32)
+    large = []
     for each in maps:
         resized = resize(each, (height, width))
         if normalize == "each":
             resized = rescale(resized)
-        total = total + resized
+        large.append(resized)
+    total = sum(large[1:], large[0])
     if normalize is None:
         return total
     return rescale(total)

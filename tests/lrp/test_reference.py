@@ -144,6 +144,7 @@ def start_of(reference, name, init):
     return hot * z_t if init == "one_hot" else z_t * (hot - (1 - hot) / (z.shape[1] - 1))
 
 
+@pytest.mark.lenient  # Flax divides a pool of floats by whole numbers
 def test_branches_are_conserved_down_to_the_pixels():
     """Concatenation, pooling branches, and batch norms with shifts."""
     rng = np.random.default_rng(0)
