@@ -42,7 +42,14 @@ def test_a_function_over_devices_is_the_function(rng, count):
     used = jax.devices()[:count]
     params = devices.replicate({"w": jnp.float32(2.0)}, used)
     arrays = arrays_of(rng, 8)
-    found = devices.over_devices(scaled, used)(params, arrays)
+    shares = []
+
+    def recorded(params, batch):
+        shares.append(batch["a"].shape)
+        return scaled(params, batch)
+
+    found = devices.over_devices(recorded, used)(params, arrays)
+    assert set(shares) == {(8 // count, 3)}
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
     assert_same(found, expected(params, arrays))
 
@@ -138,6 +145,7 @@ def test_what_cannot_be_shared_is_named(call, message):
     "address",
     [
         ["host:1"],
+        ["host:1", "2"],
         ["host:1", "two", "0"],
         ["host:1", "2", "-1"],
         ["host:1", "2", "2"],
@@ -151,6 +159,14 @@ def test_a_wrong_address_is_named(address):
     message = re.escape(f"--distributed: got {words}, expected nothing or HOST:PORT COUNT INDEX")
     with pytest.raises(ValueError, match=message):
         devices.join(address)
+
+
+def test_an_address_alone_is_left_to_jax(monkeypatch):
+    for name in devices.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert devices._parsed(()) is None
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "host:1")
+    assert devices._parsed(()) is None
 
 
 def test_a_half_set_environment_is_named(monkeypatch):
@@ -168,6 +184,8 @@ def test_a_half_set_environment_is_named(monkeypatch):
 def test_alone_one_writes_and_waits_for_nobody():
     assert devices.is_writer()
     devices.wait_for_all("here")
+    assert devices.all_say(True) and not devices.all_say(False)
+    assert not devices.any_reached(3)
 
 
 # In processes of their own --------------------------------------------

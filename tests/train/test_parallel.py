@@ -149,11 +149,20 @@ def test_a_step_reuses_the_states_memory_and_validation_does_not(tmp_path, kind)
 @needs_four
 @pytest.mark.parametrize("kind", ["pmap", "jit"])
 def test_state_and_constants_lie_on_every_device_before_the_first_step(kind):
-    chosen = parallel.choose(dataclasses.replace(CONFIG, parallel=kind), jax.devices()[:4])
+    config = dataclasses.replace(CONFIG, parallel=kind)
+    used = jax.devices()[:2]
+    chosen = parallel.choose(config, used)
+    name = {"pmap": "device", "jit": None}[kind]
+    assert (chosen.axis_name, parallel.axis_name(config)) == (name, name)
     tree = {"a": np.arange(3.0, dtype=np.float32), "none": None}
     placed = chosen.replicate(tree)
     assert placed["none"] is None and placed["a"].is_fully_replicated
-    assert placed["a"].sharding.device_set == set(jax.devices()[:4])
+    assert placed["a"].sharding.device_set == set(used)
+    step = chosen.compile(lambda state, batch, constants: {"a": state["a"] + constants}, ())
+    batch = chosen.place({"x": np.zeros((4, 3))})
+    moved = step(placed, batch, chosen.replicate(np.float32(2)))["a"]
+    assert moved.is_fully_replicated and moved.sharding.device_set == set(used)
+    np.testing.assert_array_equal(moved, tree["a"] + 2)
     np.testing.assert_array_equal(placed["a"], tree["a"])
 
 
