@@ -99,22 +99,24 @@ def run(
     """
     found: dict[trace.Path, jax.Array] = {}
 
-    def enter(path: trace.Path, value: jax.Array) -> Box:
-        found[path] = x = _widen(value)
+    def enter(path: trace.Path, box: Box) -> Box:
+        """What is at a source; below it relevance goes on whole, as through the identity."""
+        found[path] = x = _widen(box.value)
+        root = box.root or Root(lambda: jnp.ones_like(x))
         if path not in seeds:
-            return Box(x, Root(lambda: unit(x)))
+            return Box(x, root)
         seed = 1 + seeds[path].astype(x.dtype)
-        return Box(x * seed, Root(lambda: unit(x) * seed))
+        return Box(x * seed, Root(lambda: root.unit * seed))
 
     def visit(path: trace.Path, eqn: Any, boxes: list[Box]) -> list[Box]:
         step = plan.steps.get(path, planning.Step("bind"))
         if step.kind == "source":
-            return [enter(path, boxes[0].value)]
+            return [enter(path, boxes[0])]
         return _STEPS[step.kind](step, eqn, boxes)
 
     start = Box(images)
     if planning.PIXELS in plan.sources:
-        start = enter(planning.PIXELS, images)
+        start = enter(planning.PIXELS, start)
     outputs = trace.evaluate(program.closed, [start], visit, opens=lambda path, eqn: True, lift=Box)
     return outputs, found
 
@@ -158,7 +160,9 @@ def _linear_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
 
     if step.rule is None:
         raise AssertionError("a linear step without its rule")
-    return [_rooted(apply(step.rule, op, x.value, w, lambda: _root(x).unit, step.nonnegative))]
+    below = lambda: _root(x).unit
+    value, make_unit = apply(step.rule, op, x.value, w, below, step.nonnegative)
+    return [Box(value, Root(make_unit))]
 
 
 def _signal_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:

@@ -49,7 +49,8 @@ class Group(NamedTuple):
         terms: the products whose sum is the denominator.
         coefficient: of the relevance that goes this way.
         sign: 1 or -1: only that of outputs y > 0 or y < 0; 0 all.
-        rest: only that of outputs of which the groups before it have no denominator.
+        rest: only that of outputs that no group before it takes: theirs is another sign, or they
+            have no denominator.
     """
 
     terms: tuple[Term, ...]
@@ -112,8 +113,8 @@ def carry(y: jax.Array, unit: jax.Array) -> jax.Array:
 
 def apply(
     rule: Rule, op: Callable, x: jax.Array, w: jax.Array, unit: Callable, nonnegative: bool = False
-) -> jax.Array:
-    """The value of op(x, w), whose relevance goes to x by `rule`.
+) -> tuple[jax.Array, Callable[[], jax.Array]]:
+    """The value of op(x, w), whose relevance goes to x by `rule`, and ones that do the same.
 
     Args:
         rule: any of this module's.
@@ -125,7 +126,8 @@ def apply(
             each.
 
     Returns:
-        y, to the bit.
+        y, to the bit; and a function that makes ones whose cotangent is relevance itself: what an
+        element-wise function of y hands on reaches x through them also where y = 0.
 
     Raises:
         ValueError: the rule passes relevance whole, and y has another shape than x.
@@ -135,19 +137,26 @@ def apply(
         if y.shape != x.shape:
             got = f"the rule {rule.name!r} for {x.shape} -> {y.shape}"
             raise ArgumentError("composite", got, "it where both shapes are equal")
-        return carry(y, unit())
-    shares = []
+        return carry(y, unit()), unit
+    parts = []
     denominators = []
+    left = jnp.ones_like(y, bool)
     for group in rule.groups:
+        z = _denominator(group, op, x, w, unit, nonnegative)
         taken = jnp.ones_like(y, bool)
         if group.sign:
             taken = jnp.sign(y) == group.sign
         if group.rest:
-            for z in denominators:
-                taken = taken & (jnp.abs(z) < _TINY)
-        shares.append(jnp.where(taken, group.coefficient * y, 0))
-        denominators.append(_denominator(group, op, x, w, unit, nonnegative))
-    return redistribute(rule.epsilon, y, tuple(shares), tuple(denominators))
+            taken = taken & left
+        left = left & ~(taken & (jnp.abs(z) >= _TINY))
+        parts.append(jnp.where(taken, jnp.asarray(group.coefficient, y.dtype), 0))
+        denominators.append(z)
+
+    def give(value: jax.Array) -> jax.Array:
+        shares = tuple(part * value for part in parts)
+        return redistribute(rule.epsilon, value, shares, tuple(denominators))
+
+    return give(y), lambda: give(jnp.ones_like(y))
 
 
 def _denominator(
