@@ -16,6 +16,7 @@ from jaxcam.cli import black_boxes, checks
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.network import Network
+from jaxcam.lrp import _kept as lrp
 from jaxcam.methods import METHODS, WHOLE
 
 # Raw maps by (method, layer); None where the method does not apply.
@@ -207,6 +208,8 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
         progress.set_description(f"{job.name} {method}")
         raw |= _maps(method, plan, view, f"{job.name} {method}")
         progress.update()
+    for line in _little(raw, logits[target]):
+        progress.write(f"jaxcam: {job.name}: {line}", file=sys.stderr)
     shares = network.about.probabilities(logits)
     classes = network.about.classes
     picture = pictures.Explanation(
@@ -225,6 +228,17 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
     if plan.save_maps:
         _save_maps(raw, logits, target, job.out.with_suffix(".npz"))
     return f"{job.name}: {classes[target]} {shares[target]:.1%} -> {job.out}"
+
+
+def _little(raw: Maps, logit: float) -> list[str]:
+    """What is to be said of LRP's map: it should sum to the logit."""
+    relevance = raw.get(("lrp", WHOLE))
+    if relevance is None:
+        return []
+    shares = np.array([relevance.sum() / logit])
+    if not lrp.is_little(shares):
+        return []
+    return [lrp.message("pixels", shares)]
 
 
 def _labelled(raw: Maps, network: Network) -> Maps:

@@ -15,4 +15,5 @@ from jaxcam.lrp.composites import epsilon as epsilon
 from jaxcam.lrp.composites import epsilon_alpha2_beta1 as epsilon_alpha2_beta1
 from jaxcam.lrp.composites import epsilon_gamma_box as epsilon_gamma_box
 from jaxcam.lrp.composites import epsilon_plus_flat as epsilon_plus_flat
+from jaxcam.lrp.composites import mobile as mobile
 from jaxcam.lrp.composites import z_plus as z_plus

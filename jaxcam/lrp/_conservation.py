@@ -1,15 +1,17 @@
 """How much of what entered arrives: the sums of relevance at every layer and at the pixels."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import ask
 from jaxcam._program.sites import PIXELS, PIXELS_PATH, find
+from jaxcam.lrp._kept import entered, is_little, share
 from jaxcam.lrp._propagation import check_question, entering, pullback, seed
 from jaxcam.lrp.composites import resolve
 from jaxcam.targets import Targets, concrete
@@ -19,14 +21,16 @@ class Conservation(NamedTuple):
     """Sums of relevance, `[B]` each: what entered, and what is at each layer and at the pixels.
 
     A layer that all relevance passes (the end of a stage) shows the same sum as entered; one on a
-    branch its share. The former are `cuts`, `jaxcam.layers(forward, images).cuts`. Printed, it is a
-    line per layer.
+    branch its share. The former are `cuts`, `jaxcam.layers(forward, images).cuts`; `kept` is the
+    share of what entered that these and the pixels hold, NaN where it cancels (contrastive
+    relevance). Printed, it is a line per layer.
     """
 
     entered: jax.Array
     layers: dict[str, jax.Array]
     pixels: jax.Array
     cuts: frozenset[str] = frozenset()
+    kept: Mapping[str, jax.Array] = MappingProxyType({})
 
     def __str__(self) -> str:
         """A line per layer: name, sum for each image, and a star if it should be what entered."""
@@ -40,12 +44,26 @@ class Conservation(NamedTuple):
                 star = "*"
             lines.append(f"{name:{width}} {star} {_rounded(sums)}")
         lines.append("* all relevance passes here: the sum should be what entered")
+        if self.little:
+            lines.append(f"little of what entered: {', '.join(self.little)}")
         return "\n".join(lines)
+
+    @property
+    def little(self) -> tuple[str, ...]:
+        """Of `kept` the names with less than half, by the median image; () where traced."""
+        names = []
+        for name, shares in self.kept.items():
+            values = concrete(shares)
+            if values is not None and is_little(values):
+                names.append(name)
+        return tuple(names)
 
 
 # Names are no arrays: they stay outside of what jit and vmap trace.
 jax.tree_util.register_pytree_node(
-    Conservation, lambda c: (c[:3], c.cuts), lambda cuts, sums: Conservation(*sums, cuts)
+    Conservation,
+    lambda c: ((*c[:3], dict(c.kept)), c.cuts),
+    lambda cuts, sums: Conservation(*sums[:3], cuts, sums[3]),
 )
 
 
@@ -101,9 +119,7 @@ def conservation(
     # reached.
     pulled = pullback(question, resolve(composite), seeds, required={PIXELS_PATH})
     start = entering(question, pulled.output, init)
-    entered = jnp.zeros((), jnp.float32)
-    for leaf in jax.tree.leaves(start):
-        entered = entered + leaf.reshape(batch, -1).sum(1)
+    total, magnitude = entered(start, 1)
     sums = pulled.pull(start)
     by_layer = {}
     cuts = set()
@@ -112,4 +128,8 @@ def conservation(
         if site.cut:
             cuts.add(site.name)
     pixels = sums[PIXELS_PATH].reshape(-1)
-    return Conservation(entered, by_layer, pixels, frozenset(cuts))
+    kept = {}
+    for name, arrived in {**by_layer, PIXELS: pixels}.items():
+        if name in cuts or name == PIXELS:
+            kept[name] = share(arrived, total, magnitude)
+    return Conservation(total, by_layer, pixels, frozenset(cuts), kept)

@@ -11,6 +11,7 @@ from jaxcam._program.layers import Forward, Layer, zeros_like
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, explainer
 from jaxcam._program.sites import Site
+from jaxcam.lrp import _kept
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp._initial import check_init, initial, of_function
 from jaxcam.lrp._transform import run, values_of
@@ -104,8 +105,11 @@ def propagated(question: Question, composite: Any, init: str | jax.Array) -> Rel
     seeds = {}
     for site in question.sites:
         seeds[site.path] = seed(site.aval.shape, site, question.images)
-    pulled = pullback(question, resolve(composite), seeds, required=seeds)
-    by_path = pulled.pull(entering(question, pulled.output, init))
+    composite = resolve(composite)
+    pulled = pullback(question, composite, seeds, required=seeds)
+    start = entering(question, pulled.output, init)
+    by_path = pulled.pull(start)
+    _kept.warn(composite, question.sites, start, by_path)
     return Relevance(
         logits=pulled.output,
         activations={site.name: pulled.activations[site.path] for site in question.sites},

@@ -186,9 +186,22 @@ def epsilon_alpha2_beta1(epsilon: float = 1e-6, **choices: str) -> Composite:
     return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, **choices)
 
 
+def mobile(**choices: str) -> Composite:
+    """z+, and flat for a unit to which no input contributes: inverted residuals, depthwise layers.
+
+    For networks of which many units are active through their bias alone, as MobileNet's and
+    EfficientNet's: z+ loses such a unit's relevance, this leaves it in the unit's receptive field,
+    so that all that entered arrives. Where z+ loses nothing both are the same.
+
+    Args:
+        **choices: as in `z_plus`.
+    """
+    return Composite({"*": rules.or_flat(rules.z_plus)}, **choices)
+
+
 COMPOSITES: dict[str, Callable[..., Composite]] = {
     f.__name__: f
-    for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1)
+    for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1, mobile)
 }
 
 

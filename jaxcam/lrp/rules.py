@@ -250,3 +250,25 @@ def _bound(x: jax.Array, bound: Any, extreme: Callable) -> jax.Array:
     if bound is None:
         bound = extreme(x, axis=tuple(range(1, x.ndim)), keepdims=True)
     return jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape)
+
+
+def or_flat(rule: Rule) -> Rule:
+    """`rule`; where it has no denominator, R_i = R_j / n over the n inputs of output j.
+
+    A unit that is active through its bias alone has no input to give its relevance to: z+ and gamma
+    lose it. Flat leaves it where it is, in the unit's receptive field. Conserves with `z_plus`, and
+    with `gamma` (where y = 0, which has no sign).
+
+    Args:
+        rule: any but "pass".
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: a rule that passes relevance whole.
+    """
+    if not rule.groups:
+        raise ArgumentError("rule", repr(rule.name), "one with denominators")
+    rest = Group(flat.groups[0].terms, rest=True)
+    return Rule(f"{rule.name}_or_flat", (*rule.groups, rest), rule.epsilon)

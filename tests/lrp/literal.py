@@ -65,6 +65,12 @@ def flat(x, w, R):
     return proportional((w != 0).astype(float), R)
 
 
+def or_flat(p, w, R):
+    """p in proportion, and flat for the columns that sum to 0."""
+    lost = np.where(p.sum(0) == 0, R, 0)
+    return proportional(p, R) + flat(None, w, lost)
+
+
 def w_square(x, w, R):
     return proportional(w**2, R)
 
