@@ -27,7 +27,7 @@ def share(arrived: jax.Array, entered: jax.Array, magnitude: jax.Array) -> jax.A
         magnitude: sums of its absolute values.
     """
     cancelled = jnp.abs(entered) <= _CANCELLED * magnitude
-    return arrived / jnp.where(cancelled, jnp.nan, entered)
+    return arrived / jnp.where(cancelled, jnp.nan, entered).astype(arrived.dtype)
 
 
 def is_little(shares: np.ndarray) -> bool:
@@ -64,11 +64,10 @@ def warn(composite: Composite, sites: Sequence[Site], start: Any, relevance: Map
 
 def entered(start: Any, kept: int) -> tuple[jax.Array, jax.Array]:
     """The sum of what entered at the output, over all axes but the first, and of its magnitude."""
-    total = jnp.zeros((), jnp.float32)
-    magnitude = total
-    for leaf in jax.tree.leaves(start):
-        total = total + _sum(leaf, kept)
-        magnitude = magnitude + _sum(jnp.abs(leaf), kept)
+    leaves = jax.tree.leaves(start)
+    total = sum(_sum(leaf, kept) for leaf in leaves[1:]) + _sum(leaves[0], kept)
+    magnitude = sum(_sum(jnp.abs(leaf), kept) for leaf in leaves[1:])
+    magnitude = magnitude + _sum(jnp.abs(leaves[0]), kept)
     return total, magnitude
 
 

@@ -60,6 +60,7 @@ def test_ready_made(places):
         "epsilon_plus_flat": ["flat", "z_plus", "epsilon"],
         "epsilon_gamma_box": ["z_box", "gamma", "epsilon"],
         "epsilon_alpha2_beta1": ["alpha_beta", "alpha_beta", "epsilon"],
+        "mobile": ["z_plus_or_flat"] * 3,
     }
     assert {name: names(make(), places) for name, make in lrp.COMPOSITES.items()} == expected
 
