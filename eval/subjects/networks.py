@@ -90,7 +90,21 @@ def _cifar(root: Path | None, depth: int) -> Classifier:
     )
 
 
+def _efficientnet(root: Path | None) -> Classifier:
+    found = classifier.load(
+        str(file_in(root, "efficientnet_lite0.safetensors")),
+        architecture="efficientnet_lite0",
+        classes=str(file_in(root, "imagenet_classes.csv")),
+    )
+    return dataclasses.replace(
+        found,
+        preprocess=lambda rgb: (255 * rgb - 127) / 128,
+        stages=("stage2", "stage4", "stage6"),
+    )
+
+
 OURS: dict[str, Callable[[Path | None], Classifier]] = {
+    "efficientnet_lite0": _efficientnet,
     "squeezenet": _squeezenet,
     "cifar10_resnet20": partial(_cifar, depth=20),
     "cifar10_resnet56": partial(_cifar, depth=56),

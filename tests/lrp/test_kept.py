@@ -10,6 +10,7 @@ from jax import lax
 
 import jaxcam
 from jaxcam import lrp
+from jaxcam.cli import commands
 from jaxcam.lrp import _kept, rules
 from tests.lrp import literal
 
@@ -107,3 +108,11 @@ def test_the_median_image_decides():
     assert _kept.is_little(np.array([0.1, -0.2, 0.9]))
     assert not _kept.is_little(np.array([0.1, 0.6, -0.9, np.nan]))
     assert not _kept.is_little(np.array([np.nan]))
+
+
+def test_the_command_line_says_it():
+    raw = {("lrp", commands.WHOLE): np.full((2, 2), 0.25), ("grad_cam", "top"): np.ones((2, 2))}
+    (line,) = commands._little(raw, 20.0)
+    assert "'pixels' sums to 5 % of what entered" in line
+    assert commands._little(raw, 1.5) == []
+    assert commands._little({("grad_cam", "top"): np.ones((2, 2))}, 20.0) == []
