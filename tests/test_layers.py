@@ -313,14 +313,13 @@ def test_bad_input_is_named(call, message):
         call()
 
 
-def test_a_tag_inside_a_scan_is_reported():
+def test_a_tag_inside_a_loop_is_reported():
     def forward(x):
-        return jax.lax.scan(lambda x, _: (jaxcam.tag(x * 2, "inside"), None), x, None, length=2)[
-            0
-        ].mean((1, 2))
+        double = lambda _, x: jaxcam.tag(x * 2, "inside")
+        return jax.lax.fori_loop(0, x.astype(int)[0, 0, 0, 0], double, x).mean((1, 2))
 
     assert jaxcam.layers(forward, IMAGES) == {}
-    with pytest.raises(ValueError, match="layer: got 'inside', which lies inside a scan"):
+    with pytest.raises(ValueError, match="layer: got 'inside', which lies inside a while"):
         jaxcam.grad_cam(forward, IMAGES, layer="inside")
 
 
@@ -365,3 +364,27 @@ def test_adapters_refuse_other_models():
         jaxcam.linen(pooled, {})
     with pytest.raises(TypeError, match=r"model: got TinyNet, expected a flax\.nnx\.Module"):
         jaxcam.nnx(nets.TinyNet())
+
+
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("torch.nn.modules.module", r"the PyTorch module Net, expected .*from_torchvision"),
+        ("onnxruntime.capi", r"the ONNX session Net, expected jaxcam\.rise\(jaxcam\.blackbox\.onn"),
+        ("tensorflow.python.eager", "the TensorFlow function Net, expected a function of JAX arr"),
+    ],
+)
+def test_models_outside_jax_are_told_what_to_do(module, advice):
+    """Known by the module that their class comes from: no such library is imported."""
+    base = type("Base", (), {"__module__": module, "__call__": lambda self, x: x})
+    model = type("Net", (base,), {"__module__": "mine"})()
+    for call in (jaxcam.grad_cam, jaxcam.layers, jaxcam.rise):
+        with pytest.raises(TypeError, match=f"forward: got {advice}"):
+            call(model, IMAGES)
+
+
+def test_images_with_channels_first_are_told_what_to_do():
+    images = jnp.moveaxis(IMAGES, -1, 1)
+    forward = lambda x: pooled(x) @ jnp.ones((3, 5))
+    with pytest.raises(ValueError, match=r"images: got shape .* channels last, .*moveaxis\(images"):
+        jaxcam.grad_cam(forward, images, 1)

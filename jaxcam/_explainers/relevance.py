@@ -72,7 +72,9 @@ def relevance_cam(
     def formula(activations: jax.Array, relevance: jax.Array) -> jax.Array:
         return combined(activations, relevance.sum(positions(relevance)), relu)
 
-    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    question = ask(
+        forward, images, targets, layer=layer, layout=layout, has_aux=has_aux, relevance=True
+    )
     return _answered(question, formula, propagated(question, composite, init))
 
 
@@ -105,7 +107,9 @@ def channel_weights(
         del activations
         return relevance.sum(positions(relevance))
 
-    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    question = ask(
+        forward, images, targets, layer=layer, layout=layout, has_aux=has_aux, relevance=True
+    )
     return _answered(question, formula, propagated(question, composite, init))
 
 
@@ -147,7 +151,9 @@ def top_channels(
     """
     if not (layer is None or isinstance(layer, str)):
         raise ArgumentError("layer", repr(layer), "one name or None")
-    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    question = ask(
+        forward, images, targets, layer=layer, layout=layout, has_aux=has_aux, relevance=True
+    )
     if getattr(question.targets, "ndim", 1) != 1:
         shape = tuple(question.targets.shape)
         raise ArgumentError("targets", f"shape {shape}", "one class per image")
@@ -205,7 +211,9 @@ def lrp_map(
         del activations
         return relevance.sum(-1)
 
-    question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    question = ask(
+        forward, images, targets, layer=layer, layout=layout, has_aux=has_aux, relevance=True
+    )
     return _answered(question, formula, propagated(question, composite, init))
 
 

@@ -8,9 +8,9 @@ import jax
 
 from jaxcam._program import trace
 from jaxcam._program.checks import check_output
-from jaxcam._program.layers import Forward, opens, select
+from jaxcam._program.layers import Forward, opened, opens, select
 from jaxcam._program.question import traced
-from jaxcam._program.sites import PIXELS_PATH, Site, find
+from jaxcam._program.sites import PIXELS_PATH, Site
 
 
 class Split(NamedTuple):
@@ -49,7 +49,8 @@ def split(
     """
     program = traced(forward, images)
     check_output(program, images.shape[0], has_aux, classes=False)
-    (site,) = select(find(program), layer, images)
+    program, found = opened(program, layer, images)
+    (site,) = select(found, layer, images)
     return cut(program, images, site, has_aux)
 
 

@@ -3,10 +3,11 @@
 A layer is an activation that carries a name. The name is an identity equation in the traced program
 (`tag`), planted by the model's author or by an adapter (`linen`, `nnx`) on every submodule's
 output, and it survives `jax.jit`, `nn.remat`, `vmap` and every other transformation. The n-th use
-of a name is the layer `name@n`. A tag that stands directly on an equal tag is the same layer. The
-images themselves are the layer `"pixels"`.
+of a name is the layer `name@n`, in a scan's body that of its n-th step. A tag that stands directly
+on an equal tag is the same layer. The images themselves are the layer `"pixels"`.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,10 +19,27 @@ from jaxcam._ground.dtypes import cast_like as cast_like  # until metrics take i
 from jaxcam._ground.errors import ArgumentError, nearest
 from jaxcam._program import trace
 from jaxcam._program.checks import check_planar as check_images  # noqa: F401
-from jaxcam._program.sites import PIXELS, PIXELS_PATH, Layers, Site, find, listed
+from jaxcam._program.sites import (
+    PIXELS,
+    PIXELS_PATH,
+    Layers,
+    Site,
+    Sites,
+    find,
+    is_tag,
+    listed,
+    scanned,
+)
+from jaxcam._program.unroll import unrolled
 
 Forward = Callable[[jax.Array], Any]
 Layer = str | Sequence[str] | None
+
+_BEHIND = (
+    "layer: the default layer {!r} stands before a {}, in which no layer can be reached: a while "
+    "loop, or a scan that is long or whose body names nothing. Name an activation behind or inside "
+    "it with jaxcam.tag, or name the layer that is meant."
+)
 
 
 def tag(x: jax.Array, name: str) -> jax.Array:
@@ -58,7 +76,9 @@ def layers(forward: Forward, images: Any) -> Layers:
         TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`. What `forward` raises
             passes through.
     """
-    return listed(find(trace.trace(forward, images)), len(images.shape))
+    program = trace.trace(forward, images)
+    _, found = opened(program, None, images)
+    return listed(found, len(images.shape))
 
 
 def tap(forward: Forward, layer: Layer = None) -> Callable:
@@ -80,8 +100,8 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
     """
 
     def tapped(images: jax.Array, delta: Any = None) -> tuple[Any, Any]:
-        program = trace.trace(forward, images)
-        sites = select(find(program), layer, images)
+        program, found = opened(trace.trace(forward, images), layer, images)
+        sites = select(found, layer, images)
         alone = layer is None or isinstance(layer, str)
         deltas = {}
         if alone and delta is not None:
@@ -96,6 +116,48 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
     return tapped
 
 
+def opened(
+    program: trace.Program, layer: Layer, images: Any, outputs: int = 1, *, every: bool = False
+) -> tuple[trace.Program, Sites]:
+    """A program in which the layers asked for can be reached, and its sites.
+
+    A scan whose body holds layers is written out, unless all that is asked for are layers outside
+    of it that are known without.
+
+    Args:
+        program: a traced model.
+        layer: a name, several, or None for the default layer.
+        images: what it was traced with.
+        outputs: how many of its outputs are what is explained.
+        every: whether all scans are written out, as relevance has to pass them.
+    """
+    if every:
+        program = unrolled(program, images)
+        return program, find(program, outputs)
+    found = find(program, outputs)
+    if not scanned(found) or _known_outside(found, layer):
+        return program, found
+    program = unrolled(program, images, lambda eqn: trace.contains(eqn, is_tag))
+    return program, find(program, outputs)
+
+
+def _known_outside(found: Sequence[Site], layer: Layer) -> bool:
+    """Whether all layers asked for stand outside of loops, with axes that are known."""
+    if layer is None:
+        return False
+    hidden = set()
+    known = {PIXELS}
+    for site in found:
+        if site.loop is not None:
+            hidden.add(site.name.partition("@")[0])
+        elif site.grid is not None:
+            known.add(site.name)
+    names = [layer] if isinstance(layer, str) else layer
+    if not isinstance(names, Iterable):
+        return True  # and is refused
+    return all(name in known and name.partition("@")[0] not in hidden for name in list(names))
+
+
 def select(found: Sequence[Site], layer: Layer, images: Any) -> list[Site]:
     """Those of a program's sites that are asked for, in that order; `"pixels"` are the images.
 
@@ -104,8 +166,11 @@ def select(found: Sequence[Site], layer: Layer, images: Any) -> list[Site]:
             loop.
     """
     sites = {site.name: site for site in found}
+    hidden = getattr(found, "hidden", {})
     known = listed(list(sites.values()), len(images.shape))
     names = _names(layer, known)
+    if layer is None and names[0] in hidden:
+        warnings.warn(_BEHIND.format(names[0], hidden[names[0]]), stacklevel=4)
     sites.setdefault(PIXELS, _pixel_site(images))
     return [_check_site(name, sites, known) for name in names]
 

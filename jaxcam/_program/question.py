@@ -20,9 +20,9 @@ from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import grids, trace
 from jaxcam._program.checks import check_images, check_output
 from jaxcam._program.grids import Grid, Layout
-from jaxcam._program.layers import Forward, Layer, run, select, zeros_like
+from jaxcam._program.layers import Forward, Layer, opened, run, select, zeros_like
 from jaxcam._program.signature import explaining, tapping
-from jaxcam._program.sites import PIXELS_PATH, Site, find
+from jaxcam._program.sites import PIXELS_PATH, Site
 from jaxcam.targets import Targets, check, concrete, scores
 
 # Maps of one layer, or a dict of them by name; with has_aux a pair of that and aux.
@@ -31,6 +31,7 @@ Answer = Any
 Formula = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+_CHANNELS = (1, 3)  # of images
 _JOINED = (
     "forward: the images of a batch are joined at {!r}, as by a batch norm in training mode, so "
     "that a map depends on what else is in the batch. Explain the model as it is used: "
@@ -111,6 +112,7 @@ def ask(
     spatial: bool = True,
     used: bool = True,
     joined: bool = False,
+    relevance: bool = False,
 ) -> Question:
     """Checks what an explainer is asked.
 
@@ -125,6 +127,8 @@ def ask(
         used: whether the output must depend on the layers.
         joined: whether the images of a batch may depend on each other, as in training; else a
             model of which they do is warned of.
+        relevance: whether relevance has to pass what stands above the layers: scans are written
+            out.
 
     Raises:
         ValueError: something does not fit; the message says what was got and what expected.
@@ -136,7 +140,8 @@ def ask(
     if not callable(targets):
         classes = shapes.shape[1]
         targets = check(targets, batch, classes)
-    found = find(program, len(jax.tree.leaves(shapes)))
+    outputs = len(jax.tree.leaves(shapes))
+    program, found = opened(program, layer, images, outputs, every=relevance)
     if found.joins and not joined:
         warnings.warn(_JOINED.format(found.joins), stacklevel=4)
     sites = select(found, layer, images)
@@ -164,11 +169,21 @@ def traced(forward: Forward, images: Any) -> trace.Program:
     try:
         return trace.trace(forward, images)
     except Exception as error:
-        if len(images.shape) != 3 or isinstance(error, ArgumentError):
+        expected = _other_axes(tuple(images.shape))
+        if not expected or isinstance(error, ArgumentError):
             raise
         said = str(error).partition("\n")[0]
         got = f"shape {tuple(images.shape)}, of which forward says: {said}"
-        raise ArgumentError("images", got, "[B, H, W, C]") from error
+        raise ArgumentError("images", got, expected) from error
+
+
+def _other_axes(shape: tuple[int, ...]) -> str:
+    """What images of a shape that a model does not take may have been meant to be."""
+    if len(shape) == 3:
+        return "[B, H, W, C]"
+    if len(shape) == 4 and shape[1] in _CHANNELS and shape[3] not in _CHANNELS:
+        return "channels last, [B, H, W, C]: jnp.moveaxis(images, 1, -1)"
+    return ""
 
 
 def grid(site: Site, layout: Layout, images: Any) -> Grid:

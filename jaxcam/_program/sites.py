@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxcam._ground import primitives
 from jaxcam._program import axes as axes_of
 from jaxcam._program import grids, mixing, trace
 from jaxcam._program.axes import Axes
@@ -38,6 +39,12 @@ class Sites(list[Site]):
     """
 
     joins: str | None = None
+    hidden: dict[str, str]
+
+    def __init__(self, sites: Iterable[Site] = ()) -> None:
+        """Sites, and by the names of those that a loop stands behind which loop it is."""
+        super().__init__(sites)
+        self.hidden = {}
 
 
 class Layers(dict):
@@ -128,6 +135,7 @@ class _Finder:
         self.sites: list[Site] = []
         self.count: Counter = Counter()
         self.joins: int | None = None  # before which site the batch was first joined
+        self.behind: dict[str, int] = {}  # the sites that each kind of loop stands behind
 
     def add(
         self, name: str, path: trace.Path, aval: Any, axes: Axes = (), loop: str | None = None
@@ -145,6 +153,9 @@ class _Finder:
             for tag in _tags(sub):
                 self.add(tag.params["name"], path, tag.outvars[0].aval, loop=eqn.primitive.name)
         joined = _joined(eqn, flows)
+        if eqn.primitive.name in primitives.LOOPS:
+            kind = eqn.primitive.name
+            self.behind[kind] = self.behind.get(kind, 0) | joined.passed
         operands = list(map(attrgetter("axes"), flows))
         for index, each in enumerate(operands):
             if self.joins is None and mixing.joins_batch(eqn, index, each):
@@ -184,6 +195,9 @@ class _Finder:
                 "patches": bool(reaching >> index & 1),
             }
             found.append(site._replace(**facts))
+            for kind, passed in self.behind.items():
+                if passed >> index & 1:
+                    found.hidden[site.name] = kind
         return found
 
 
@@ -205,6 +219,11 @@ def _joined(eqn: Any, flows: Sequence[_Flow]) -> _Flow:
 def listed(sites: Sequence[Site], rank: int = 4) -> Layers:
     """The layers that can be reached: those that no loop hides."""
     return Layers((site for site in sites if site.loop is None), rank)
+
+
+def scanned(sites: Iterable[Site]) -> bool:
+    """Whether a scan hides layers."""
+    return any(site.loop == "scan" for site in sites)
 
 
 def is_tag(eqn: Any) -> bool:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxprs_in_params
 
-from jaxcam._ground import primitives
+from jaxcam._ground import foreign, primitives
+from jaxcam._ground.errors import ArgumentTypeError
 
 Path = tuple[int, ...]
 Visit = Callable[[Path, JaxprEqn, list], Sequence]
@@ -52,7 +53,10 @@ def trace(function: Callable, *args: Any) -> Program:
 
 
 def check_forward(forward: Any) -> None:
-    """Raises a TypeError if `forward` is a Flax Linen module not bound to its variables."""
+    """Raises a TypeError if JAX cannot trace `forward`.
+
+    A Flax Linen module not bound to its variables, or a model of a library outside JAX.
+    """
     # known without importing flax
     linen = hasattr(forward, "init_with_output") and hasattr(forward, "apply")
     if linen and getattr(forward, "scope", None) is None:
@@ -60,6 +64,10 @@ def check_forward(forward: Any) -> None:
             f"forward: got the Flax Linen module {type(forward).__name__}, expected a function "
             "images -> logits, such as jaxcam.linen(model, variables)"
         )
+    other = foreign.kind(forward)
+    if other is not None and not other.traced:
+        got = f"{other.title} {type(forward).__name__}"
+        raise ArgumentTypeError("forward", got, other.advice)
 
 
 def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:

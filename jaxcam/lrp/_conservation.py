@@ -100,7 +100,9 @@ def conservation(
     Raises:
         ValueError: as `relevance`; several targets per image.
     """
-    question = ask(forward, images, targets, layer=PIXELS, has_aux=has_aux, spatial=False)
+    question = ask(
+        forward, images, targets, layer=PIXELS, has_aux=has_aux, spatial=False, relevance=True
+    )
     if getattr(question.targets, "ndim", 1) != 1:
         shape = tuple(question.targets.shape)
         raise ArgumentError("targets", f"shape {shape}", "one class per image")

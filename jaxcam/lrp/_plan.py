@@ -27,7 +27,8 @@ from jaxcam.lrp.composites import Composite, Place
 from jaxcam.lrp.rules import Rule
 
 _LOOP_ADVICE = (
-    "unroll it (a Python loop, scan(unroll=True) does not help), or explain a layer above it"
+    "unroll it (a Python loop; scans of up to 128 steps are unrolled by themselves), or explain a "
+    "layer above it"
 )
 
 

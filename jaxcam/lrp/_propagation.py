@@ -72,7 +72,7 @@ def relevance(
         Bach et al., PLoS ONE 2015, eq. 56 to 60; Gu et al., Understanding individual decisions of
         CNNs via contrastive backpropagation, 2018 (contrastive).
     """
-    options = {"layer": layer, "has_aux": has_aux, "spatial": False}
+    options = {"layer": layer, "has_aux": has_aux, "spatial": False, "relevance": True}
     question = ask(forward, images, targets, **options)
     found = propagated(question, composite, init)
     return question.answer(found.relevance, found.aux)
@@ -95,7 +95,7 @@ def propagate(
     Returns:
         A `Relevance`.
     """
-    options = {"layer": layer, "has_aux": has_aux, "spatial": False}
+    options = {"layer": layer, "has_aux": has_aux, "spatial": False, "relevance": True}
     return propagated(ask(forward, images, targets, **options), composite, init)
 
 

@@ -23,6 +23,7 @@ from jaxcam._ground.dtypes import wide
 from jaxcam._program import trace
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import traced
+from jaxcam._program.unroll import unrolled
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
@@ -54,7 +55,7 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
     composite = resolve(composite)
 
     def transformed(images: jax.Array) -> Any:
-        program = traced(forward, images)
+        program = unrolled(traced(forward, images), images)
         plan = planning.make(program, composite, {planning.PIXELS})
         outputs, _ = run(program, plan, images, {})
         return jax.tree.unflatten(jax.tree.structure(program.shapes), values_of(outputs))

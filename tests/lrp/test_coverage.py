@@ -163,7 +163,7 @@ def softmax_attention(x):
 
 
 def scan(x):
-    return lax.scan(lambda carry, _: (jax.nn.relu(carry), None), x, None, length=2)[0]
+    return lax.scan(lambda carry, _: (jax.nn.relu(carry), None), x, None, length=129)[0]
 
 
 REFUSED = {
