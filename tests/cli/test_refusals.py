@@ -113,7 +113,7 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
         ),
         (
             "text.safetensors",
-            "jaxcam: --model: got text.safetensors, expected a complete",
+            "jaxcam: --model: got text.safetensors, 10 bytes whose header",
         ),
     ],
 )
