@@ -67,6 +67,8 @@ class Classification:
         checkpoint_every: steps between checkpoints, besides one at each epoch's end; 0: none
             besides.
         log_every: steps in a window of the log.
+        unreadable: photos that may be unreadable, in each process; their places are taken by the
+            next ones of the set, and log and report name them. More end the run.
         seed: of parameters, order and augmentation.
         parallel: how the step meets several devices: "pmap" maps it over them, "jit" compiles it
             for global arrays; see `train.parallel`.
@@ -115,6 +117,7 @@ class Classification:
     ema_decay: float = 0.0
     checkpoint_every: int = 0
     log_every: int = 100
+    unreadable: int = 10
     seed: int
     parallel: str = "pmap"
 
@@ -285,6 +288,7 @@ _RULES = {
     "teacher_std": _DEVIATIONS,
     "temperature": _POSITIVE,
     "views": _SOME,
+    "unreadable": _NONE_OR_MORE,
     "warmup_epochs": _NONE_OR_MORE,
     "weight_decay": _NONE_OR_MORE,
     "workers": _SOME,

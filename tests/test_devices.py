@@ -169,6 +169,12 @@ def test_an_address_alone_is_left_to_jax(monkeypatch):
     assert devices._parsed(()) is None
 
 
+def test_a_host_that_cannot_be_resolved_is_named(capsys):
+    expected = "--distributed: got the host 'no-such-host.invalid', which cannot be resolved"
+    with pytest.raises(ValueError, match=expected):
+        devices.join(["no-such-host.invalid:1234", "2", "1"])
+
+
 def test_a_half_set_environment_is_named(monkeypatch):
     for name in devices.VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -20,6 +20,7 @@ _FREE = {
     "log_every",
     "checkpoint_every",
     "parallel",
+    "unreadable",
     "epochs",
 }
 OPTION = "--allow-changes"

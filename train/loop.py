@@ -19,6 +19,7 @@ from train.history import History
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
 from train.state import State, create, train_step
+from train.unreadable import Unreadable, check_labelled
 from train.validation import evaluate, validator
 from train.window import Window
 
@@ -108,9 +109,11 @@ class Run:
         self._factory = partial(factory, config, self.photos.classes)
         self.history = History(config, len(self.photos), self.photos.classes)
         self.notice = Notice()
-        self.validate = validator(config, self.model, devices)
+        self.unreadable = Unreadable(config.unreadable)
+        self.validate = validator(config, self.model, devices, self.unreadable)
         self._logs: Logs | None = None  # from `begin` on
         self._checkpoints: Checkpoints | None = None  # likewise
+        self._named = 0  # photos that cannot be read and have been named in the log
         self._steps: dict[int, parallel.Step] = {}
 
     @cached_property
@@ -151,6 +154,8 @@ class Run:
                 another config.
         """
         workdir.check(self.config, resume)
+        check_labelled(self.photos, self.config.train_split, "train_split")
+        check_labelled(self.validation, self.config.val_split, "val_split")
         if resume:  # before anything is made that may not fit
             latest = workdir.steps(self.config.workdir)[-1]
             about = checkpoint.about_latest(self.config.workdir, latest)
@@ -171,6 +176,8 @@ class Run:
         self.history.check(found.about, allow_changes)
         self._check_resumed(found.step)
         before = len(found.about.get("changes", []))
+        self.unreadable.found += found.about.get("unreadable", [])
+        self._named = len(self.unreadable.found)
         self.history.go_on(found.about, found.step, self.total)
         self._logs = Logs(self.config, found.step)
         for step, why in found.damaged.items():
@@ -235,7 +242,9 @@ class Run:
 
     def _batches(self, first: int) -> Iterator[dict[str, jax.Array]]:
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        host = pipeline.batches(self.photos, self.config, first_step=first, **share)
+        host = pipeline.batches(
+            self.photos, self.config, first_step=first, **share, left_out=self.unreadable
+        )
         return pipeline.prefetch(map(self.objective.prepare, host), self.parallel.place)
 
     def _step(self, epoch: int) -> parallel.Step:
@@ -282,6 +291,7 @@ class Run:
             metrics = self._validated(state, step)
         validated = metrics is not None or not self._ends_epoch(step)
         about = {**self.history.about(), "validated": validated}
+        about["unreadable"] = list(self.unreadable.found)
         checkpoint.save(self.checkpoints, state, step, metrics, about)
         if self.notice.asked:
             self.checkpoints.wait_until_finished()
@@ -297,6 +307,7 @@ class Run:
         return metrics
 
     def _log_window(self, window: Window) -> None:
+        self._name_unreadable()
         losses = window.close()
         for step, loss in enumerate(losses, window.first):
             if not np.isfinite(loss):
@@ -311,6 +322,12 @@ class Run:
             "learning_rate": float(np.asarray(rate)),
         }
         self.logs.window({**row, **window.means, "seconds": window.seconds})
+
+    def _name_unreadable(self) -> None:
+        found = self.unreadable.found
+        for number, photo in enumerate(found[self._named :], self._named + 1):
+            self.logs.line(f"left out: {photo} ({number} of at most {self.config.unreadable})")
+        self._named = len(found)
 
     def _stopped(self, why: str) -> FloatingPointError:
         self.checkpoints.wait_until_finished()
@@ -329,8 +346,13 @@ class Run:
                 self.config, jax.device_get(state.averaged), self.photos.classes, notes
             )
         wait_for_all("exported")
-        exported = evaluate(self.config, self.validation, self.devices)
-        history = {"changes": self.history.changes, "damaged_checkpoints": self.history.damaged}
+        exported = evaluate(self.config, self.validation, self.devices, self.unreadable)
+        self._name_unreadable()
+        history = {
+            "changes": self.history.changes,
+            "damaged_checkpoints": self.history.damaged,
+            "unreadable_photos": self.unreadable.of_all(),
+        }
         self.logs.report({**notes, "exported_accuracy": exported}, history)
 
     def close(self) -> None:

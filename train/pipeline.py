@@ -18,15 +18,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 import configs
 from configs import Classification
 from jaxcam._ground.errors import ArgumentError, check_whole
-from jaxcam.datasets import UNKNOWN, Dataset, Record, decode, load, photo_size
+from jaxcam.datasets import Dataset, Record, decode, load
+from train.crops import centre_crop, random_crop
+from train.unreadable import Unreadable, unlabelled
 
 Batch = dict[str, np.ndarray]
-TRIES = 10  # crops that are drawn before the largest one in the middle is taken
 
 
 def steps_per_epoch(dataset: Dataset, config: Classification) -> int:
@@ -48,6 +48,7 @@ def batches(
     first_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    left_out: Unreadable | None = None,
 ) -> Iterator[Batch]:
     """This process's share of the batches of all epochs, from a step on.
 
@@ -62,6 +63,8 @@ def batches(
         first_step: steps that are left out, counted over all epochs.
         process_index: which contiguous part of each batch is this process's.
         process_count: how many processes there are.
+        left_out: counts photos that cannot be read; the next one of the set that can be takes the
+            place of each. None: an error.
 
     Returns:
         `image` uint8 `[b, H, W, 3]`; `label` int32 `[b]`, or float32 `[b, N]` of a multi-label set;
@@ -77,7 +80,7 @@ def batches(
 
     steps = steps_per_epoch(dataset, config)
     share = _share(config.batch_size, process_index, process_count)
-    example = partial(_example, dataset, config, share, steps)
+    example = partial(_example, dataset, config, share, steps, left_out)
     example(0)  # so that photos of a wrong size are an error here and not in a thread
     size = len(share)
     numbers = grain.MapDataset.range(first_step * size, config.epochs * steps * size)
@@ -105,30 +108,57 @@ def _share(batch_size: int, process_index: int, process_count: int) -> range:
 
 
 def _example(
-    dataset: Dataset, config: Classification, share: range, steps: int, number: int
+    dataset: Dataset,
+    config: Classification,
+    share: range,
+    steps: int,
+    left_out: Unreadable | None,
+    number: int,
 ) -> Batch:
     """The photo that is `number`-th in what a process sees of all epochs."""
     step, place = divmod(number, len(share))
     epoch, step = divmod(step, steps)
     index = int(_order(config.seed, epoch, len(dataset))[step * config.batch_size + share[place]])
-    return photo(dataset, config, config.view(epoch), index)
+    return photo(dataset, config, config.view(epoch), index, left_out)
 
 
-def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Batch:
+def photo(
+    dataset: Dataset,
+    config: Classification,
+    view: int,
+    index: int,
+    left_out: Unreadable | None = None,
+) -> Batch:
     """One entry of a batch of `batches`: a photo, its label and its key.
+
+    Where it cannot be read it is the next one that can be, with its own label and key, so that it
+    does not matter who reads it when.
 
     Args:
         dataset: the photos.
         config: as of `batches`.
         view: the draw of the augmentation.
         index: of the photo.
+        left_out: as of `batches`.
 
     Returns:
         `image`, `label` and `key`, without the leading axis.
 
     Raises:
-        ValueError: a photo of another size or of unknown class.
+        ValueError: a photo of another size or without a label; more that cannot be read than may
+            be.
     """
+    for offset in range(len(dataset)):
+        try:
+            return _photo(dataset, config, view, (index + offset) % len(dataset))
+        except ArgumentError as error:
+            if left_out is None:
+                raise
+            left_out.add(error)
+    raise ArgumentError("data", "photos of which none can be read", "some that can be")
+
+
+def _photo(dataset: Dataset, config: Classification, view: int, index: int) -> Batch:
     record = dataset[index]
     key = (config.seed, view, index)
     if config.crop_on == "device":
@@ -136,7 +166,7 @@ def photo(dataset: Dataset, config: Classification, view: int, index: int) -> Ba
     else:
         image = random_crop(record, config, key)
     label = _label(record)
-    if (label == UNKNOWN).any():
+    if unlabelled(label):
         raise ArgumentError("label", f"{record.id} of unknown class", "a photo of one")
     return {"image": image, "label": label, "key": np.array(key, np.uint32)}
 
@@ -165,68 +195,13 @@ def _whole(record: Record, config: Classification) -> np.ndarray:
     return image
 
 
-def random_crop(record: Record, config: Classification, key: tuple[int, int, int]) -> np.ndarray:
-    """A random crop (area, ratio, place), resized with antialiasing, flipped half of the time.
-
-    Args:
-        record: a photo of any size.
-        config: its crop_area (parts of the photo's), crop_ratio (of width to height, or its
-            inverse) and image_size.
-        key: seed, epoch and index, from which all is drawn.
-
-    Returns:
-        uint8 `[image_size, image_size, 3]`.
-
-    Raises:
-        ValueError: no picture.
-
-    References:
-        Szegedy et al. 2015, Going deeper with convolutions, section 6.
-    """
-    random = np.random.default_rng(key)
-    size = config.image_size
-    rows, columns = photo_size(record)
-    whole = (columns, rows)
-    left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
-    # Decoded no finer than the crop needs.
-    at_least = (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))
-    pixels = decode(record, at_least=at_least)
-    scale = np.tile(pixels.shape[1::-1], 2) / np.tile(whole, 2)
-    box = tuple(scale * (left, top, left + width, top + height))
-    crop = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
-    if random.random() < 0.5:
-        return np.ascontiguousarray(crop[:, ::-1])
-    return crop
-
-
-def crop_box(
-    random: np.random.Generator, size: tuple[int, int], area: tuple[float, float], ratio: float
-) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a random crop in a photo of (width, height) pixels.
-
-    The area is uniform in `area`, the ratio of width to height log-uniform in [1/ratio, ratio]. If
-    none of ten fits, the largest crop of an allowed ratio, in the middle.
-    """
-    for _ in range(TRIES):
-        pixels = math.prod(size) * random.uniform(*area)
-        stretch = math.exp(0.5 * random.uniform(-math.log(ratio), math.log(ratio)))
-        width = max(1, round(math.sqrt(pixels) * stretch))
-        height = max(1, round(math.sqrt(pixels) / stretch))
-        if width <= size[0] and height <= size[1]:
-            left = int(random.integers(0, size[0] - width, endpoint=True))
-            top = int(random.integers(0, size[1] - height, endpoint=True))
-            return left, top, width, height
-    width = min(size[0], round(size[1] * ratio))
-    height = min(size[1], round(size[0] * ratio))
-    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
-
-
 def validation_batches(
     dataset: Dataset,
     config: Classification,
     batch: int,
     process_index: int = 0,
     process_count: int = 1,
+    left_out: Unreadable | None = None,
 ) -> Iterator[Batch]:
     """This process's share of all photos once, in their order; every process gets as many batches.
 
@@ -238,10 +213,12 @@ def validation_batches(
         batch: photos in a batch of all processes.
         process_index: which contiguous part of each batch is this process's.
         process_count: how many processes there are.
+        left_out: counts photos that cannot be read. None: an error.
 
     Returns:
         `image` uint8 `[b, image_size, image_size, 3]`, `label` as in `batches`, and `mask` bool
-        `[b]`: False where the last batch is filled up with zeros.
+        `[b]`: False where the last batch is filled up with zeros, for photos that cannot be read,
+        and for those without a label.
 
     Raises:
         ValueError: a batch that the processes cannot share.
@@ -250,14 +227,20 @@ def validation_batches(
 
     share = _share(batch, process_index, process_count)
     count = math.ceil(len(dataset) / batch) * len(share)
-    blank = jax.tree.map(np.zeros_like, _centred(dataset, config, 0))
+    blank = _blank(dataset, config)
 
     def example(number: int) -> Batch:
         step, place = divmod(number, len(share))
         index = step * batch + share[place]
-        if index < len(dataset):
+        if index >= len(dataset):
+            return blank
+        try:
             return _centred(dataset, config, index)
-        return blank
+        except ArgumentError as error:
+            if left_out is None:
+                raise
+            left_out.add(error)
+            return blank
 
     return iter(
         grain.MapDataset.range(count)
@@ -269,27 +252,21 @@ def validation_batches(
 
 def _centred(dataset: Dataset, config: Classification, index: int) -> Batch:
     record = dataset[index]
-    return {"image": centre_crop(record, config), "label": _label(record), "mask": np.array(True)}
+    label = _label(record)
+    mask = np.array(not unlabelled(label))
+    return {"image": centre_crop(record, config), "label": label, "mask": mask}
 
 
-def centre_crop(record: Record, config: Classification) -> np.ndarray:
-    """The middle `[image_size, image_size, 3]` uint8 of a photo resized by its shorter side.
-
-    The shorter side becomes image_size / crop_fraction.
-    """
-    pixels = decode(record)
-    size = config.image_size
-    shorter = round(size / config.crop_fraction)
-    rows, columns = pixels.shape[:2]
-    height = max(size, rows * shorter // min(rows, columns))
-    width = max(size, columns * shorter // min(rows, columns))
-    if pixels.shape[:2] != (height, width):
-        pixels = np.asarray(
-            Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-        )
-    top = round((height - size) / 2)
-    left = round((width - size) / 2)
-    return pixels[top : top + size, left : left + size]
+def _blank(dataset: Dataset, config: Classification) -> Batch:
+    """An entry that does not count."""
+    try:
+        label = np.zeros_like(_label(dataset[0]))
+    except ArgumentError:  # it cannot be read, and will be said to
+        label = np.zeros((), np.int32)
+        if config.loss == "sigmoid":
+            label = np.zeros(len(dataset.classes), np.float32)
+    image = np.zeros((config.image_size, config.image_size, 3), np.uint8)
+    return {"image": image, "label": label, "mask": np.array(False)}
 
 
 def prefetch(

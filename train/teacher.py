@@ -20,11 +20,12 @@ from tqdm import tqdm
 from configs import Distillation
 from jaxcam import blackbox
 from jaxcam._ground import files
-from jaxcam._ground.devices import fill_up, is_writer, wait_for_all
+from jaxcam._ground.devices import by_writer, fill_up
 from jaxcam._ground.errors import ArgumentError
 from jaxcam.datasets import Dataset
 from train import pipeline
 from train.augment import augment
+from train.unreadable import Unreadable
 
 BATCH = 100  # even: CutMix, unused, pairs neighbours
 # What the answers depend on.
@@ -65,9 +66,7 @@ def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -
     """
     if folder is None:
         folder = Path(config.answers)
-    if is_writer():  # the others find what it wrote
-        _fill(folder, config, photos)
-    wait_for_all("answers")
+    by_writer(lambda: _fill(folder, config, photos))  # the others find what it wrote
     return [np.load(_file(folder, view), mmap_mode="r") for view in range(config.views)]
 
 
@@ -141,7 +140,8 @@ def _views(config: Distillation, photos: Dataset, view: int) -> Iterator[np.ndar
     # Mean 0 and deviation 1: the pixels that the student sees, before its own normalisation.
     plain: Any = dataclasses.replace(config, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     augmented = jax.jit(lambda batch: augment(batch, plain, classes, size)[0])
-    example = partial(pipeline.photo, photos, config, view)
+    left_out = Unreadable(config.unreadable)  # whose answers nobody asks for
+    example = partial(pipeline.photo, photos, config, view, left_out=left_out)
     threads = grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=2 * config.workers)
     batches = grain.MapDataset.range(len(photos)).map(example).batch(BATCH)
     for batch in batches.to_iter_dataset(threads):

@@ -144,7 +144,10 @@ def _described(record: Record) -> str:
     """How a run was made, in a sentence."""
     settings = record["settings"]
     seed = record["seed"]
-    facts = [f"{record['photos']} photos, seed {seed}, top-1 accuracy {record['accuracy']:.1%}"]
+    accuracy = "no labels"
+    if record["accuracy"] is not None:
+        accuracy = f"top-1 accuracy {record['accuracy']:.1%}"
+    facts = [f"{record['photos']} photos, seed {seed}, {accuracy}"]
     for name in _SHOWN:
         if settings.get(name):
             facts.append(f"{name.replace('_', ' ')}: {settings[name]}")

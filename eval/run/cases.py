@@ -11,6 +11,7 @@ from eval.run import parts
 from eval.run.folder import PHOTOS, PREDICTIONS
 from eval.run.parts import Compute, Values
 from eval.run.plan import Plan
+from eval.run.record import accuracy
 from eval.subjects.data import UNKNOWN, Photos
 from jaxcam._ground.devices import in_batches, over_devices
 from jaxcam._ground.errors import ArgumentError
@@ -26,11 +27,13 @@ class Cases:
         photos: those that count.
         arrays: `[N, ...]` of each: `target`, `runner_up`, and what else the protocol knows.
         about: what the record says of them.
+        unreadable: those that were left out, a name and a reason each.
     """
 
     photos: Photos
     arrays: Values
     about: Values
+    unreadable: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -52,10 +55,12 @@ def find(plan: Plan, params: Any) -> Cases:
     Raises:
         ValueError: data without the boxes or labels that are needed; no photo that counts.
     """
-    photos = plan.protocol.arrange(plan.settings, _photos(plan))
+    readable, unreadable = _photos(plan)
+    photos = plan.protocol.arrange(plan.settings, readable)
     predictions = _predictions(plan, params, photos)
     predicted = predictions["predicted"]
     correct = predicted == photos.labels
+    share = accuracy(predicted, photos.labels)
     keep = np.arange(len(photos))
     if plan.protocol.correct_only:
         keep = np.flatnonzero(correct)
@@ -82,9 +87,9 @@ def find(plan: Plan, params: Any) -> Cases:
         "labels": photos.labels,
         "predicted": predicted[keep],
         "targets": target,
-        "accuracy": np.array(correct.mean()),
+        "accuracy": np.array(share),
     }
-    return Cases(photos, arrays, about)
+    return Cases(photos, arrays, about, unreadable)
 
 
 def keep_part(plan: Plan, name: str, count: int, compute: Compute | None, extra: Values) -> None:
@@ -106,8 +111,11 @@ def _confirmed(plan: Plan, compute: Compute) -> Compute:
     return confirmed
 
 
-def _photos(plan: Plan) -> Photos:
-    """The photos that were drawn; their names, labels and boxes are a part of the folder."""
+def _photos(plan: Plan) -> tuple[Photos, tuple[str, ...]]:
+    """The drawn photos that can be read, and those that cannot, a name and a reason each.
+
+    What is known of them is a part of the folder.
+    """
     drawn = plan.photos
 
     def describe(groups: Iterable[slice]) -> Iterator[Values]:
@@ -115,9 +123,21 @@ def _photos(plan: Plan) -> Photos:
             yield drawn.describe(np.arange(group.start, group.stop))
 
     keep_part(plan, PHOTOS, len(drawn), describe, {})
-    photos = drawn.photos(parts.load(plan.folder.part(PHOTOS)))
+    known = parts.load(plan.folder.part(PHOTOS))
+    unreadable = tuple(map(str, filter(None, known.get("unreadable", ()))))
+    _check_unreadable(plan, unreadable)
+    photos = drawn.photos(known)
     _check(plan, photos)
-    return photos
+    return photos, unreadable
+
+
+def _check_unreadable(plan: Plan, unreadable: tuple[str, ...]) -> None:
+    limit = plan.settings.unreadable
+    if len(unreadable) > limit or len(unreadable) == len(plan.photos):
+        raise ValueError(
+            f"data: {len(unreadable)} of {len(plan.photos)} photos cannot be read, expected at "
+            f"most {limit}, as --unreadable says: {'; '.join(unreadable[: limit + 1])}"
+        )
 
 
 def _check(plan: Plan, photos: Photos) -> None:

@@ -26,7 +26,9 @@ _OURS = (PHOTOS, PREDICTIONS)  # the parts that are no method's
 _FILE = "settings.json"
 _PARTS = "parts"
 # What does not change a method's values.
-_FREE = frozenset({"output", "root", "methods", "batch", "chunk", "maps", "distributed"})
+_FREE = frozenset(
+    {"output", "root", "methods", "batch", "chunk", "maps", "distributed", "unreadable"}
+)
 _VERSION = {"version": 1}  # of a protocol that does not say it
 
 

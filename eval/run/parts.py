@@ -7,6 +7,7 @@ nobody holds the values of all photos.
 """
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ Compute = Callable[[Iterable[slice]], Iterator[Values]]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 GROUP = 64  # photos, at least: what a stop may lose
+PATIENCE = 86_400  # seconds that a process waits for the others' parts
+_TELL = 60.0  # seconds between lines that say so
 _POLL = 0.2  # seconds between looks at the folder that processes share
 
 
@@ -142,8 +145,25 @@ def _group(step: int) -> int:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    """Waits until the others have done their part; if one dies, jax.distributed ends the others."""
+    """Waits until the other processes have done their part, and says so every minute.
+
+    If one dies, jax.distributed ends the others.
+
+    Raises:
+        FileNotFoundError: there is nobody to wait for: what this process wrote is gone.
+        TimeoutError: they have not in `PATIENCE` seconds.
+    """
+    began = time.monotonic()
+    told = began
     while not condition():
+        if jax.process_count() == 1:
+            raise FileNotFoundError("output: files of this run have been removed meanwhile")
+        now = time.monotonic()
+        if now - began > PATIENCE:
+            raise TimeoutError(f"output: waited {PATIENCE} s for the other processes, no longer")
+        if now - told > _TELL:
+            print(f"waiting for the other processes, {now - began:.0f} s", file=sys.stderr)
+            told = now
         time.sleep(_POLL)
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxcam._ground import files
+from jaxcam.datasets import UNKNOWN
 
 RESAMPLES = 2000
 _AT_ONCE = 100  # resamples, of as many counts as there are photos
@@ -57,7 +58,7 @@ def record(
     Args:
         settings: as JSON holds them, with `protocol` and `seed` among them.
         values: per-example values by `METHOD/LAYER/METRIC`.
-        info: the photos' `ids`, and the network's `accuracy` on them.
+        info: the photos' `ids`, and the network's `accuracy` on those with a label.
         start: when the run began, `time.time()`.
     """
     results: dict[str, Any] = {}
@@ -79,9 +80,24 @@ def record(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - start, 1),
         "photos": len(info["ids"]),
-        "accuracy": float(info["accuracy"]),
+        "accuracy": known(info["accuracy"]),
         "results": results,
     }
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the photos with a label whose predicted class it is; NaN if none has one."""
+    labelled = labels != UNKNOWN
+    if not labelled.any():
+        return float("nan")
+    return float((predicted == labels)[labelled].mean())
+
+
+def known(value: Any) -> float | None:
+    """A number as JSON holds it: NaN is none."""
+    if np.isnan(value):
+        return None
+    return float(value)
 
 
 def _version(package: str) -> str:
@@ -117,10 +133,15 @@ def table(record: Mapping[str, Any], metrics: Iterable[str]) -> str:
 
 
 def skipped(record: Mapping[str, Any]) -> list[str]:
-    """A line for each place where a method does not apply, below an empty one; or nothing."""
+    """A line for each place where a method does not apply, and each photo that cannot be read.
+
+    Below an empty one; or nothing.
+    """
     lines = []
     for place, reason in record.get("skipped", {}).items():
         lines.append(f"skipped: {place}: {reason}")
+    for photo in record.get("unreadable", []):
+        lines.append(f"left out: {photo}")
     if lines:
         lines.insert(0, "")
     return lines

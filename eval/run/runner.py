@@ -93,6 +93,7 @@ def _finish(plan: Plan, found: Cases, start: float, earlier: list[str]) -> dict[
     values, skipped = gather(plan)
     settings = plain(plan.settings, plan.protocol.name, plan.protocol.version)
     recorded = record(settings, values, found.about, start)
+    recorded["unreadable"] = list(found.unreadable)
     recorded |= {"skipped": skipped, "earlier": earlier, **plan.protocol.finish(values)}
     if jax.process_index() == 0:
         path = plan.folder.path

@@ -30,6 +30,7 @@ class Settings:
         options: of methods, as METHOD.OPTION=VALUE: rise.num_masks=500.
         layers: layers to explain; none means the ends of the model's stages.
         n: photos, drawn by seed.
+        unreadable: photos that may be unreadable, which are left out and named; more end the run.
         seed: of the draw and of the bootstrap.
         batch: photos a device at a time.
         target: the explained class: the predicted one or the photo's own.
@@ -56,6 +57,7 @@ class Settings:
     options: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    unreadable: int = 10
     seed: int = 0
     batch: int = 16
     target: Literal["predicted", "label"] = "predicted"

@@ -16,7 +16,7 @@ import tyro
 from eval.run import folder
 from eval.run.parts import GROUP, ahead
 from eval.run.protocol import Metric
-from eval.run.record import record, save_npz, table, write_json
+from eval.run.record import accuracy, known, record, save_npz, table, write_json
 from eval.subjects import data, networks
 from jaxcam import metrics
 from jaxcam._ground.devices import in_batches, over_devices, replicate
@@ -100,10 +100,10 @@ def run(settings: AgreementSettings) -> dict[str, Any]:
         "labels": photos.labels,
         "predicted": teacher.argmax(1),
         "student_predicted": student.argmax(1),
-        "accuracy": (teacher.argmax(1) == photos.labels).mean(),
+        "accuracy": np.array(accuracy(teacher.argmax(1), photos.labels)),
     }
     made = record(ours.settings, values, about, start)
-    made["student_accuracy"] = float((student.argmax(1) == photos.labels).mean())
+    made["student_accuracy"] = known(accuracy(student.argmax(1), photos.labels))
     with ours.held():
         ours.claim()
         save_npz(settings.output / "values.npz", (about | values).items())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -61,6 +62,15 @@ class Photos:
         )
 
 
+class _About(NamedTuple):
+    """What `Drawn.describe` finds of one photo."""
+
+    id: str
+    label: Any
+    boxes: np.ndarray
+    unreadable: str
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Photos drawn from a set by seed, of which nothing has been read.
@@ -93,36 +103,51 @@ class Drawn:
             return np.stack(list(pool.map(image, rows)))
 
     def describe(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """`ids`, `labels` `[k]`; all their `boxes` `[b, 4]` and the row of each, `boxed` `[b]`.
+        """What is known of some photos, each of which is decoded once, and not held.
 
-        No photo is decoded: of one with boxes the header is read.
+        Returns:
+            `ids`, `labels` `[k]`, and why they are `unreadable`, "" for those that are not; all
+            their `boxes` `[b, 4]` and the row of each, `boxed` `[b]`.
         """
-        ids = []
-        labels = []
-        boxes = [datasets.NO_BOXES]
-        boxed = []
-        for row, record in zip(rows, self.records(rows), strict=True):
-            ids.append(record.id)
-            labels.append(record.label)
-            if len(record.boxes):
-                boxes.append(_boxes(record, self.size))
-                boxed += [row] * len(record.boxes)
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(self._described, rows))
+        ids, labels, boxes, unreadable = zip(*found, strict=True)
         return {
             "ids": np.array(ids),
             "labels": np.array(labels),
+            "unreadable": np.array(unreadable),
             "boxes": np.concatenate(boxes).astype(np.float32),
-            "boxed": np.array(boxed, int),
+            "boxed": np.repeat(rows, list(map(len, boxes))),
         }
 
+    def _described(self, row: int) -> "_About":
+        number = int(self.order[row])
+        try:
+            record = self.dataset[number]
+        except ArgumentError as error:  # a damaged member of a zip
+            return _About(f"photo {number}", UNKNOWN, datasets.NO_BOXES, error.got)
+        try:
+            stretched(record, self.size)
+            boxes = datasets.NO_BOXES
+            if len(record.boxes):
+                boxes = _boxes(record, self.size)
+        except ArgumentError as error:
+            return _About(record.id, record.label, datasets.NO_BOXES, error.got)
+        return _About(record.id, record.label, boxes, "")
+
     def photos(self, about: Arrays) -> Photos:
-        """The photos, given what `describe` says of all of them."""
+        """The photos that can be read, given what `describe` says of all of them."""
         counts = np.bincount(about["boxed"], minlength=len(self))
         boxes = None
         if counts.max():
             boxes = np.full((len(self), counts.max(), 4), np.nan, np.float32)
             columns = np.arange(len(about["boxed"])) - (np.cumsum(counts) - counts)[about["boxed"]]
             boxes[about["boxed"], columns] = about["boxes"]
-        return Photos(tuple(map(str, about["ids"])), about["labels"], boxes, self.read)
+        found = Photos(tuple(map(str, about["ids"])), about["labels"], boxes, self.read)
+        # A run of before this was looked at does not say.
+        if "unreadable" not in about or not about["unreadable"].any():
+            return found
+        return found.take(np.flatnonzero(about["unreadable"] == ""))
 
 
 def draw(
@@ -169,9 +194,18 @@ def load(
     root: Path | None = None,
     split: str = "",
 ) -> Photos:
-    """As `draw`, with names, labels and boxes."""
+    """As `draw`, with names, labels and boxes.
+
+    Raises:
+        FileNotFoundError: as `draw`.
+        ValueError: as `draw`; photos that cannot be read.
+    """
     drawn = draw(name, size, n, seed, root, split)
-    return drawn.photos(drawn.describe(np.arange(len(drawn))))
+    about = drawn.describe(np.arange(len(drawn)))
+    if about["unreadable"].any():
+        said = "; ".join(filter(None, map(str, about["unreadable"])))
+        raise ValueError(f"data: photos that cannot be read: {said}")
+    return drawn.photos(about)
 
 
 def file_in(root: Path | None, name: str) -> Path:

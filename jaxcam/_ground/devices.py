@@ -1,6 +1,8 @@
 """Devices and processes: how training and the protocols start and share their work."""
 
 import os
+import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ from jaxcam._ground.errors import ArgumentError
 AXIS = "device"
 # What tells a process of the others where JAX knows no cluster.
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+PATIENCE = 300  # seconds that a process waits for the others to start
 _SAID = 4096  # bytes of what one process says to all
 _EXPECTED = "HOST:PORT COUNT INDEX, of process 0, of all and of this one from 0 on"
 
@@ -38,7 +41,7 @@ def join(address: Sequence[str] = ()) -> None:
 
     Raises:
         ValueError: an address that is none, or none at all.
-        ConnectionError: the other processes are not found.
+        ConnectionError: the other processes are not found in `PATIENCE` seconds.
     """
     if jax.distributed.is_initialized():
         return
@@ -47,9 +50,26 @@ def join(address: Sequence[str] = ()) -> None:
         if found is None:
             _find_cluster()
         else:
-            jax.distributed.initialize(*found)
+            _check_host(found[0])
+            _say_waiting(*found)
+            jax.distributed.initialize(*found, initialization_timeout=PATIENCE)
     except RuntimeError as error:
         raise ConnectionError(f"--distributed: {' '.join(str(error).split())}") from error
+
+
+def _check_host(address: str) -> None:
+    """Whether the host of process 0 has an address; JAX would not say which has none."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.getaddrinfo(host.strip("[]"), int(port))
+    except OSError as error:
+        got = f"the host {host!r}, which cannot be resolved ({error.strerror or error})"
+        raise ArgumentError("--distributed", got, "that of process 0") from error
+
+
+def _say_waiting(address: str, count: int, index: int) -> None:
+    said = f"process {index} of {count} waits for the others at {address}, at most {PATIENCE} s"
+    print(said, file=sys.stderr, flush=True)
 
 
 def _find_cluster() -> None:
@@ -145,10 +165,26 @@ def by_writer(action: Callable[[], None]) -> None:
 
 def _told_by_writer(text: str) -> str:
     """A text of the first process, cut after `_SAID` bytes."""
+    heard = multihost_utils.broadcast_one_to_all(_as_bytes(text))
+    return _as_text(heard)
+
+
+def told_by_all(text: str) -> list[str]:
+    """A text of each process, in their order, cut after `_SAID` bytes; every process calls it."""
+    if jax.process_count() == 1:
+        return [text]
+    heard = multihost_utils.process_allgather(_as_bytes(text))
+    return [_as_text(each) for each in heard]
+
+
+def _as_bytes(text: str) -> np.ndarray:
     told = np.zeros(_SAID, np.uint8)
     content = text.encode()[:_SAID]
     told[: len(content)] = np.frombuffer(content, np.uint8)
-    heard = multihost_utils.broadcast_one_to_all(told)
+    return told
+
+
+def _as_text(heard: Any) -> str:
     return np.asarray(heard, np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
 
 

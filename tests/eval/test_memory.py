@@ -74,6 +74,7 @@ def test_a_process_decodes_its_own_photos_only(network, photos, tmp_path, monkey
 
     monkeypatch.setattr(parts, "wait", wait)
     monkeypatch.setattr("eval.run.folder.wait", lambda condition: None)
+    monkeypatch.setattr("eval.run.folder.by_writer", lambda action: None)
     with pytest.raises(Left):
         run(chosen, explain.PROTOCOL)
     assert [list(rows) for rows in asked] == [[4, 5]]

@@ -235,3 +235,17 @@ def test_what_ended_a_protocol_is_its_status_and_one_line(
         programs.carry_out("games", ["--output", str(tmp_path)])
     assert ended.value.code == code
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_alone_one_waits_for_nobody():
+    with pytest.raises(FileNotFoundError, match="files of this run have been removed meanwhile"):
+        parts.wait(lambda: False)
+
+
+def test_waiting_is_said_and_has_an_end(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(parts, "_TELL", 0.3)
+    monkeypatch.setattr(parts, "PATIENCE", 0.8)
+    with pytest.raises(TimeoutError, match=r"output: waited 0\.8 s for the other processes"):
+        parts.wait(lambda: False)
+    assert capsys.readouterr().err.startswith("waiting for the other processes, ")

@@ -45,8 +45,8 @@ def test_another_workdir_has_an_export_of_its_own():
     ("assignment", "message"),
     [
         ("epochs", "--set: got 'epochs', expected key=value"),
-        ("epoch=3", "--set: got the key 'epoch', expected one of 45 fields, such as 'epochs'"),
-        ("epochs.x=3", "--set: got the key 'epochs.x', expected one of 45 fields"),
+        ("epoch=3", "--set: got the key 'epoch', expected one of 46 fields, such as 'epochs'"),
+        ("epochs.x=3", "--set: got the key 'epochs.x', expected one of 46 fields"),
         ("epochs=many", "--set: got epochs='many', expected int such as 4"),
         ("init_from=3", "--set: got init_from=3, expected str or None such as None"),
         ("options=3", "--set: got options=3, expected dict"),
@@ -80,7 +80,7 @@ def test_another_workdir_has_an_export_of_its_own():
         ("learning_rate=True", "--set: got learning_rate=True, expected float such as 0.05"),
         (
             "xyz=3",
-            "--set: got the key 'xyz', expected one of 45 fields, such as 'checkpoint_every'",
+            "--set: got the key 'xyz', expected one of 46 fields, such as 'log_every'",
         ),
         ("crop_sizes=((0, 0),)", "crop_sizes: got ((0, 0),), expected sides of 1 pixel or more"),
         ("parallel=xmap", "parallel: got 'xmap', expected one of 'pmap', 'jit'"),
@@ -134,6 +134,7 @@ REFUSED = {
     "teacher_std": DEVIATIONS,
     "temperature": UP_TO_0,
     "views": BELOW_1,
+    "unreadable": BELOW_0,
     "warmup_epochs": BELOW_0,
     "weight_decay": BELOW_0,
     "workers": BELOW_1,
@@ -236,6 +237,7 @@ def test_the_defaults_of_papers_and_of_nothing():
         "ema_decay": 0.0,
         "checkpoint_every": 0,
         "log_every": 100,
+        "unreadable": 10,
         "parallel": "pmap",
     }
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from configs.smoke import config as smoke
 from jaxcam.datasets import NO_BOXES, UNKNOWN, Dataset, Record
-from train import pipeline
+from train import crops, pipeline
 
 CONFIG = dataclasses.replace(
     smoke, batch_size=8, epochs=3, seed=7, workers=2, crop_on="device", image_size=16
@@ -102,7 +102,7 @@ def test_labels_of_several_classes():
 
 def test_crops_hang_on_seed_epoch_and_index_alone():
     record = photos(1, lambda _: (60, 40))[0]
-    crop = lambda *key: pipeline.random_crop(record, HOST, key)
+    crop = lambda *key: crops.random_crop(record, HOST, key)
     np.testing.assert_array_equal(crop(0, 1, 2), crop(0, 1, 2))
     assert crop(0, 1, 2).shape == (16, 16, 3)
     for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
@@ -129,9 +129,9 @@ def test_a_crop_shows_the_pixels_of_its_box_resized_and_sometimes_flipped():
     """Red and green tell a pixel's place: linear over the crop from first to last row, column."""
     record, flips = photos(1, lambda _: (120, 90))[0], 0
     for index in range(20):
-        crop = pipeline.random_crop(record, HOST, (0, 0, index)).astype(float)
+        crop = crops.random_crop(record, HOST, (0, 0, index)).astype(float)
         random = np.random.default_rng((0, 0, index))
-        left, top, width, height = pipeline.crop_box(
+        left, top, width, height = crops.crop_box(
             random, (120, 90), HOST.crop_area, HOST.crop_ratio
         )
         centres = lambda start, length: start + (np.arange(16) + 0.5) * length / 16 - 0.5
@@ -150,8 +150,8 @@ def test_crops_are_resized_with_antialiasing():
     record = Record(stripes, 0, NO_BOXES, "")
     config = dataclasses.replace(HOST, crop_area=(1.0, 1.0), crop_ratio=1.0)
     for crop in (
-        pipeline.random_crop(record, config, (0, 0, 0)),
-        pipeline.centre_crop(record, config),
+        crops.random_crop(record, config, (0, 0, 0)),
+        crops.centre_crop(record, config),
     ):
         assert crop.shape == (16, 16, 3)
         np.testing.assert_allclose(crop[:, 1:-1], 127.5, atol=3)
@@ -161,14 +161,14 @@ def test_crops_are_resized_with_antialiasing():
 def test_crop_boxes_lie_within_the_photo(size):
     random = np.random.default_rng(0)
     for _ in range(300):
-        left, top, width, height = pipeline.crop_box(random, size, (0.08, 1.0), 4 / 3)
+        left, top, width, height = crops.crop_box(random, size, (0.08, 1.0), 4 / 3)
         assert left >= 0 and top >= 0 and width >= 1 and height >= 1
         assert left + width <= size[0] and top + height <= size[1]
 
 
 def test_crop_boxes_have_the_areas_and_ratios_asked_for():
     random = np.random.default_rng(0)
-    boxes = np.array([pipeline.crop_box(random, (400, 300), (0.1, 0.3), 1.5) for _ in range(4000)])
+    boxes = np.array([crops.crop_box(random, (400, 300), (0.1, 0.3), 1.5) for _ in range(4000)])
     area, ratio = boxes[:, 2] * boxes[:, 3] / 120_000, boxes[:, 2] / boxes[:, 3]
     assert 0.095 < area.min() < 0.105 and 0.295 < area.max() < 0.305
     np.testing.assert_allclose(area.mean(), 0.2, atol=0.005)
@@ -190,7 +190,7 @@ def test_ten_crops_are_tried_before_the_middle_one():
             return self.random.uniform(low, high)
 
     random = Counting()
-    pipeline.crop_box(random, (400, 100), (1.0, 1.0), 4 / 3)
+    crops.crop_box(random, (400, 100), (1.0, 1.0), 4 / 3)
     assert random.draws == 2 * 10  # an area and a ratio each
 
 
@@ -211,9 +211,9 @@ def test_so_many_threads_read_as_the_config_says(monkeypatch, workers):
 
 def test_a_photo_that_no_crop_fits_gives_its_middle():
     """The whole area at a ratio of 4/3 or less is more than a photo of 4:1 has."""
-    box = pipeline.crop_box(np.random.default_rng(0), (400, 100), (1.0, 1.0), 4 / 3)
+    box = crops.crop_box(np.random.default_rng(0), (400, 100), (1.0, 1.0), 4 / 3)
     assert box == (133, 0, 133, 100)
-    box = pipeline.crop_box(np.random.default_rng(0), (100, 400), (1.0, 1.0), 4 / 3)
+    box = crops.crop_box(np.random.default_rng(0), (100, 400), (1.0, 1.0), 4 / 3)
     assert box == (0, 133, 100, 133)
 
 
@@ -224,8 +224,8 @@ def test_a_jpeg_decoded_at_a_part_of_its_size_gives_the_same_crop():
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     for index in range(8):
-        coarse = pipeline.random_crop(Record(file.getvalue(), 0, NO_BOXES, ""), HOST, (0, 0, index))
-        full = pipeline.random_crop(Record(pixels, 0, NO_BOXES, ""), HOST, (0, 0, index))
+        coarse = crops.random_crop(Record(file.getvalue(), 0, NO_BOXES, ""), HOST, (0, 0, index))
+        full = crops.random_crop(Record(pixels, 0, NO_BOXES, ""), HOST, (0, 0, index))
         assert np.abs(coarse.astype(float) - full)[1:-1, 1:-1].mean() < 2
 
 
@@ -256,7 +256,7 @@ def test_validation_cuts_the_middle_of_the_resized_photo():
     """40 x 80 pixels at a fraction of 1/2: the shorter side becomes 32, the middle 16 stay."""
     config = dataclasses.replace(CONFIG, crop_fraction=0.5)
     for width, height in ((80, 40), (40, 80)):
-        crop = pipeline.centre_crop(photos(1, lambda _: (width, height))[0], config).astype(float)
+        crop = crops.centre_crop(photos(1, lambda _: (width, height))[0], config).astype(float)
         assert crop.shape == (16, 16, 3)
         places = lambda length: (np.arange(16) - 7.5) / 0.8 + length / 2 - 0.5
         np.testing.assert_allclose(crop[8, :, 1], places(width), atol=0.51)
@@ -265,9 +265,7 @@ def test_validation_cuts_the_middle_of_the_resized_photo():
 
 def test_a_photo_of_the_validation_size_is_left_alone():
     record = photos(1)[0]
-    np.testing.assert_array_equal(
-        pipeline.centre_crop(record, CONFIG)[..., 0], np.mgrid[:16, :16][0]
-    )
+    np.testing.assert_array_equal(crops.centre_crop(record, CONFIG)[..., 0], np.mgrid[:16, :16][0])
 
 
 def test_what_does_not_fit_is_named():

@@ -1,0 +1,227 @@
+"""SIGKILL at random moments: whatever is killed goes on, and ends with the bits of what is not.
+
+    python -m tests.soak [--seconds 240] [--kills 50] [--only training distillation protocol]
+
+Of each kind one run is undisturbed. Others are killed up to `--at-once` times each and started
+again, until so many kills or seconds have passed; what they end with is compared bit for bit. A
+table says what was killed how often, and what was lost. Status 1 if anything was.
+
+Processes are forked from one that has imported everything and started nothing.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file
+
+from configs import Distillation
+from configs.common import as_kind
+from configs.smoke import config as smoke
+from eval.protocols import games
+from eval.run import parts
+from eval.run.runner import run
+from eval.subjects import networks
+from tests.eval.conftest import tiny
+from train import distill, loop, workdir
+
+_POLL = 0.01
+
+
+def teacher(images: np.ndarray) -> np.ndarray:
+    """Logits of four classes by brightness; it takes its time, so that it is killed, too."""
+    time.sleep(0.02)
+    brightness = images.mean((1, 2, 3))[:, None]
+    return -np.abs(brightness - np.linspace(0.2, 0.8, 4))
+
+
+def _train(folder: Path) -> None:
+    fields = {"epochs": 3, "checkpoint_every": 3, "log_every": 4, "crop_sizes": ((0, 12),)}
+    _fit(dataclasses.replace(smoke, **_places(folder), **fields))
+
+
+def _distil(folder: Path) -> None:
+    fields = {"epochs": 3, "checkpoint_every": 3, "log_every": 4, "crop_sizes": ((0, 12),)}
+    asked = {"teacher": "tests.soak:teacher", "teacher_kind": "python", "views": 3}
+    places = {**_places(folder), "answers": f"{folder}/answers"}
+    config = as_kind(Distillation, smoke, **asked, **places, **fields)
+    _fit(config, distill.distillation)
+
+
+def _places(folder: Path) -> dict[str, str]:
+    return {"workdir": f"{folder}/run", "export": f"{folder}/net.safetensors"}
+
+
+def _fit(config, *factory) -> None:
+    loop.fit(config, *factory, resume=bool(workdir.steps(config.workdir)))
+
+
+def _measure(folder: Path) -> None:
+    networks.OURS["tiny"] = lambda root: tiny()
+    parts.GROUP = 2
+    chosen = games.GameSettings(
+        output=folder / "run",
+        model="tiny",
+        data=str(folder.parent / "photos"),
+        methods=("grad_cam", "noise", "centre"),
+        layers=("top", "stem"),
+        batch=2,
+    )
+    run(chosen, games.PROTOCOL)
+
+
+def _photos(folder: Path) -> None:
+    draws = np.random.default_rng(3)
+    for index in range(24):
+        path = folder / "photos" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+
+
+def _exported(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "net.safetensors")
+
+
+def _values(folder: Path) -> dict[str, np.ndarray]:
+    return parts.load(folder / "run/values.npz")
+
+
+# What does the work, and what it ends with.
+KINDS: dict[str, tuple[Callable, Callable]] = {
+    "training": (_train, _exported),
+    "distillation": (_distil, _exported),
+    "protocol": (_measure, _values),
+}
+
+
+def carried_out(work: Callable, folder: Path, seconds: float | None) -> int:
+    """The status of a process that does the work and is killed after so many seconds."""
+    pid = os.fork()
+    if not pid:
+        _be_the_process(work, folder)
+    began = time.monotonic()
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if seconds is not None and time.monotonic() - began > seconds:
+            os.kill(pid, signal.SIGKILL)
+            seconds = None
+        time.sleep(_POLL)
+
+
+def _be_the_process(work: Callable, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "log.txt", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    status = 1
+    try:
+        work(folder)
+        status = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+@dataclasses.dataclass
+class Found:
+    """Of one kind: how long an undisturbed run takes, and what came of the others."""
+
+    seconds: float
+    kills: int = 0
+    runs: int = 0
+    lost: list[str] = dataclasses.field(default_factory=list)
+
+
+def soak(name: str, folder: Path, kills: int, at_once: int, until: float, seed: int) -> Found:
+    """Kills runs of a kind until there are so many kills, or it is so late."""
+    work, result = KINDS[name]
+    draws = np.random.default_rng(seed)
+    _photos(folder)
+    carried_out(work, folder / "first", None)  # compiles
+    began = time.monotonic()
+    status = carried_out(work, folder / "whole", None)
+    found = Found(time.monotonic() - began)
+    if status:
+        found.lost.append(f"undisturbed: {_end(folder / 'whole')}")
+        return found
+    expected = result(folder / "whole")
+    while found.kills < kills and time.monotonic() < until:
+        torn = folder / "torn"
+        shutil.rmtree(torn, ignore_errors=True)
+        most = min(found.kills + at_once, kills)
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            seconds = None
+            if found.kills < most and time.monotonic() < until:
+                seconds = float(draws.uniform(0, found.seconds))
+            status = carried_out(work, torn, seconds)
+            found.kills += status == -signal.SIGKILL
+        found.runs += 1
+        if status:
+            found.lost.append(_end(torn))
+        else:
+            found.lost += _differences(result(torn), expected)
+    return found
+
+
+def _end(folder: Path) -> str:
+    return (folder / "log.txt").read_text(errors="replace").rstrip().rpartition("\n")[2]
+
+
+def _differences(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> list[str]:
+    if found.keys() != expected.keys():
+        return ["other arrays"]
+    different = []
+    for key, value in expected.items():
+        if found[key].dtype != value.dtype or found[key].tobytes() != value.tobytes():
+            different.append(f"{key} differs")
+    return different
+
+
+def main(words: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__)
+    parser.add_argument("--kills", type=int, default=50, help="of each kind")
+    parser.add_argument("--at-once", type=int, default=5, help="kills of one run, at most")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of all kinds together")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
+    chosen = parser.parse_args(words)
+    began = time.monotonic()
+    print(f"{'what':14} {'undisturbed':>11} {'kills':>6} {'runs':>5}  lost", flush=True)
+    lost = 0
+    for number, name in enumerate(chosen.only, 1):
+        until = began + chosen.seconds * number / len(chosen.only)
+        with tempfile.TemporaryDirectory() as folder:
+            found = soak(
+                name, Path(folder), chosen.kills, chosen.at_once, until, chosen.seed + number
+            )
+        lost += len(found.lost)
+        said = "; ".join(found.lost[:3]) or "none"
+        print(
+            f"{name:14} {found.seconds:9.1f} s {found.kills:6} {found.runs:5}  {said}", flush=True
+        )
+    sys.exit(lost > 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        main()
