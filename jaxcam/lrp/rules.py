@@ -32,6 +32,8 @@ positive: Part = lambda a: jnp.maximum(a, 0)
 negative: Part = lambda a: jnp.minimum(a, 0)
 itself: Part = lambda a: a
 square: Part = lambda a: a * a
+# Behind a barrier: XLA's CPU backend (jax 0.10.2) makes NaN of some products with constant ones.
+ones: Part = lambda a: jax.lax.optimization_barrier(jnp.ones_like(a))
 
 
 class Term(NamedTuple):
@@ -181,7 +183,7 @@ def _product(term: Term, op: Callable, x: jax.Array, w: jax.Array, unit: Callabl
 pass_whole = Rule("pass", ())
 lrp_0 = Rule("lrp_0", (Group((Term(itself, itself),)),))
 z_plus = Rule("z_plus", (Group((Term(positive, positive), Term(negative, negative))),))
-flat = Rule("flat", (Group((Term(jnp.ones_like, jnp.ones_like, True),)),))
+flat = Rule("flat", (Group((Term(jnp.ones_like, ones, True),)),))
 w_square = Rule("w_square", (Group((Term(jnp.ones_like, square, True),)),))
 
 

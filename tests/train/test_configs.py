@@ -13,7 +13,7 @@ FOLDER = pathlib.Path(configs.__file__).parent
 EXPERIMENTS = sorted(
     set(FOLDER.glob("*.py")) - {FOLDER / f"{name}.py" for name in ("__init__", "schema", "common")}
 )
-KINDS = {"foster": configs.Fostering, "distill": configs.Distillation}
+KINDS = {"foster": configs.Fostering, "distill": configs.Distillation, "vit": configs.Distillation}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
