@@ -8,7 +8,9 @@ transpositions are put into the body. Accelerators' compilers choose layouts eve
 bodies stay as they are.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
@@ -18,12 +20,30 @@ from jax.lax import ConvDimensionNumbers
 from jaxcam._ground import primitives
 from jaxcam._program import trace
 
-__all__ = ["fold", "map", "scan", "while_loop"]
+__all__ = ["compiling_for", "fold", "map", "scan", "while_loop"]
+
+# Of the device that programs are compiled for; None: the one that they run on.
+_PLATFORM: ContextVar[str | None] = ContextVar("platform", default=None)
 
 # Pytrees of arrays.
 Carry = TypeVar("Carry")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Bodies of loops traced inside are those of another platform than that of the process.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu", as `jax.default_backend` has it: for a program that is
+            compiled ahead, for devices that are not there (`jax.experimental.topologies`).
+    """
+    token = _PLATFORM.set(platform)
+    try:
+        yield
+    finally:
+        _PLATFORM.reset(token)
 
 
 def scan(
@@ -131,7 +151,7 @@ def _laid_out(body: Callable) -> Callable:
 
     Those in loops of its own and in derivatives made by hand are left.
     """
-    if jax.default_backend() != "cpu":
+    if (_PLATFORM.get() or jax.default_backend()) != "cpu":
         return body
 
     def run(*args: Any) -> Any:

@@ -5,12 +5,17 @@ r"""What explanations cost, as multiples of a forward pass measured in the same 
 
 FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every
 method runs once, so that a busy machine slows all of them alike.
+
+    python -m eval speed --compile-for v5e:2x2
+
+compiles for TPUs that are not there, and says what their compiler found: see `eval.costs.tpu`.
 """
 
 import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxcam
+from eval.costs import tpu
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
 from jaxcam._ground.errors import ArgumentError
@@ -186,29 +192,62 @@ class Settings:
     """What to measure.
 
     Args:
-        model: a name of `jaxcam.models`.
-        image_size: height and width, pixels.
-        batch: images per call.
+        model: a name of `jaxcam.models`. None: resnet50; compiled for a TPU, a small network.
+        image_size: height and width, pixels. None: 224; of the small network 48.
+        batch: images per call. None: 1; compiled for a TPU, 8 a chip.
         rounds: timed calls of each method.
-        methods: what to measure; what these are compared to is measured too.
+        methods: what to measure; what these are compared to is measured too. None: all.
+        compile_for: a TPU topology, such as v5e:2x2 or v5e:16x16: nothing is run, what its compiler
+            says is reported, and so are metrics; `methods` then are rows of that report.
+        dtype: of the network's computation and the images, if compiled for a TPU.
+        chips: "one", "all" of the topology's, or both.
+        output: a JSON file for what the compiler says.
     """
 
-    model: str = "resnet50"
-    image_size: int = 224
-    batch: int = 1
+    model: str | None = None
+    image_size: int | None = None
+    batch: int | None = None
     rounds: int = 7
-    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in ATTENTION)
+    methods: tuple[str, ...] = ()
+    compile_for: str | None = None
+    dtype: str = "bfloat16"
+    chips: tuple[str, ...] = tpu.WHICH
+    output: Path | None = None
 
 
 def main(settings: Settings) -> None:
     """Prints what explanations cost."""
+    if settings.compile_for is not None:
+        tpu.report(_request(settings.compile_for, settings), settings.output)
+        return
+    _time(settings)
+
+
+def _request(topology: str, settings: Settings) -> tpu.Request:
+    given: dict[str, Any] = {}
+    for name in ("model", "image_size", "batch"):
+        if (value := getattr(settings, name)) is not None:
+            given[name] = value
+    return tpu.Request(
+        topology=topology,
+        dtype=settings.dtype,
+        methods=settings.methods,
+        chips=settings.chips,
+        **given,
+    )
+
+
+def _time(settings: Settings) -> None:
+    model = settings.model or "resnet50"
+    size = settings.image_size or 224
+    batch = settings.batch or 1
+    methods = settings.methods or [name for name in METHODS if name not in ATTENTION]
     names = {"forward": None}
-    for name in settings.methods:
+    for name in methods:
         if name in METHODS:
             names[METHODS[name].base] = None
         names[name] = None
-    size = settings.image_size
-    costs = measure(list(names), settings.model, size, settings.batch, settings.rounds)
+    costs = measure(list(names), model, size, batch, settings.rounds)
     device = jax.devices()[0].device_kind
-    print(f"{settings.model}, {size} x {size} pixels, batch {settings.batch}, {device}\n")
+    print(f"{model}, {size} x {size} pixels, batch {batch}, {device}\n")
     print(table(costs))

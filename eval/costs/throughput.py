@@ -70,14 +70,24 @@ def _perturbed(explainer: Callable, passes: int, **options: Any) -> Metric:
     return Metric(lambda f, b: explainer(f, b["image"], b["target"], **options), passes)
 
 
-def _lime(forward: Callable, batch: Batch) -> Any:
-    """On a grid of 7 x 7 segments: what the host takes to find superpixels is not counted."""
-    count, height, width, _ = batch["image"].shape
-    rows = jnp.arange(height) * 7 // height
-    columns = jnp.arange(width) * 7 // width
-    segments = jnp.broadcast_to(7 * rows[:, None] + columns[None], (count, height, width))
-    options = {"segments": segments, "num_segments": 49, "num_samples": 64, "chunk": _FEW}
-    return jaxcam.lime(forward, batch["image"], batch["target"], **options)
+def segmented(samples: int, chunk: int) -> Callable[[Callable, Batch], Any]:
+    """LIME on a grid of 7 x 7 segments: what the host takes to find superpixels is not counted.
+
+    Args:
+        samples: rows of z.
+        chunk: how many at once.
+    """
+
+    def run(forward: Callable, batch: Batch) -> Any:
+        count, height, width, _ = batch["image"].shape
+        rows = jnp.arange(height) * 7 // height
+        columns = jnp.arange(width) * 7 // width
+        segments = jnp.broadcast_to(7 * rows[:, None] + columns[None], (count, height, width))
+        options = {"segments": segments, "num_segments": 49}
+        options |= {"num_samples": samples, "chunk": chunk}
+        return jaxcam.lime(forward, batch["image"], batch["target"], **options)
+
+    return run
 
 
 def _masked(forward: Callable, batch: Batch, *, baseline: str) -> Any:
@@ -112,7 +122,7 @@ METRICS: dict[str, Metric] = {
 }
 EXPLAINERS: dict[str, Metric] = {
     "rise, 64 masks": _perturbed(jaxcam.rise, 64, num_masks=64, chunk=_FEW),
-    "lime, 64 samples": Metric(_lime, 64),
+    "lime, 64 samples": Metric(segmented(64, _FEW), 64),
     "mask, 20 steps": Metric(partial(_masked, baseline="constant"), 20, gradients=True),
     # The usual baseline is made once; of so few steps it is a large part.
     "mask, 20 steps and the median baseline": Metric(

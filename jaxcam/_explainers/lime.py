@@ -13,6 +13,7 @@ from jaxcam._explainers.surrogates import KERNELS, fitted
 from jaxcam._ground import chunks
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least, check_choice
 from jaxcam._program.checks import check_planar
+from jaxcam._program.layers import zeros_like
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
@@ -186,7 +187,8 @@ def _answers(
         scores = box.scores(show(*scene, part))
         return jax.lax.dynamic_update_slice_in_dim(answers, scores, first, 0)
 
-    start = jnp.zeros((plan.padded, batch, *box.kinds), jnp.float32)
+    shape = (plan.padded, batch, *box.kinds)
+    start = zeros_like(jax.ShapeDtypeStruct(shape, jnp.float32), scene[0])
     told = chunks.telling(progress, plan)
     return loops.fold(step, start, plan.steps, on_host=host, progress=told)[:count]
 

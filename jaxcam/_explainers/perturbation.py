@@ -19,7 +19,7 @@ from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_at_least, check_choice
 from jaxcam._program.cuts import cut
 from jaxcam._program.grids import Layout
-from jaxcam._program.layers import Forward, Layer, run
+from jaxcam._program.layers import Forward, Layer, run, zeros_like
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, explainer
 from jaxcam.targets import Activation, Targets, confidence, resolve, scores
@@ -217,6 +217,7 @@ def _ablation_weights(
     score = lambda output: scores(jax.tree.map(at_least_float32, output), chosen)
     view = lambda values: question.spatial(name, values)
     shown, back = jax.vjp(view, activations)  # the view is linear: its transpose puts values back
+    zeros = zeros_like(jax.ShapeDtypeStruct(shown.shape, shown.dtype), question.images)
     ablated = jnp.zeros((), shown.dtype)
     if variant == "jacobgil":
         low = shown.min()
@@ -224,7 +225,7 @@ def _ablation_weights(
 
     def without(channel: jax.Array) -> jax.Array:
         hot = jax.nn.one_hot(channel, shown.shape[-1], dtype=shown.dtype)
-        (hidden,) = back(jnp.broadcast_to(hot, shown.shape))
+        (hidden,) = back(zeros + jnp.broadcast_to(hot, shown.shape))
         return score(parts.head(jnp.where(hidden > 0, ablated, activations)))
 
     channels = shown.shape[-1]

@@ -16,6 +16,7 @@ from jaxcam._explainers.black_box import Progress, black_box
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
+from jaxcam._program.layers import zeros_like
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
@@ -102,7 +103,8 @@ def rise(
         valid = first + np.arange(plan.size) < num_masks
         return _add(sums, i % 2, drawn, box.scores(masked), valid)
 
-    maps = jnp.zeros((2, batch, *box.kinds, height, width), jnp.float32)
+    shape = (2, batch, *box.kinds, height, width)
+    maps = zeros_like(jax.ShapeDtypeStruct(shape, jnp.float32), images)
     start = Sums(maps, jnp.zeros(2, jnp.float32))
     done = None
     if tolerance is not None:

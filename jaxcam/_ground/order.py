@@ -25,18 +25,20 @@ def from_keys(keys: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, dtype)
 
 
-def greatest(holds: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.Array:
+def greatest(holds: Callable[[jax.Array], jax.Array], like: jax.Array) -> jax.Array:
     """The greatest key for which a condition holds, that holds up to some key and not beyond.
 
     Args:
         holds: candidates `[...]` to bool `[...]`.
-        start: zeros `[...]` of the keys' type; of 0 the condition is taken to hold.
+        like: any keys `[...]`, of whose shape and type the result is, and which lie on the devices
+            as it does; of 0 the condition is taken to hold.
     """
-    bits = start.dtype.itemsize * 8
-    one = start.dtype.type(1)
+    bits = like.dtype.itemsize * 8
+    one = like.dtype.type(1)
+    start = like ^ like  # zeros that vary over a mesh as the keys do
 
     def settle(step: jax.Array, found: jax.Array) -> jax.Array:
-        shift = (bits - 1 - step).astype(start.dtype)
+        shift = (bits - 1 - step).astype(like.dtype)
         higher = found | jnp.left_shift(one, shift)
         return jnp.where(holds(higher), higher, found)
 
@@ -47,7 +49,7 @@ def kth_largest(rows: jax.Array, k: int) -> jax.Array:
     """The k-th largest of each row, `[B, n]` floats -> `[B]`, exactly."""
     ordered = to_keys(rows)
     reached = lambda key: (ordered >= key[:, None]).sum(1) >= k
-    return from_keys(greatest(reached, jnp.zeros(len(rows), ordered.dtype)), rows.dtype)
+    return from_keys(greatest(reached, ordered[:, 0]), rows.dtype)
 
 
 def window_median(images: jax.Array, side: int) -> jax.Array:
@@ -73,7 +75,7 @@ def window_median(images: jax.Array, side: int) -> jax.Array:
                 below += (window < key).astype(jnp.int32)
         return below <= side**2 // 2
 
-    return from_keys(greatest(at_most_half_below, jnp.zeros_like(ordered)), images.dtype)
+    return from_keys(greatest(at_most_half_below, ordered), images.dtype)
 
 
 def _sign(dtype: jnp.dtype) -> jax.Array:
