@@ -40,7 +40,7 @@ def test_metrics_make_the_passes_that_they_are_said_to_need(name):
         return x.reshape(len(x), -1) @ weights
 
     program = jax.make_jaxpr(lambda batch: METRICS[name].measure(forward, batch))(
-        throughput._batch(64, 2)
+        throughput._batch((64, 64, 3), 2)
     )
     if "steps" in name:
         (loop,) = (equation for equation in program.jaxpr.eqns if equation.primitive.name == "scan")
