@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxcam._ground import style
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import (
     ArgumentError,
@@ -259,8 +260,6 @@ def figure(
             maps are not normalised: values off the scale, or none in all the maps that reaches half
             of it.
     """
-    from matplotlib.figure import Figure
-
     images = np.asarray(images, np.float32)
     columns = heatmaps if isinstance(heatmaps, Mapping) else {"": heatmaps}
     _check_figure(images, columns, titles)
@@ -269,9 +268,19 @@ def figure(
     for name, maps in columns.items():
         large = np.asarray(resize(maps, images.shape[1:3]))
         pictures[name] = overlay(images, large, colormap=colormap, alpha=alpha, signed=signed)
-    rows = len(images)
-    height = panel * images.shape[1] / images.shape[2]
-    made = Figure(figsize=(len(pictures) * panel, rows * height + 0.3), layout="constrained")
+    with style.own():
+        return _grid(pictures, titles or (), panel)
+
+
+def _grid(
+    pictures: Mapping[str | None, np.ndarray], titles: Sequence[str], panel: float
+) -> "Figure":
+    """Columns of pictures `[B, H, W, 3]` by title."""
+    from matplotlib.figure import Figure
+
+    rows, high, wide = pictures[None].shape[:3]
+    size = (len(pictures) * panel, rows * panel * high / wide + 0.3)
+    made = Figure(figsize=size, layout="constrained")
     axes = made.subplots(rows, len(pictures), squeeze=False)
     for column, (name, pixels) in enumerate(pictures.items()):
         for row in range(rows):
@@ -279,7 +288,7 @@ def figure(
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
         axes[0, column].set_title(name or "", fontsize=9, parse_math=False)
-    for row, title in enumerate(titles or ()):
+    for row, title in enumerate(titles):
         axes[row, 0].set_ylabel(title, fontsize=9, parse_math=False)
     return made
 
@@ -325,12 +334,11 @@ def _as_maps(maps: ArrayLike) -> jax.Array:
 
 
 def _colormap(name: str) -> "Colormap":
-    import matplotlib
-
+    colormaps = style.matplotlib().colormaps
     try:
-        return matplotlib.colormaps[name]
+        return colormaps[name]
     except KeyError:
-        expected = one_of(name, matplotlib.colormaps, "names of matplotlib.colormaps")
+        expected = one_of(name, colormaps, "names of matplotlib.colormaps")
         raise ArgumentError("colormap", repr(name), expected) from None
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import jaxcam
 from jaxcam.targets import Activation
 
@@ -23,10 +25,22 @@ class Method(NamedTuple):
     )
     on_request: bool = False  # thousands of forward passes: never among "all" methods
     confidence: bool = False  # asks for probabilities: takes `activation`
+    of_score: bool = False  # divides the score z_t: where that is negative, so is what supports it
 
     def options(self, activation: Activation) -> dict[str, Any]:
         """The keywords that a network's `activation` becomes."""
         return {"activation": activation} if self.confidence else {}
+
+    def evidence(self, raw: np.ndarray, score: float) -> np.ndarray:
+        """A map above 0 where the image speaks for the class, as a picture's key says.
+
+        Relevance shares out the logit z_t: the share of what supports the class has its sign.
+
+        Args:
+            raw: of this method, `[h, w]`.
+            score: z_t.
+        """
+        return -raw if self.of_score and score < 0 else raw
 
 
 METHODS = {
@@ -88,6 +102,7 @@ METHODS = {
         "relevance of each pixel for the class; signed",
         layered=False,
         signed=True,
+        of_score=True,
     ),
     "clrp": Method(
         "CLRP",

@@ -4,6 +4,8 @@ Figures are laid out by hand (`jaxcam._layouts`, in inches), so that panels are 
 crisp at `DPI` and nothing is wasted; pyplot and its global state are never touched.
 """
 
+import bisect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +17,11 @@ from PIL import Image
 from jaxcam import _layouts as layouts
 from jaxcam import maps, photos
 from jaxcam._ground import files
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground import style as style_of_ours
+from jaxcam._ground.text import printable
 from jaxcam._layouts import MARGIN, Label, Page, Rect
 
-__all__ = ["DPI", "Explanation", "Style", "draw", "paths", "save", "save_maps", "verdict"]
+__all__ = ["DPI", "Explanation", "Style", "draw", "save", "save_maps", "verdict", "write"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,11 +34,11 @@ FAINT = "#868e96"
 RULE = "#dee2e6"
 
 _TOP = 5
+_LONGEST = 300  # characters of a line
 # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
 _PERCENTILE = 99.5
 _KEY_WIDTH = 0.9
-# else `out` is a folder
-_FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}
+_ROUNDING = 4 * np.finfo(np.float32).eps  # what a constant map may vary by, in parts of it
 
 
 class Explanation(NamedTuple):
@@ -103,6 +106,11 @@ def draw(explanation: Explanation, style: Style = Style()) -> "Figure":  # noqa:
     Returns:
         A `matplotlib.figure.Figure`, to be saved at `DPI`.
     """
+    with style_of_ours.own():
+        return _drawn(explanation, style)
+
+
+def _drawn(explanation: Explanation, style: Style) -> "Figure":
     from matplotlib.figure import Figure
 
     page = layouts.arrange(list(explanation.maps), _aspect(explanation.photo))
@@ -123,10 +131,24 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
     Raises:
         OSError: The file cannot be written; the message names it.
     """
-    with files.replacing(path) as file, warnings.catch_warnings():
+    write(draw(explanation, style), path, format="png")
+
+
+def write(figure: "Figure", path: Path, **options: Any) -> None:
+    """Write a figure as a file, whole or not at all, in the style in which it was made.
+
+    Args:
+        figure: of `draw`.
+        path: the file.
+        **options: as of `Figure.savefig`: `format`, `dpi`.
+
+    Raises:
+        OSError: The file cannot be written; the message names it.
+    """
+    with files.replacing(path) as file, warnings.catch_warnings(), style_of_ours.own():
         # a name in a script that the font lacks is drawn as boxes
         warnings.filterwarnings("ignore", "Glyph")
-        draw(explanation, style).savefig(file, format="png")
+        figure.savefig(file, **options)
 
 
 def save_maps(
@@ -146,28 +168,6 @@ def save_maps(
         np.savez_compressed(file, allow_pickle=True, **arrays)
 
 
-def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
-    """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a `.png`.
-
-    Photos that share a stem get different names, told apart by -2, -3, ...
-
-    Raises:
-        ValueError: `out` is one file for several photos, a file of another type, or the photo
-            itself.
-    """
-    path = Path(out)
-    if path.is_dir() or path.suffix.lower() not in _FILES:
-        taken: set[str] = set()
-        return [path / _unused(Path(source).stem + suffix, taken) for source in sources]
-    if path.suffix.lower() != ".png":
-        raise ArgumentError("out", repr(out), "a folder or a file that ends in .png")
-    if len(sources) != 1:
-        raise ArgumentError("out", f"one file, {out!r}, for {len(sources)} photos", "a folder")
-    if path.exists() and Path(sources[0]).exists() and path.samefile(sources[0]):
-        raise ArgumentError("out", f"{out!r}, the photo itself", "another file")
-    return [path]
-
-
 def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # noqa: B008  (a constant)
     """Why a raw map must not be drawn as heat, in two lines, or None if it may."""
     if raw is None:
@@ -176,22 +176,11 @@ def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # no
         return "no map:\nNaN or infinity"
     if raw.min() == raw.max() == 0:
         return "no evidence:\nzero everywhere"
-    if raw.min() == raw.max():
+    if raw.max() - raw.min() <= _ROUNDING * np.abs(raw).max():
         return "no evidence:\nconstant map"
     if raw.max() <= 0 and style.normalize in (None, "positive", "max"):
         return "no evidence for it,\nonly against"
     return None
-
-
-def _unused(stem: str, taken: set[str]) -> str:
-    """A file name that no earlier photo got; case does not tell files apart everywhere."""
-    name = f"{stem}.png"
-    number = 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{stem}-{number}.png"
-    taken.add(name.casefold())
-    return name
 
 
 def _aspect(photo: np.ndarray) -> float:
@@ -321,11 +310,11 @@ def _percent(share: float) -> str:
 
 def _elided(text: str, room: float, points: float, weight: str = "normal") -> str:
     """As much of a line as there is room for, and at least four characters."""
-    if _length(text, points, weight) <= room:
+    if len(text) <= _LONGEST and _length(text, points, weight) <= room:
         return text
-    kept = max(len(text) - 2, 3)
-    while kept > 3 and _length(f"{text[:kept]}…", points, weight) > room:
-        kept -= 1
+    fits = lambda kept: _length(f"{text[:kept]}…", points, weight) <= room
+    lengths = range(4, min(len(text) - 1, _LONGEST))
+    kept = 3 + bisect.bisect_left(lengths, True, key=lambda kept: not fits(kept))
     return f"{text[:kept].rstrip()}…"
 
 
@@ -369,4 +358,4 @@ def _write(figure: "Figure", page: Page, left: float, top: float, text: str, **s
 
 
 def _drawable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return re.sub(r"[\n\t]", " ", printable(text))

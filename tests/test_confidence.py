@@ -150,3 +150,47 @@ def test_training_on_one_logit_wants_yes_or_no():
     value, _ = loss(np.array([[True], [False], [True]]))
     z, y = np.asarray(single(IMAGES))[:, 0], np.array([1, 0, 1])
     assert np.allclose(value, (np.log1p(np.exp(z)) - y * z).mean(), rtol=1e-5)
+
+
+def _undefined(images):
+    """Four classes of which dark images know none: a function that returns NaN."""
+    seen = images.mean((1, 2, 3))[:, None] * jnp.arange(4.0)[None]
+    return jnp.where(seen[:, 1:2] < 0.3, jnp.nan, seen)
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_confidence_of_nan_is_nan_compiled_too(activation):
+    """XLA takes z - max z for 0, and a softmax of NaN for 1 / N, where it sees where z is from."""
+    images = jnp.stack([jnp.full((8, 8, 3), 0.1), jnp.full((8, 8, 3), 0.9)])
+    ask = lambda x: confidence(_undefined(x), 2, activation)
+    for found in (ask(images), jax.jit(ask)(images), jax.lax.map(ask, images[None])[0]):
+        assert np.isnan(found).tolist() == [True, False]
+
+
+def test_black_boxes_and_games_carry_nan_through():
+    bright = jnp.full((1, 8, 8, 3), 0.5)
+    assert np.isnan(jaxcam.rise(_undefined, bright, 2, num_masks=16)).all()
+    curve = metrics.deletion(_undefined, bright, SALIENCY[:1], 2, step=8)
+    assert np.isnan(curve).tolist() == [[False] * 4 + [True] * 5]
+
+
+def test_where_xla_loses_nan():
+    """On a CPU in max(x, c) that is fused into a sum, which jaxlib 0.10 gives to YNNPACK.
+
+    So NaN in a network below a pooled ReLU is gone from its logits, and weights are checked when
+    they are loaded. XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type= keeps it.
+    """
+    nan = jnp.full((1, 16, 16, 16), jnp.nan)
+    pooled = jax.jit(lambda x: jax.nn.relu(x).sum((1, 2))).lower(nan).compile()
+    lost = not np.isnan(pooled(nan)).any()
+    assert lost == ("__ynn_fusion" in pooled.as_text())
+    for kept in (jax.nn.relu, lambda x: x.sum((1, 2))):
+        assert np.isnan(jax.jit(kept)(nan)).all()
+
+
+def test_lime_of_a_constant_answer_is_exactly_zero():
+    """A network's rounding is no evidence."""
+    rounding = lambda images: 0.3 + 1e-7 * images.mean((1, 2, 3))[:, None] * jnp.ones((1, 2))
+    found = jaxcam.lime(rounding, IMAGES, 0, segments=segments(), num_segments=4, num_samples=32,
+                        activation="identity")  # fmt: skip
+    assert not np.asarray(found).any()

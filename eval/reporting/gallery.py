@@ -17,7 +17,6 @@ from eval.run.parts import Values, load
 from eval.subjects import data, networks
 from eval.subjects.methods import METHODS, title
 from jaxcam import datasets, pictures
-from jaxcam._ground.files import replacing
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 
@@ -96,12 +95,11 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
     apply = jax.jit(lambda photos: network.apply(network.params, network.prepare(photos)))
     for row, name in enumerate(names):
         photo = data.stretched(records[name], network.input_size)
-        probabilities = network.probabilities(apply(photo[None])[0])
-        picture = pictures.draw(_explanation(shown, row, records[name], network, probabilities))
+        logits = np.asarray(apply(photo[None])[0])
+        picture = pictures.draw(_explanation(shown, row, records[name], network, logits))
         stem = name.replace("/", "_")
         path = folder / f"{shown.name}_{stem.rpartition('.')[0] or name}.jpg"
-        with replacing(path) as file:
-            picture.savefig(file, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
+        pictures.write(picture, path, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
         yield path
 
 
@@ -128,24 +126,25 @@ def _explanation(
     row: int,
     record: datasets.Record,
     network: Classifier,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
 ) -> pictures.Explanation:
-    classes = network.classes or tuple(f"class {i}" for i in range(len(probabilities)))
+    classes = network.classes or tuple(f"class {i}" for i in range(len(logits)))
+    target = int(shown.values["targets"][row])
     signed = frozenset(row.title for row in METHODS.values() if row.signed)
     return pictures.Explanation(
         name=record.id,
         photo=datasets.decode(record),
-        maps=_maps(shown, row),
+        maps=_maps(shown, row, float(logits[target])),
         classes=classes,
-        probabilities=probabilities,
-        target=int(shown.values["targets"][row]),
+        probabilities=network.probabilities(logits),
+        target=target,
         size=network.input_size,
         network=Path(shown.settings["model"]).stem,
         signed=signed,
     )
 
 
-def _maps(shown: Shown, row: int) -> dict[tuple[str, str], np.ndarray | None]:
+def _maps(shown: Shown, row: int, score: float) -> dict[tuple[str, str], np.ndarray | None]:
     """A photo's maps `[h, w]` by labels of method and layer, shallow to deep; None: not applicable.
 
     A method that has all layers says how they follow on one another.
@@ -154,7 +153,10 @@ def _maps(shown: Shown, row: int) -> dict[tuple[str, str], np.ndarray | None]:
     for key, value in shown.values.items():
         if key.endswith("/maps"):
             method, layer = key.removesuffix("/maps").split("/", 1)
-            found.setdefault(method, {})[layer] = value[row]
+            each = value[row]
+            if method in METHODS:
+                each = METHODS[method].evidence(each, score)
+            found.setdefault(method, {})[layer] = each
     sizes = {}
     for by_layer in (max(found.values(), key=len), *found.values()):
         for layer, each in by_layer.items():

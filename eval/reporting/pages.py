@@ -2,9 +2,13 @@
 
 import base64
 import html
+import re
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from jaxcam._ground.text import in_line
 
 _STYLE = """:root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;\
@@ -89,13 +93,14 @@ def markdown(blocks: Sequence[Block]) -> str:
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text):
-            return f"## {text}"
+            return f"## {_escaped(text)}"
         case Text(text, code):
             if code:
-                return f"```\n{text}\n```"
-            return text
+                fence = _fence(text)
+                return f"{fence}\n{text}\n{fence}"
+            return _escaped(text)
         case Picture(name, title):
-            return f"![{title}]({name})"
+            return f"![{_escaped(title)}]({urllib.parse.quote(name)})"
         case Folded(title, blocks):
             inner = "\n\n".join(map(_markdown, blocks))
             return f"<details><summary>{html.escape(title)}</summary>\n\n{inner}\n\n</details>"
@@ -105,10 +110,10 @@ def _markdown(block: Block) -> str:
 
 def _markdown_lines(table: Table) -> Iterator[str]:
     if table.title and table.remark:
-        yield f"**{table.title}** ({table.remark})\n"
+        yield f"**{_escaped(table.title)}** ({_escaped(table.remark)})\n"
     elif table.title:
-        yield f"**{table.title}**\n"
-    yield f"| {' | '.join(table.header)} |"
+        yield f"**{_escaped(table.title)}**\n"
+    yield f"| {' | '.join(map(_escaped, table.header))} |"
     yield "|" + "---|" * len(table.header)
     for row in table.rows:
         yield f"| {' | '.join(map(_markdown_cell, row))} |"
@@ -116,11 +121,26 @@ def _markdown_lines(table: Table) -> Iterator[str]:
 
 def _markdown_cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
-        return cell.replace("|", "\\|")
+        return _escaped(cell)
     mean = cell.mean
     if cell.best:
         mean = f"**{mean}**"
     return f"{mean} {cell.rest}".rstrip()
+
+
+def _escaped(text: str) -> str:
+    """Text in one line that Markdown takes literally, whatever classes and files are called.
+
+    An underscore within a word is no mark, and stays as it is.
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", in_line(text)).replace("<", "&lt;")
+    return re.sub(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])\(|^[#>+-](?=\s)", r"\\\g<0>", text)
+
+
+def _fence(text: str) -> str:
+    """Longer than any run of backticks in the text."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
 
 
 # HTML -----------------------------------------------------------------

@@ -12,6 +12,7 @@ that may not be published.
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from eval.reporting import gallery, plots
 from eval.reporting.pages import Block, Heading, Picture, Text, markdown, page_of
 from eval.reporting.records import Record
 from eval.reporting.tables import tables
+from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam._ground.files import write_bytes
 
@@ -164,9 +166,10 @@ def _described(record: Record) -> str:
 
 def _pictures(record: Record, name: str, output: Path) -> Iterator[Picture]:
     for kind, (plot, title) in _PLOTS.items():
-        figure = plot(record)
+        with style.own():
+            figure = plot(record)
         if figure is not None:
-            file = f"{name}_{kind}.png".replace(" ", "_").replace("/", "_")
+            file = re.sub(r"[^\w.-]", "_", f"{name}_{kind}.png")
             save_picture(figure, output / file)
             yield Picture(file, title)
 
@@ -174,7 +177,8 @@ def _pictures(record: Record, name: str, output: Path) -> Iterator[Picture]:
 def save_picture(figure: Figure, path: Path) -> None:
     """A PNG of few colours, which plots need no more of: a third of the size."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, format="png")
+    with style.own():
+        figure.savefig(buffer, dpi=130, format="png")
     small = io.BytesIO()
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
         small, "png", optimize=True

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 _dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
+_ROUNDING = 1e-5  # of an answer: logits of 10 in float32, through a softmax
+
 # Samples -------------------------------------------------------------
 
 
@@ -136,10 +138,17 @@ def fitted(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Image by image: coefficients `[B, K, S]`, intercepts and R^2 `[B, K]`.
 
-    From z `[n, B, S]` and y `[n, B, K]`.
+    From z `[n, B, S]` and y `[n, B, K]`. Answers that differ by a network's rounding alone, as
+    those of a constant image do, are no evidence: coefficients 0.
     """
+    low = answers.min(0)
+    spread = answers.max(0) - low
+    alike = spread <= _ROUNDING * jnp.abs(answers).max(0)
     one = partial(fit, width=width, alpha=alpha)
-    return jax.vmap(one, in_axes=(1, 1, 0))(samples.astype(jnp.float32), answers, present)
+    samples = samples.astype(jnp.float32)
+    varying = jnp.where(alike, 0, answers)
+    b, intercept, r2 = jax.vmap(one, in_axes=(1, 1, 0))(samples, varying, present)
+    return b, jnp.where(alike, low, intercept), r2
 
 
 def _fit_cosine(

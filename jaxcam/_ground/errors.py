@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxcam._ground.text import printable
+
 LISTED = 12  # an error lists so many names, of more of them the nearest
 
 
@@ -27,7 +29,7 @@ class ArgumentError(ValueError):
     """
 
     def __init__(self, argument: str, got: object, expected: str) -> None:
-        super().__init__(f"{argument}: got {got}, expected {expected}")
+        super().__init__(printable(f"{argument}: got {got}, expected {expected}"))
         self.argument = argument
         self.got = str(got)
         self.expected = expected

@@ -9,6 +9,7 @@ from jaxcam import photos
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.commands import complain, demo_jobs, draw_pictures, photo_jobs, show_layers
+from jaxcam.cli.outputs import streams
 from jaxcam.methods import METHODS
 
 EXAMPLES = """examples:
@@ -36,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: all went well; 1: some photos failed, the others are done; 2: the command cannot be
         carried out as given.
     """
-    arguments = _parser().parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except UsageError as error:
-        return complain(error, 2)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
+    with streams():
+        try:
+            arguments = _parser().parse_args(argv)
+            return arguments.run(arguments)
+        except UsageError as error:
+            return complain(error, 2)
+        except KeyboardInterrupt:
+            return complain("interrupted", 130)
 
 
 def _parser() -> argparse.ArgumentParser:

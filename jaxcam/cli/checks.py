@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxcam import pictures
+from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError
 from jaxcam.classifier import explainable
 from jaxcam.cli.black_boxes import BLACK_BOXES
@@ -122,13 +123,11 @@ def find_layers(network: Network, names: Sequence[str]) -> tuple[str, ...]:
 
 def find_style(arguments: argparse.Namespace) -> pictures.Style:
     """How the options want maps to be drawn."""
-    import matplotlib
-
     name = arguments.colormap
-    if name is not None and name not in matplotlib.colormaps:
+    known = style.matplotlib().colormaps
+    if name is not None and name not in known:
         raise UsageError(
-            f"--colormap: there is no colormap {name!r}; "
-            f"{_nearest(name, list(matplotlib.colormaps))}"
+            f"--colormap: there is no colormap {name!r}; {_nearest(name, list(known))}"
         )
     return pictures.Style(arguments.normalize, name)
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcam import photos, pictures
-from jaxcam.cli import black_boxes, checks
+from jaxcam._ground.text import in_line
+from jaxcam.cli import black_boxes, checks, outputs
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.network import Network
@@ -62,7 +62,7 @@ def draw_pictures(arguments: argparse.Namespace) -> int:
     checks.make_folder(arguments, jobs[0].out.parent)
     for method in applicable:
         if method in BLACK_BOXES:
-            tqdm.write(f"jaxcam: {black_boxes.estimate(method, network, counts)}", file=sys.stderr)
+            outputs.say(f"jaxcam: {black_boxes.estimate(method, network, counts)}", error=True)
     plan = Plan(
         network=network,
         methods=applicable,
@@ -94,20 +94,20 @@ def show_layers(arguments: argparse.Namespace) -> int:
     if network.about.channels == 1:
         size = f"{size}, grey"
     made = ", ".join(filter(None, (network.about.architecture, f"{len(classes)} classes")))
-    print(f"{network.name}: {made}, input {size}")
+    outputs.say(f"{network.name}: {made}, input {size}")
     for name, aval in network.layers.items():
         shape = " x ".join(map(str, aval.shape[1:]))
-        print(f"  {name:{width}}  {shape:16}  {_notes(network, name)}".rstrip())
-    print("default: what explain takes without --layer; stage: what compare takes without it")
+        outputs.say(f"  {name:{width}}  {shape:16}  {_notes(network, name)}".rstrip())
+    outputs.say("default: what explain takes without --layer; stage: what compare takes without it")
     if arguments.list_classes:
-        print("classes:")
+        outputs.say("classes:")
         for index, name in enumerate(classes):
-            print(f"  {index:4}  {name}")
+            outputs.say(f"  {index:4}  {name}")
     elif len(classes) > _NAMED:
         named = "; ".join(classes[:_NAMED])
-        print(f"classes: {named}; ... ({len(classes)}: --list-classes)")
+        outputs.say(f"classes: {named}; ... ({len(classes)}: --list-classes)")
     else:
-        print(f"classes: {'; '.join(classes)}")
+        outputs.say(f"classes: {'; '.join(classes)}")
     return 0
 
 
@@ -130,10 +130,10 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
                 raise UsageError(f"no PHOTO given; put {name} before the options")
         raise UsageError("no PHOTO given")
     with checks.usage("-o: ", {"out": "-o"}):
-        outs = pictures.paths(sources, arguments.out, f"_{arguments.command}")
+        outs = outputs.paths(sources, arguments.out, f"_{arguments.command}")
     jobs = []
     for source, out in zip(sources, outs, strict=True):
-        jobs.append(Job(Path(source).name, functools.partial(photos.read, source), out))
+        jobs.append(Job(in_line(Path(source).name), functools.partial(photos.read, source), out))
     return jobs
 
 
@@ -142,13 +142,13 @@ def demo_jobs(arguments: argparse.Namespace) -> list[Job]:
     import skimage.data
 
     with checks.usage("-o: ", {"out": "-o"}):
-        outs = pictures.paths(("cat", "coffee"), arguments.out)
+        outs = outputs.paths(("cat", "coffee"), arguments.out)
     return list(map(Job, ("cat", "coffee"), (skimage.data.cat, skimage.data.coffee), outs))
 
 
 def complain(message: object, code: int) -> int:
     """Says what is wrong; returns the exit code."""
-    print(f"jaxcam: {message}", file=sys.stderr)
+    outputs.say(f"jaxcam: {message}", error=True)
     return code
 
 
@@ -177,20 +177,22 @@ def _applicable(
 
 def _run(jobs: Sequence[Job], plan: Plan) -> int:
     """Explain photo after photo; what is wrong with one does not stop the others."""
-    failed = 0
+    failed = []
     steps = len(plan.methods)
     with tqdm(total=len(jobs) * steps, unit="map", disable=None, leave=False) as progress:
         for number, job in enumerate(jobs, start=1):
             try:
-                # names are bytes
-                progress.write(_explain(job, plan, progress).encode("utf-8", "replace").decode())
+                outputs.say(_explain(job, plan, progress))
             except (OSError, ValueError, MemoryError) as error:
-                failed += 1
-                progress.write(f"jaxcam: {checks.one_line(error)}", file=sys.stderr)
+                failed.append(job.name)
+                complain(checks.one_line(error), 1)
             progress.update(number * steps - progress.n)
     if failed and len(jobs) > 1:
-        complain(f"{failed} of {len(jobs)} photos failed", 1)
-    return int(failed > 0)
+        named = ", ".join(failed[:_NAMED])
+        if len(failed) > _NAMED:
+            named = f"{named}, ..."
+        complain(f"{len(failed)} of {len(jobs)} photos failed: {named}", 1)
+    return int(len(failed) > 0)
 
 
 def _explain(job: Job, plan: Plan, progress: Any) -> str:
@@ -199,6 +201,7 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
     photo = job.read()
     image = photos.prepare(photo, network.size, plan.fit)
     logits = network.logits(image)
+    _check_logits(logits, job.name)
     target = plan.target
     if target is None:
         target = int(np.argmax(logits))
@@ -209,13 +212,13 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
         raw |= _maps(method, plan, view, f"{job.name} {method}")
         progress.update()
     for line in _little(raw, logits[target]):
-        progress.write(f"jaxcam: {job.name}: {line}", file=sys.stderr)
+        complain(f"{job.name}: {line}", 0)
     shares = network.about.probabilities(logits)
     classes = network.about.classes
     picture = pictures.Explanation(
         name=job.name,
         photo=photo,
-        maps=_labelled(raw, network),
+        maps=_labelled(raw, network, float(logits[target])),
         classes=classes,
         probabilities=shares,
         target=target,
@@ -241,10 +244,21 @@ def _little(raw: Maps, logit: float) -> list[str]:
     return [lrp.message("pixels", shares)]
 
 
-def _labelled(raw: Maps, network: Network) -> Maps:
-    """Maps by what a picture calls their methods and layers."""
+def _check_logits(logits: np.ndarray, name: str) -> None:
+    lost = logits.size - np.count_nonzero(np.isfinite(logits))
+    if lost:
+        raise ValueError(
+            f"photo {name!r} has no explanation: {lost} of the network's {logits.size} logits are "
+            "NaN or infinite"
+        )
+
+
+def _labelled(raw: Maps, network: Network, score: float) -> Maps:
+    """Maps by what a picture calls their methods and layers; above 0 what speaks for the class."""
     found: Maps = {}
     for (method, layer), each in raw.items():
+        if each is not None:
+            each = METHODS[method].evidence(each, score)
         label = ""
         if layer != WHOLE:
             height, width = network.layers.grids[layer]

@@ -99,7 +99,11 @@ def fill(
 
 
 def _checked(key: str, value: np.ndarray, variance: bool, name: str) -> np.ndarray:
-    """The array in float32. XLA on a CPU may lose a NaN, and then answers plausibly."""
+    """The array in float32.
+
+    On a CPU XLA gives max(x, 0) that is fused into a sum to YNNPACK, which drops NaN (jaxlib 0.10):
+    a network with NaN in it then answers plausibly.
+    """
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ArgumentError("state_dict", f"{key} of {value.dtype}", f"floats in {name}")
     with np.errstate(over="ignore"):

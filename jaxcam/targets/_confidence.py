@@ -32,7 +32,7 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
             `[..., N] -> [..., N]`.
 
     Returns:
-        p `[..., N]` in float32 (float64 stays).
+        p `[..., N]` in float32 (float64 stays). NaN where an output that it depends on is.
 
     Raises:
         ValueError: an unknown `activation`; "softmax" of a single output, which is 1 whatever the
@@ -44,11 +44,27 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
     """
     outputs = at_least_float32(outputs)
     function = _function_of(activation, single=outputs.shape[-1] == 1)
-    found = function(outputs)
+    found = _with_nan(function(outputs), outputs, joint=function is jax.nn.softmax)
     if jnp.shape(found) != outputs.shape:
         got = f"shape {jnp.shape(found)} from the function"
         raise ArgumentError("activation", got, f"{outputs.shape}")
     return found
+
+
+def _with_nan(found: jax.Array, outputs: jax.Array, joint: bool) -> jax.Array:
+    """Probabilities of which those of NaN are NaN: compiled, XLA takes z - max z for 0 there.
+
+    Args:
+        found: `[..., N]`.
+        outputs: z `[..., N]`.
+        joint: whether each depends on all outputs.
+    """
+    if jnp.shape(found) != outputs.shape:
+        return found
+    lost = jnp.isnan(outputs)
+    if joint:
+        lost = lost.any(-1, keepdims=True)
+    return jnp.where(lost, jnp.nan, found)
 
 
 def _function_of(activation: Activation, single: bool) -> Callable[[jax.Array], jax.Array]:

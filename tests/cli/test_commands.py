@@ -130,7 +130,7 @@ def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):
         f"photo '{text}' is not an image" in lines[1]
         and f"photo '{gone}' does not exist" in lines[2]
     )
-    assert lines[3] == "jaxcam: 3 of 5 photos failed"
+    assert lines[3] == "jaxcam: 3 of 5 photos failed: broken.jpg, text.png, gone.png"
 
 
 def test_photos_that_share_a_name_get_their_own_pictures(run, photo, tmp_path):

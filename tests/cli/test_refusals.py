@@ -61,7 +61,7 @@ from tests.cli.conftest import CLASSES, files
             ["explain", "cat.png", "-o", "x.jpg"],
             "-o: got 'x.jpg', expected a folder or a file that ends in .png",
         ),
-        (["explain", "cat.png", "-o", "cat.png"], "-o: got 'cat.png', the photo itself"),
+        (["explain", "cat.png", "-o", "cat.png"], "-o: got 'cat.png', a photo itself"),
         (
             ["explain", "cat.png", "-o", "cat.png/out"],
             "-o: got 'cat.png/out', but the folder 'cat.png/out' cannot be made",

@@ -84,7 +84,7 @@ def test_tables_show_means_with_intervals_beside_the_papers_numbers(tmp_path):
     assert (
         "| Score-CAM | Grad-CAM | last | layer4 | 47.8 | 20.0 [19.5, 20.2], 1 undefined |" in text
     )
-    assert "Ours: tiny on 4 photos of photos <1>." in text
+    assert "Ours: tiny on 4 photos of photos &lt;1>." in text
     assert "| CAM |  | 75.0 |" in text
     assert "Not applicable: CAM at layer2, layer1 (because of it)." in text
     assert "4 photos, seed 7, top-1 accuracy 50.0%; target: predicted; jax 1.2" in text

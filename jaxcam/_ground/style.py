@@ -1,0 +1,37 @@
+"""Pictures that look the same whatever a user's matplotlibrc says: a style of their own."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+
+def matplotlib() -> ModuleType:
+    """The package; a backend in MPLBACKEND that it does not know is no reason to fail.
+
+    Figures are drawn without a backend of the user's.
+    """
+    backend = None
+    if "matplotlib" not in sys.modules:  # its import looks at the variable, and fails half-way
+        backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib as found
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with contextlib.suppress(ValueError):
+            found.rcParams["backend"] = backend
+    return found
+
+
+@contextlib.contextmanager
+def own() -> Iterator[None]:
+    """Matplotlib's own defaults in the block, in which figures are made, drawn and saved.
+
+    A matplotlibrc may put the origin of images below, typeset every text by TeX or name fonts that
+    are not there.
+    """
+    package = matplotlib()
+    with package.rc_context():
+        package.rcdefaults()
+        yield

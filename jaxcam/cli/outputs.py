@@ -1,0 +1,105 @@
+"""Where pictures go, and what is printed: no input is ever an output, no reader is needed."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import printable
+
+# else `out` is a folder
+_FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}
+
+
+def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
+    """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a `.png`.
+
+    Photos that share a stem get different names, told apart by -2, -3, ...
+
+    Raises:
+        ValueError: `out` is one file for several photos, a file of another type, or a picture (or
+            the raw maps beside it) would overwrite one of the photos.
+    """
+    found = _places(sources, out, suffix)
+    for path in found:
+        for written in (path, path.with_suffix(".npz")):
+            _check_no_source(written, sources)
+    return found
+
+
+def _check_no_source(written: Path, sources: Sequence[str]) -> None:
+    """No input is ever an output, by whatever name."""
+    if not written.exists():
+        return
+    for source in sources:
+        if os.path.exists(source) and written.samefile(source):
+            raise ArgumentError(
+                "out", f"{str(written)!r}, a photo itself", "another folder or file"
+            )
+
+
+def _places(sources: Sequence[str], out: str, suffix: str) -> list[Path]:
+    path = Path(out)
+    if path.is_dir() or path.suffix.lower() not in _FILES:
+        taken: set[str] = set()
+        return [path / _unused(Path(source).stem + suffix, taken) for source in sources]
+    if path.suffix.lower() != ".png":
+        raise ArgumentError("out", repr(out), "a folder or a file that ends in .png")
+    if len(sources) != 1:
+        raise ArgumentError("out", f"one file, {out!r}, for {len(sources)} photos", "a folder")
+    return [path]
+
+
+def _unused(stem: str, taken: set[str]) -> str:
+    """A file name that no earlier photo got; case does not tell files apart everywhere."""
+    name = f"{stem}.png"
+    number = 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}.png"
+    taken.add(name.casefold())
+    return name
+
+
+# What is printed ------------------------------------------------------
+
+
+@contextlib.contextmanager
+def streams() -> Iterator[None]:
+    """Standard output and error in the block, whoever closed them, before or in the middle."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as the process)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                _discard(stream)
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Prints a line, above a bar of progress if there is one.
+
+    A reader that has gone away, as `head` does, is no fault of the command: the rest is done.
+    """
+    stream = sys.stderr if error else sys.stdout
+    try:
+        tqdm.write(re.sub(r"\s", " ", printable(text)), file=stream)
+        stream.flush()
+    except (OSError, ValueError):
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Lets all that is still printed to a closed pipe go nowhere, in silence."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
