@@ -109,6 +109,16 @@ def save(
     checkpoints.save(step, args=arguments, metrics=metrics or _UNRANKED)
 
 
+@contextlib.contextmanager
+def naming(workdir: str) -> Iterator[None]:
+    """What Orbax raises when it cannot write, a moment or a step later, as one line."""
+    try:
+        yield
+    except Exception as error:  # of OSError, ValueError and others, whichever thread has it
+        said = " ".join(str(error).split())
+        raise OSError(f"workdir: {workdir} cannot be written: {said[:200]}") from error
+
+
 def digest(state: State) -> str:
     """SHA-256 of all arrays of a replicated state: their paths, types, shapes and bits."""
     found = hashlib.sha256()

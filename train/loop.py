@@ -292,9 +292,11 @@ class Run:
         validated = metrics is not None or not self._ends_epoch(step)
         about = {**self.history.about(), "validated": validated}
         about["unreadable"] = list(self.unreadable.found)
-        checkpoint.save(self.checkpoints, state, step, metrics, about)
+        with checkpoint.naming(self.config.workdir):
+            checkpoint.save(self.checkpoints, state, step, metrics, about)
+            if self.notice.asked:
+                self.checkpoints.wait_until_finished()
         if self.notice.asked:
-            self.checkpoints.wait_until_finished()
             self.notice.check(f"saved after step {step} in {self.config.workdir}; --resume goes on")
 
     def _validated(self, state: State, step: int) -> dict[str, float] | None:
@@ -339,6 +341,8 @@ class Run:
 
     def finish(self, state: State) -> None:
         """Exports the averaged variables, whatever their accuracy; validates the written file."""
+        with checkpoint.naming(self.config.workdir):
+            self.checkpoints.wait_until_finished()
         metrics = self.validate(state.averaged, self.validation)
         notes = {"steps": int(state.step), **metrics}
         if self.logs.writes:

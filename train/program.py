@@ -1,6 +1,7 @@
 """The command line that all training programs share."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(
         arguments: of the command line; None takes the process's.
     """
     chosen = _parser(name, about).parse_args(arguments)
+    # Orbax's threads log what they then raise: 300 lines of a full disk.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         if chosen.distributed is not None:
             join(chosen.distributed)

@@ -210,3 +210,11 @@ def test_a_rank_that_cannot_be_read_is_the_lowest(tmp_path):
 def test_a_checkpoint_of_before_there_were_digests_is_restored(tmp_path):
     shutil.rmtree(_kept(tmp_path) / "about")
     assert _restored(tmp_path).step == 2
+
+
+def test_what_cannot_be_written_is_one_line_that_names_the_folder():
+    with (
+        pytest.raises(OSError, match=r"^workdir: runs/x cannot be written: FULL: a b$"),
+        checkpoint.naming("runs/x"),
+    ):
+        raise ValueError("FULL: a\n   b")
