@@ -43,6 +43,7 @@ from jaxcam._program.adapters import haiku as haiku
 from jaxcam._program.adapters import keras as keras
 from jaxcam._program.adapters import linen as linen
 from jaxcam._program.adapters import nnx as nnx
+from jaxcam._program.centers import Centers as Centers
 from jaxcam._program.cuts import split as split
 from jaxcam._program.grids import Tokens as Tokens
 from jaxcam._program.layers import layers as layers

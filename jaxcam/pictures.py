@@ -9,17 +9,20 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
 from jaxcam import _layouts as layouts
-from jaxcam import maps, photos
+from jaxcam import _overlays, maps, photos
 from jaxcam._ground import files
 from jaxcam._ground import style as style_of_ours
 from jaxcam._ground.text import printable
 from jaxcam._layouts import MARGIN, Label, Page, Rect
+from jaxcam._program.centers import Centers
 
 __all__ = ["DPI", "Explanation", "Style", "draw", "save", "save_maps", "verdict", "write"]
 
@@ -39,6 +42,7 @@ _LONGEST = 300  # characters of a line
 _PERCENTILE = 99.5
 _KEY_WIDTH = 0.9
 _ROUNDING = 4 * np.finfo(np.float32).eps  # what a constant map may vary by, in parts of it
+_FINE = 128  # cells along the longer side of a map that is drawn, at least
 
 
 class Explanation(NamedTuple):
@@ -59,6 +63,8 @@ class Explanation(NamedTuple):
     network: str = ""
     # methods whose maps of the whole network speak for and against
     signed: frozenset[str] = frozenset()
+    # where the cells of maps lie, by the same labels; others are stretched over the image
+    centers: Mapping[tuple[str, str], Centers] = MappingProxyType({})
 
 
 class Scale(NamedTuple):
@@ -88,9 +94,9 @@ class Style(NamedTuple):
         normalize = self.normalize
         if normalize is None:
             normalize = "signed" if signed else "positive"
-        usual = maps.COLORMAP
+        usual = _overlays.COLORMAP
         if normalize == "signed":
-            usual = maps.SIGNED_COLORMAP
+            usual = _overlays.SIGNED_COLORMAP
         return Scale(normalize, self.colormap or usual)
 
 
@@ -235,7 +241,10 @@ def _draw_map(
         _draw_problem(figure, page, place, grey, problem or "")
         return
     percentile = _PERCENTILE if signed else 100.0
-    fine = photos.restore(_smooth(raw, scale.normalize, percentile), grey.shape[:2], e.size, e.fit)
+    smooth = _smooth(maps.normalize(raw, scale.normalize, percentile=percentile), e, key)
+    # bicubic interpolation overshoots
+    smooth = np.asarray(maps.normalize(smooth, scale.normalize))
+    fine = photos.restore(smooth, grey.shape[:2], e.size, e.fit)
     # the photo shows through most where there is little to say
     if scale.around_zero:
         heat = np.clip(fine, -1, 1)
@@ -266,12 +275,15 @@ def _is_signed(e: Explanation, key: tuple[str, str]) -> bool:
     return key[0] in e.signed and not key[1]
 
 
-def _smooth(raw: np.ndarray, normalize: str, percentile: float) -> np.ndarray:
-    """A normalised map with finer cells; bilinear interpolation alone draws stars around cells."""
-    factor = max(1, 128 // max(raw.shape))
-    size = (factor * raw.shape[0], factor * raw.shape[1])
-    fine = maps.resize(maps.normalize(raw, normalize, percentile=percentile), size, "bicubic")
-    return np.asarray(maps.normalize(fine, normalize))  # bicubic interpolation overshoots
+def _smooth(normalized: jax.Array, e: Explanation, key: tuple[str, str]) -> jax.Array:
+    """A map with finer cells; bilinear interpolation alone draws stars around cells."""
+    centers = e.centers.get(key)
+    coarse = normalized.shape
+    if centers is not None:
+        coarse = e.size
+    factor = max(1, _FINE // max(coarse))
+    size = (factor * coarse[0], factor * coarse[1])
+    return maps.resize(normalized, size, "bicubic", centers=centers)
 
 
 def _draw_bars(figure: "Figure", page: Page, place: Rect, e: Explanation) -> None:

@@ -15,6 +15,8 @@ LEVELS = [
     {"jaxcam._version", "jaxcam._ground"},
     {"jaxcam.targets"},
     {"jaxcam._program"},
+    {"jaxcam._resizing"},
+    {"jaxcam._overlays"},
     {"jaxcam.loops", "jaxcam.maps"},
     {
         "jaxcam.photos",

@@ -8,7 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxcam import _layouts as layouts
 from jaxcam import pictures
+from jaxcam._program.centers import Centers
 
+_SQUARE = np.full((40, 40, 3), 200, np.uint8)
 CLASSES = ["tabby, tabby cat", "golden retriever", "espresso", "crane", "crane", "cost $5"]
 
 
@@ -49,6 +51,22 @@ def test_maps_that_say_nothing_are_labelled_and_not_coloured(raw):
     assert pictures.verdict(raw) in _texts(figure)
     drawn = figure.axes[-1].images[0].get_array()
     np.testing.assert_allclose(drawn, drawn[..., :1] * np.ones(3), atol=1e-6)  # no colour
+
+
+def test_the_heat_lies_where_the_layers_cells_do():
+    raw = np.zeros((4, 4))
+    raw[1, 2] = 1
+    key = ("Grad-CAM", "layer3\n4 × 4")
+    centers = Centers((7.0, 7.0), (8.0, 8.0), (32, 32))  # as of three SAME layers of stride 2
+    bright = pictures.Style(colormap="gray")
+    found = []
+    for where in ({}, {key: centers}):
+        figure = pictures.draw(_explanation({key: raw}, centers=where, photo=_SQUARE), bright)
+        drawn = np.asarray(figure.axes[-1].images[0].get_array())[..., 0]
+        row, column = np.argwhere(drawn > 0.99 * drawn.max()).mean(0)
+        found.append(((row + 0.5) / len(drawn) * 32 - 0.5, (column + 0.5) / len(drawn) * 32 - 0.5))
+    np.testing.assert_allclose(found[0], (11.5, 19.5), atol=0.6)
+    np.testing.assert_allclose(found[1], (15, 23), atol=0.6)
 
 
 def test_the_heat_lies_where_the_map_is_hot():

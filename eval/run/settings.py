@@ -34,6 +34,8 @@ class Settings:
         seed: of the draw and of the bootstrap.
         batch: photos a device at a time.
         target: the explained class: the predicted one or the photo's own.
+        place: how a layer's map becomes one of the photo: stretched over it, as published codes do,
+            or each cell in the middle of what it sees (jaxcam.layers(...).centers).
         maps: folder of a finished run of `python -m eval explain` with the same settings, whose
             maps are measured instead of new ones: costly maps are made once.
         root: folder of the named data sets and nets; none means that of the variable JAXCAM_DATA.
@@ -61,6 +63,7 @@ class Settings:
     seed: int = 0
     batch: int = 16
     target: Literal["predicted", "label"] = "predicted"
+    place: Literal["stretch", "centers"] = "stretch"
     maps: Path | None = None
     root: Path | None = None
     distributed: bool = False

@@ -114,7 +114,7 @@ class Work:
         for layer, reader in self._readers.items():
             found[layer] = reader.read(batch["row"])
             if not self._plan.protocol.raw:
-                found[layer] = np.asarray(maps.resize(found[layer], size))
+                found[layer] = np.asarray(self._sized(layer, found[layer], size))
         return found
 
     def _compared(self, change: Change, batch: Values, first: Values) -> Values:
@@ -164,8 +164,15 @@ class Work:
             if self._plan.protocol.raw:
                 return found
             size = (images.shape[1], images.shape[2])
-            return {layer: maps.resize(each, size) for layer, each in found.items()}
+            return {layer: self._sized(layer, each, size) for layer, each in found.items()}
 
         if self._method.jit:
             return over_devices(explain)
         return explain
+
+    def _sized(self, layer: str, raw: Any, size: tuple[int, int]) -> jax.Array:
+        """A layer's maps at the photos' size, each cell where the settings say that it lies."""
+        where = None
+        if self._plan.settings.place == "centers":
+            where = self._plan.explainer.layers.centers.get(layer)
+        return maps.resize(raw, size, centers=where)

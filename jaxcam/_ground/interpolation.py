@@ -21,6 +21,11 @@ def aligned(pixels: int, cells: int) -> np.ndarray:
     return np.linspace(0, cells - 1, pixels)
 
 
+def seen_from(pixels: int, start: float, step: float, whole: int) -> np.ndarray:
+    """Where pixels that span an image of `whole` pixels see cells at `start + step i` of it."""
+    return (centres(pixels, whole) - start) / step
+
+
 def linear(positions: np.ndarray, cells: int, border: str = "edge") -> np.ndarray:
     """What pixels at `positions` take of each cell: `[pixels, cells]` float64, rows sum to 1.
 
@@ -31,7 +36,7 @@ def linear(positions: np.ndarray, cells: int, border: str = "edge") -> np.ndarra
             middle of the last one (`numpy.pad`'s "reflect"), of two cells at least.
     """
     if border == "edge":
-        positions = np.clip(positions, 0, cells - 1)
+        positions = _held(positions, cells)
     left = np.floor(positions).astype(int)
     rows = np.arange(len(positions))
     matrix = np.zeros((len(positions), cells))
@@ -39,6 +44,37 @@ def linear(positions: np.ndarray, cells: int, border: str = "edge") -> np.ndarra
         mirrored = (cells - 1) - np.abs((cells - 1) - np.abs(index))  # -1 is 1 and s is s - 2
         np.add.at(matrix, (rows, np.maximum(mirrored, 0)), weight)
     return matrix
+
+
+def cubic(positions: np.ndarray, cells: int) -> np.ndarray:
+    """Likewise, of the four nearest cells by Keys' kernel with a = -3/4, as PyTorch's "bicubic"."""
+    left = np.floor(positions).astype(int)
+    rows = np.arange(len(positions))
+    matrix = np.zeros((len(positions), cells))
+    for index in (left - 1, left, left + 1, left + 2):
+        weight = _keys(np.abs(positions - index))
+        np.add.at(matrix, (rows, np.clip(index, 0, cells - 1)), weight)
+    return matrix
+
+
+def nearest(positions: np.ndarray, cells: int) -> np.ndarray:
+    """Likewise, of the nearest cell alone; of two, the later one."""
+    index = np.floor(_held(positions, cells) + 0.5).astype(int)
+    return np.eye(cells)[np.minimum(index, cells - 1)]
+
+
+def _held(positions: np.ndarray, cells: int) -> np.ndarray:
+    """Beyond the outermost cells their values go on."""
+    return np.clip(positions, 0, cells - 1)
+
+
+def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+
+
+WEIGHTS = {"bilinear": linear, "bicubic": cubic, "nearest": nearest}
 
 
 def separable(x: jax.Array, rows: np.ndarray, columns: np.ndarray, axis: int = 1) -> jax.Array:

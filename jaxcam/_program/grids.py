@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jaxcam._ground.errors import ArgumentError, listing
 from jaxcam._program.axes import BATCH, CHANNEL, Atom, Axes, Axis, sizes, spatial, whole
+from jaxcam._program.centers import Line
 
 LAYOUTS = ("channels_last", "channels_first")
 
@@ -43,6 +44,7 @@ class Grid(NamedTuple):
         order: the atoms' order in the view.
         view: `(B, *spatial, c)`.
         space: which of the activations' axes hold positions.
+        lines: where along each spatial axis the cells lie, if that is known.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +53,7 @@ class Grid(NamedTuple):
     order: tuple[int, ...]
     view: tuple[int, ...]
     space: tuple[int, ...]
+    lines: tuple[Line | None, ...]
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -186,11 +189,13 @@ def _built(axes: Axes, batch: int) -> Grid | None:
         atoms += axis.atoms or (Atom(CHANNEL, axis.size, axis.size),)
     order: list[int] = []
     view = []
+    lines = []
     for source in (BATCH, *sorted(_dimensions(axes))):
         places = _places(atoms, source)
         if places is None:
             return None
         order += places
+        lines.append(atoms[places[-1]].center)
         view.append(math.prod(atoms[index].size for index in places))
     if view[0] != batch:
         return None
@@ -203,6 +208,7 @@ def _built(axes: Axes, batch: int) -> Grid | None:
         order=(*order, *rest),
         view=tuple(view),
         space=tuple(index for index, axis in enumerate(axes) if axis.positions),
+        lines=tuple(lines[1:]),
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxcam._ground import primitives
-from jaxcam._program.axes import BATCH, ELEMENTWISE, Axes
+from jaxcam._program.axes import BATCH, Axes
+from jaxcam._program.axis_rules import ELEMENTWISE
 
 # Each result is one value of the operand.
 _MOVES = (

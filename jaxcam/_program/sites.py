@@ -10,8 +10,9 @@ import jax
 
 from jaxcam._ground import primitives
 from jaxcam._program import axes as axes_of
-from jaxcam._program import grids, mixing, trace
+from jaxcam._program import axis_rules, grids, mixing, trace
 from jaxcam._program.axes import Axes
+from jaxcam._program.centers import Centers
 from jaxcam._program.grids import Grid
 
 PIXELS = "pixels"  # names the images, where a layer is asked for
@@ -29,6 +30,7 @@ class Site(NamedTuple):
     used: bool = True  # whether the logits depend on it at all
     patches: bool = True  # whether they depend on its positions, not only on tokens beside them
     grid: Grid | None = None  # how it becomes [B, *spatial, c], if the program says so
+    centers: Centers | None = None  # where in the image its cells lie, if the program says so
 
 
 class Sites(list[Site]):
@@ -52,7 +54,8 @@ class Layers(dict):
 
     `cuts` are the names of the layers that no path from the images to the logits avoids: the stream
     of a residual network, but neither its branches nor the heads of attention. `grids` are the
-    spatial sizes of those that have them, also of tokens `[B, T, c]`.
+    spatial sizes of those that have them, also of tokens `[B, T, c]`. `centers` says where in the
+    image their cells lie, as strides and paddings have it: hand them to `jaxcam.maps.resize`.
     """
 
     def __init__(self, sites: Iterable[Site] = (), rank: int = 4):
@@ -61,17 +64,20 @@ class Layers(dict):
         sites = list(sites)
         cuts = set()
         self.grids: dict[str, tuple[int, ...]] = {}
+        self.centers: dict[str, Centers] = {}
         for site in sites:
             self[site.name] = site.aval
             if site.cut:
                 cuts.add(site.name)
             if site.grid is not None:
                 self.grids[site.name] = site.grid.spatial
+            if site.centers is not None:
+                self.centers[site.name] = site.centers
         self.cuts = frozenset(cuts)
         self.default = _default(sites, rank)
 
     def __str__(self) -> str:
-        """A line per layer: its name, its shape, its grid if that is another, and the default."""
+        """A line per layer: name, shape, its grid if that is another, where its cells lie."""
         width = max(map(len, self), default=0)
         lines = []
         for name, aval in self.items():
@@ -81,6 +87,8 @@ class Layers(dict):
                 notes += f"  positions {' x '.join(map(str, grid))}"
             if name == self.default:
                 notes += "  (default)"
+            if name in self.centers and not self.centers[name].pixels:
+                notes += f"  {self.centers[name]}"
             lines.append(f"{name:{width}}  {list(aval.shape)}{notes}")
         return "\n".join(lines)
 
@@ -128,10 +136,12 @@ class _Finder:
     def __init__(self, program: trace.Program) -> None:
         self.batch = 0
         self.rank = 0
+        self.size: tuple[int, ...] = ()
         if program.closed.jaxpr.invars:
             aval: Any = program.closed.jaxpr.invars[0].aval
             self.rank = len(aval.shape)
             self.batch = (*aval.shape, 0)[0]
+            self.size = aval.shape[1:-1]
         self.sites: list[Site] = []
         self.count: Counter = Counter()
         self.joins: int | None = None  # before which site the batch was first joined
@@ -146,7 +156,8 @@ class _Finder:
             name = f"{name}@{number}"
         grid = grids.find(axes, self.batch, self.rank)
         struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-        self.sites.append(Site(name, path, struct, loop, grid=grid))
+        centers = _centers(grid, self.size)
+        self.sites.append(Site(name, path, struct, loop, grid=grid, centers=centers))
 
     def visit(self, path: trace.Path, eqn: Any, flows: list[_Flow]) -> list[_Flow]:
         for sub in trace.jaxprs_in_params(eqn.params):
@@ -160,7 +171,7 @@ class _Finder:
         for index, each in enumerate(operands):
             if self.joins is None and mixing.joins_batch(eqn, index, each):
                 self.joins = len(self.sites)
-        axes = axes_of.of_results(eqn, operands)
+        axes = axis_rules.of_results(eqn, operands)
         if is_tag(eqn):
             name = eqn.params["name"]
             if flows[0].origin != name:
@@ -199,6 +210,14 @@ class _Finder:
                 if passed >> index & 1:
                     found.hidden[site.name] = kind
         return found
+
+
+def _centers(grid: Grid | None, size: tuple[int, ...]) -> Centers | None:
+    if grid is None or None in grid.lines or len(grid.lines) != len(size):
+        return None
+    start = tuple(line.start for line in grid.lines if line)
+    step = tuple(line.step for line in grid.lines if line)
+    return Centers(start, step, size)
 
 
 def _joined(eqn: Any, flows: Sequence[_Flow]) -> _Flow:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from jaxcam import photos, pictures
 from jaxcam._ground.text import in_line
+from jaxcam._program.centers import Centers
 from jaxcam.cli import black_boxes, checks, outputs
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
@@ -219,6 +220,7 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
         name=job.name,
         photo=photo,
         maps=_labelled(raw, network, float(logits[target])),
+        centers=_centers(raw, network),
         classes=classes,
         probabilities=shares,
         target=target,
@@ -259,11 +261,23 @@ def _labelled(raw: Maps, network: Network, score: float) -> Maps:
     for (method, layer), each in raw.items():
         if each is not None:
             each = METHODS[method].evidence(each, score)
-        label = ""
-        if layer != WHOLE:
-            height, width = network.layers.grids[layer]
-            label = f"{layer}\n{height} × {width}"
-        found[METHODS[method].title, label] = each
+        found[_label(method, layer, network)] = each
+    return found
+
+
+def _label(method: str, layer: str, network: Network) -> tuple[str, str]:
+    if layer == WHOLE:
+        return METHODS[method].title, ""
+    height, width = network.layers.grids[layer]
+    return METHODS[method].title, f"{layer}\n{height} × {width}"
+
+
+def _centers(raw: Maps, network: Network) -> dict[tuple[str, str], Centers]:
+    """Where the cells of layers lie in the network's input."""
+    found = {}
+    for method, layer in raw:
+        if layer in network.layers.centers:
+            found[_label(method, layer, network)] = network.layers.centers[layer]
     return found
 
 

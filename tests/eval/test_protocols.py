@@ -26,6 +26,7 @@ from eval.run.runner import run
 from eval.run.settings import Settings
 from eval.subjects import data, networks
 from jaxcam import maps, metrics
+from jaxcam._program import sites
 from tests.eval.conftest import PHOTOS, SIZE, forward, tiny
 
 
@@ -149,6 +150,18 @@ def test_localization_counts_correct_photos_only(network, photos, tmp_path):
     assert record["photos"] == len(correct)
     assert record["accuracy"] == pytest.approx(len(correct) / PHOTOS)
     expected = metrics.energy_in_box(saliency, found.boxes)[correct]
+    np.testing.assert_allclose(values["grad_cam/top/energy_in_box"], expected, rtol=1e-5)
+
+
+def test_cells_are_measured_where_the_settings_put_them(network, photos, tmp_path, monkeypatch):
+    where = jaxcam.Centers((3.0, 0.0), (2.0, 1.0), (SIZE, SIZE))
+    monkeypatch.setattr(sites, "_centers", lambda grid, size: where)
+    chosen = settings(photos, tmp_path, place="centers")
+    found, model, images, raw, _ = directly(network, chosen)
+    placed = maps.resize(raw, (SIZE, SIZE), centers=where)
+    correct = np.flatnonzero(np.argmax(model(images), 1) == found.labels)
+    values = values_of(run(chosen, localization.PROTOCOL), chosen)
+    expected = metrics.energy_in_box(placed, found.boxes)[correct]
     np.testing.assert_allclose(values["grad_cam/top/energy_in_box"], expected, rtol=1e-5)
 
 

@@ -1,0 +1,81 @@
+"""Maps at another size: stretched over the image, or each cell where the layer has it."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.errors import ArgumentError, check_choice, check_size
+from jaxcam._ground.interpolation import WEIGHTS, seen_from, separable
+from jaxcam._program.centers import Centers
+
+_RESIZE = {
+    "bilinear": jax.image.ResizeMethod.LINEAR,
+    "bicubic": jax.image.ResizeMethod.CUBIC_PYTORCH,
+    "nearest": jax.image.ResizeMethod.NEAREST,
+}
+
+
+def resize(
+    maps: ArrayLike,
+    size: Sequence[int],
+    method: str = "bilinear",
+    *,
+    centers: Centers | None = None,
+) -> jax.Array:
+    """Resize maps, sampling at pixel centres and without antialiasing.
+
+    out[y, x] = the map, interpolated at ((y + 1/2) h / H - 1/2, (x + 1/2) w / W - 1/2)
+
+    "bilinear" and "bicubic" equal PyTorch's `interpolate(align_corners=False)`, upwards and
+    downwards, and OpenCV's; "nearest" equals "nearest-exact". Bicubic overshoots: clip after it.
+    So a map is stretched over the image, as every published code does it. With `centers` each cell
+    is put where the layer's strides and paddings have it, which may be half a cell elsewhere.
+
+    Args:
+        maps: `[..., h, w]`.
+        size: (H, W) in pixels.
+        method: "bilinear", "bicubic" or "nearest".
+        centers: of the layer that was explained, `jaxcam.layers(forward, images).centers[layer]`;
+            None stretches the map. Outside the outermost cells their values go on.
+
+    Returns:
+        `[..., H, W]` float32. A NaN spreads along every axis whose length changes (not with
+        "nearest").
+
+    Raises:
+        ValueError: `maps` has fewer than two axes or no cells, `size` is not two positive integers,
+            `method` is unknown, or `centers` are not of two axes.
+
+    Example:
+        >>> known = jaxcam.layers(forward, images)
+        >>> maps = jaxcam.grad_cam(forward, images, layer="layer4")
+        >>> maps = jaxcam.maps.resize(maps, (224, 224), centers=known.centers["layer4"])
+    """
+    maps = as_maps(maps)
+    shape = (*maps.shape[:-2], *check_size("size", size))
+    check_choice("method", method, _RESIZE)
+    if centers is not None:
+        return _placed(maps, shape[-2:], WEIGHTS[method], centers)
+    return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)
+
+
+def _placed(
+    maps: jax.Array, size: tuple[int, ...], weights: Callable, centers: Centers
+) -> jax.Array:
+    """Each cell where the layer's strides and paddings put it."""
+    if len(centers.size) != 2:
+        raise ArgumentError("centers", f"{len(centers.size)} axes", "those of maps [..., h, w]")
+    matrices = []
+    for pixels, cells, start, step, whole in zip(size, maps.shape[-2:], *centers, strict=True):
+        matrices.append(weights(seen_from(pixels, start, step, whole), cells))
+    return separable(maps, *matrices, axis=maps.ndim - 2)
+
+
+def as_maps(maps: ArrayLike) -> jax.Array:
+    maps = jnp.asarray(maps)
+    if maps.ndim < 2 or 0 in maps.shape[-2:]:
+        raise ArgumentError("maps", f"shape {maps.shape}", "[..., h, w] with h, w > 0")
+    return at_least_float32(maps)
