@@ -15,9 +15,17 @@ from jaxcam import lrp as lrp
 from jaxcam import maps as maps
 from jaxcam import metrics as metrics
 from jaxcam import targets as targets
+from jaxcam._explainers.activation import fem as fem
+from jaxcam._explainers.activation import kpca_cam as kpca_cam
 from jaxcam._explainers.attention import attention_grad_cam as attention_grad_cam
 from jaxcam._explainers.attention import cbam_attention as cbam_attention
 from jaxcam._explainers.attention import layerwise_grad_cam as layerwise_grad_cam
+from jaxcam._explainers.factors import Factors as Factors
+from jaxcam._explainers.factors import deep_feature_factorization as deep_feature_factorization
+from jaxcam._explainers.finer import finer_cam as finer_cam
+from jaxcam._explainers.fullgrad import fullgrad as fullgrad
+from jaxcam._explainers.fusion import fuse as fuse
+from jaxcam._explainers.fusion import refine_cam as refine_cam
 from jaxcam._explainers.gradient import cam as cam
 from jaxcam._explainers.gradient import eigen_cam as eigen_cam
 from jaxcam._explainers.gradient import eigen_grad_cam as eigen_grad_cam
@@ -26,17 +34,35 @@ from jaxcam._explainers.gradient import grad_cam_plus_plus as grad_cam_plus_plus
 from jaxcam._explainers.gradient import hires_cam as hires_cam
 from jaxcam._explainers.gradient import layer_cam as layer_cam
 from jaxcam._explainers.gradient import xgrad_cam as xgrad_cam
+from jaxcam._explainers.guided import deconvnet as deconvnet
+from jaxcam._explainers.guided import guided_backprop as guided_backprop
+from jaxcam._explainers.guided import guided_grad_cam as guided_grad_cam
 from jaxcam._explainers.lime import lime as lime
 from jaxcam._explainers.lime import lime_surrogate as lime_surrogate
 from jaxcam._explainers.mask import mask as mask
+from jaxcam._explainers.masked_scores import is_cam as is_cam
+from jaxcam._explainers.masked_scores import ss_cam as ss_cam
 from jaxcam._explainers.perturbation import ablation_cam as ablation_cam
 from jaxcam._explainers.perturbation import score_cam as score_cam
+from jaxcam._explainers.pixels import gradient as gradient
+from jaxcam._explainers.pixels import gradient_input as gradient_input
+from jaxcam._explainers.pixels import integrated_gradients as integrated_gradients
+from jaxcam._explainers.pixels import occlusion as occlusion
 from jaxcam._explainers.relevance import channel_weights as channel_weights
 from jaxcam._explainers.relevance import clrp_map as clrp_map
 from jaxcam._explainers.relevance import lrp_map as lrp_map
 from jaxcam._explainers.relevance import relevance_cam as relevance_cam
 from jaxcam._explainers.relevance import top_channels as top_channels
 from jaxcam._explainers.rise import rise as rise
+from jaxcam._explainers.rollout import attention_rollout as attention_rollout
+from jaxcam._explainers.rollout import legrad as legrad
+from jaxcam._explainers.shapley import shapley_cam as shapley_cam
+from jaxcam._explainers.smooth_plus_plus import (
+    smooth_grad_cam_plus_plus as smooth_grad_cam_plus_plus,
+)
+from jaxcam._explainers.smoothing import aug_smooth as aug_smooth
+from jaxcam._explainers.smoothing import eigen_smooth as eigen_smooth
+from jaxcam._explainers.smoothing import smooth as smooth
 from jaxcam._explainers.superpixels import quickshift as quickshift
 from jaxcam._program.adapters import equinox as equinox
 from jaxcam._program.adapters import haiku as haiku

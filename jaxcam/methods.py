@@ -23,7 +23,8 @@ class Method(NamedTuple):
     signed: bool = (
         False  # of methods that are not layered: its maps speak for the class and against it
     )
-    on_request: bool = False  # thousands of forward passes: never among "all" methods
+    # never among "all" methods: thousands of forward passes, or kin of one that is among them
+    on_request: bool = False
     confidence: bool = False  # asks for probabilities: takes `activation`
     of_score: bool = False  # divides the score z_t: where that is negative, so is what supports it
 
@@ -136,6 +137,130 @@ METHODS = {
         layered=False,
         on_request=True,
         confidence=True,
+    ),
+    "shapley_cam": Method(
+        "ShapleyCAM",
+        jaxcam.shapley_cam,
+        "Grad-CAM with the score's curvature; on request",
+        on_request=True,
+    ),
+    "finer_cam": Method(
+        "Finer-CAM",
+        jaxcam.finer_cam,
+        "Grad-CAM of the class against those most like it; on request",
+        on_request=True,
+    ),
+    "smooth_grad_cam_plus_plus": Method(
+        "Smooth Grad-CAM++",
+        jaxcam.smooth_grad_cam_plus_plus,
+        "Grad-CAM++ of gradients averaged over noise; on request",
+        on_request=True,
+    ),
+    "kpca_cam": Method(
+        "KPCA-CAM",
+        jaxcam.kpca_cam,
+        "first kernel principal component; the same for every class; on request",
+        on_request=True,
+    ),
+    "fem": Method(
+        "FEM",
+        jaxcam.fem,
+        "where channels are strong, by their means; the same for every class; on request",
+        on_request=True,
+    ),
+    "ss_cam": Method(
+        "SS-CAM",
+        jaxcam.ss_cam,
+        "Score-CAM over noise, 35 forward passes for each channel; on request",
+        on_request=True,
+    ),
+    "is_cam": Method(
+        "IS-CAM",
+        jaxcam.is_cam,
+        "Score-CAM along a path, 10 forward passes for each channel; on request",
+        on_request=True,
+    ),
+    "fullgrad": Method(
+        "FullGrad",
+        jaxcam.fullgrad,
+        "gradients of the images and of every bias; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "refine_cam": Method(
+        "RefineCAM",
+        jaxcam.refine_cam,
+        "Grad-CAM++ of the last three stages, multiplied; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "gradient": Method(
+        "Gradient",
+        jaxcam.gradient,
+        "the greatest gradient of each pixel's colours; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "gradient_input": Method(
+        "Gradient x input",
+        jaxcam.gradient_input,
+        "gradient times input; signed; on request",
+        layered=False,
+        signed=True,
+        on_request=True,
+    ),
+    "integrated_gradients": Method(
+        "Integrated gradients",
+        jaxcam.integrated_gradients,
+        "gradients on the way from 0 to the image, summed; signed; on request",
+        layered=False,
+        signed=True,
+        on_request=True,
+    ),
+    "guided_backprop": Method(
+        "Guided backprop",
+        jaxcam.guided_backprop,
+        "the gradient through ReLUs that pass what is positive; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "deconvnet": Method(
+        "Deconvnet",
+        jaxcam.deconvnet,
+        "the gradient through ReLUs of its own; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "guided_grad_cam": Method(
+        "Guided Grad-CAM",
+        jaxcam.guided_grad_cam,
+        "guided backpropagation times Grad-CAM; signed; on request",
+        layered=False,
+        signed=True,
+        on_request=True,
+    ),
+    "occlusion": Method(
+        "Occlusion",
+        jaxcam.occlusion,
+        "what the confidence loses under an occluder; signed; on request",
+        layered=False,
+        signed=True,
+        on_request=True,
+        confidence=True,
+    ),
+    "attention_rollout": Method(
+        "Attention rollout",
+        jaxcam.attention_rollout,
+        "attention through all blocks of a transformer; no class; on request",
+        layered=False,
+        on_request=True,
+    ),
+    "legrad": Method(
+        "LeGrad",
+        jaxcam.legrad,
+        "gradients of a transformer's attention, block by block; on request",
+        layered=False,
+        on_request=True,
     ),
 }
 WHOLE = "whole network"  # stands for the layer of a method that takes none

@@ -30,6 +30,7 @@ LEVELS = [
     {"jaxcam.metrics", "jaxcam.pictures"},
     {"jaxcam"},
     {"jaxcam.methods"},
+    {"jaxcam.peers"},
     {"jaxcam.classifier", "jaxcam.scaling"},
     {"jaxcam.cli"},
     {"jaxcam.__main__"},

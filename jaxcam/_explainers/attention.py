@@ -126,7 +126,7 @@ def layerwise_grad_cam(
     """
     check_choice("normalize", normalize, _NORMALIZE)
     check_planar(images)
-    names = _stage_layers(forward, images, layers)
+    names = stage_layers(forward, images, layers)
     question = ask(forward, images, targets, layer=names, has_aux=has_aux)
     _, acts, grads, aux = gradients(question)
     maps = _evidence(question, names, acts, grads, normalize)
@@ -178,7 +178,7 @@ def attention_grad_cam(
     _check_options(source, reduction, normalize)
     check_planar(images)
     gates = _attention_layers(forward, images, blocks, source)
-    stages = _stage_layers(forward, images, layers)
+    stages = stage_layers(forward, images, layers)
     # One forward pass for both factors. No logit depends on what the gates show.
     names = [*stages, *gates]
     question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
@@ -259,7 +259,8 @@ def _attention_layers(
     return found
 
 
-def _stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | None) -> list[str]:
+def stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | None) -> list[str]:
+    """The layers asked for, or the last three of `layer1`, `layer2`, ..."""
     if asked is not None:
         return _names("layers", asked)
     known = list(layers_of(forward, images))

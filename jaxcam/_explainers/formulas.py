@@ -15,6 +15,7 @@ from jaxcam._ground.errors import check_choice
 # How the terms w_k A_k become a map: ReLU of their sum over channels, the sum of their ReLUs, or
 # their sum as it is.
 RELU = ("sum", "channel", None)
+EIGEN = "eigen"  # or their first principal component: `eigen_smooth`
 
 
 class PlusPlus(NamedTuple):
@@ -35,9 +36,12 @@ PLUS_PLUS = {
 }
 
 
-def check_relu(relu: str | None) -> None:
-    """Raises a ValueError unless `relu` is one of `RELU`."""
-    check_choice("relu", relu, RELU)
+def check_relu(relu: str | None, *, terms: bool = True) -> None:
+    """Raises a ValueError unless `relu` is one of `RELU`, or `EIGEN` where a map has terms."""
+    allowed = RELU
+    if terms:
+        allowed = (*RELU, EIGEN)
+    check_choice("relu", relu, allowed)
 
 
 def positions(x: jax.Array) -> tuple[int, ...]:
@@ -63,13 +67,15 @@ def weighted_sum(activations: jax.Array, weights: jax.Array) -> jax.Array:
 
 def combined(activations: jax.Array, weights: jax.Array, relu: str | None = "sum") -> jax.Array:
     """L = ReLU(sum_k w_k A_k), or as `relu` says; weights `[B, c]`, or one for each cell."""
-    if weights.ndim == 2 and relu != "channel":
+    if weights.ndim == 2 and relu not in ("channel", EIGEN):
         return rectified(weighted_sum(activations, weights), relu)
     if weights.ndim == 2:
         weights = weights.reshape(len(weights), *[1] * (activations.ndim - 2), -1)
     terms = activations * weights
     if relu == "channel":
         return jax.nn.relu(terms).sum(-1)
+    if relu == EIGEN:
+        return eigen_cam_map(terms, center=True)
     return rectified(terms.sum(-1), relu)
 
 

@@ -86,7 +86,7 @@ def grad_cam(
         layout: what the layers' axes are, where the program does not say: "channels_last",
             "channels_first", `(h, w)` of tokens `[B, T, c]`, or `jaxcam.Tokens`.
         relu: "sum" (the paper), "channel" (ReLU before the sum over channels, as Relevance-CAM's
-            code did for its Grad-CAM baseline), or None (signed).
+            code did for its Grad-CAM baseline), None (signed), or "eigen" (`eigen_smooth`).
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
 
     Returns:
@@ -258,7 +258,7 @@ def eigen_cam(
     References:
         Muhammad and Yeasin, Eigen-CAM, IJCNN 2020, eq. 4 and 5.
     """
-    check_relu(relu)
+    check_relu(relu, terms=False)
 
     def formula(activations: jax.Array, gradients: jax.Array) -> jax.Array:
         del gradients
@@ -284,7 +284,7 @@ def eigen_grad_cam(
 
     Args, Returns and Raises as `eigen_cam`.
     """
-    check_relu(relu)
+    check_relu(relu, terms=False)
     formula = partial(formulas.eigen_grad_cam_map, center=center, relu=relu)
     options = {"layer": layer, "layout": layout, "has_aux": has_aux}
     return explain(formula, forward, images, targets, **options)

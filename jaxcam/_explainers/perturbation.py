@@ -98,23 +98,12 @@ def score_cam(
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     outputs, acts = run(question.program, images, question.sites, {})
     output, aux = question.parted(outputs)
-    chosen = question.targets
-    if chosen is None:
-        chosen = resolve(output)
-
-    def answer(perturbed: jax.Array) -> jax.Array:
-        """Scores `[n, B]` (`[n, B, K]`) of n versions of each image, `[n, B, ...]`."""
-        found = jax.vmap(lambda x: question.parted(forward(x))[0])(perturbed)
-        found = jax.tree.map(at_least_float32, found)
-        if rules.probabilities:
-            return jax.vmap(lambda each: confidence(each, chosen, activation))(found)
-        return jax.vmap(lambda each: scores(each, chosen))(found)
-
+    answer = answers(question, forward, output, activation, probabilities=rules.probabilities)
     maps = {}
     for name in question.names:
         spatial = at_least_float32(question.spatial(name, acts[name]))
         weights = _score_weights(answer, images, spatial, rules, chunk)
-        maps[name] = _summed(spatial, weights, relu)
+        maps[name] = summed(spatial, weights, relu)
     return question.answer(maps, aux)
 
 
@@ -169,9 +158,41 @@ def ablation_cam(
         parts = cut(question.program, images, site, has_aux)
         spatial = at_least_float32(question.spatial(site.name, parts.activations))
         weights = _ablation_weights(question, site.name, parts, variant, chunk)
-        maps[site.name] = _summed(spatial, weights, relu)
+        maps[site.name] = summed(spatial, weights, relu)
         aux = parts.aux
     return question.answer(maps, aux)
+
+
+def answers(
+    question: Question,
+    forward: Forward,
+    output: Any,
+    activation: Activation,
+    *,
+    probabilities: bool,
+) -> Callable[[jax.Array], jax.Array]:
+    """What asks for the scores `[n, B]` (`[n, B, K]`) of n versions of each image, `[n, B, ...]`.
+
+    Args:
+        question: what is asked.
+        forward: the model.
+        output: what it returns of the images as they are, whose arg-max is the class if none is
+            asked for.
+        activation: what makes logits probabilities.
+        probabilities: whether a score is the class's probability, else its logit.
+    """
+    chosen = question.targets
+    if chosen is None:
+        chosen = resolve(output)
+
+    def answer(versions: jax.Array) -> jax.Array:
+        found = jax.vmap(lambda x: question.parted(forward(x))[0])(versions)
+        found = jax.tree.map(at_least_float32, found)
+        if probabilities:
+            return jax.vmap(lambda each: confidence(each, chosen, activation))(found)
+        return jax.vmap(lambda each: scores(each, chosen))(found)
+
+    return answer
 
 
 def _score_weights(
@@ -198,10 +219,19 @@ def _score_weights(
 def _masked(images: jax.Array, channels: jax.Array, rules: ScoreVariant) -> jax.Array:
     """Images masked by each of n channels `[B, *spatial, n]`: `[n, B, H, W, C]`."""
     masks = upsample(channels, images.shape[1:-1], rules.align_corners)
+    return multiplied(images, unit_range(masks, rules.eps))
+
+
+def unit_range(masks: jax.Array, eps: float = 0.0) -> jax.Array:
+    """Each of n masks `[B, *spatial, n]` scaled to [0, 1]; a constant one is 0."""
     low = masks.min(positions(masks), keepdims=True)
     high = masks.max(positions(masks), keepdims=True)
-    span = high - low + rules.eps
-    masks = (masks - low) / jnp.where(span == 0, 1, span)
+    span = high - low + eps
+    return (masks - low) / jnp.where(span == 0, 1, span)
+
+
+def multiplied(images: jax.Array, masks: jax.Array) -> jax.Array:
+    """Images times each of n masks `[B, *spatial, n]`: `[n, B, H, W, C]`, as the images' dtype."""
     # In float first: a mask cast to the dtype of uint8 images would be 0 nearly everywhere.
     masked = at_least_float32(images)[None] * jnp.moveaxis(masks, -1, 0)[..., None]
     return cast_like(masked, images)
@@ -252,7 +282,7 @@ def upsample(masks: jax.Array, size: tuple[int, ...], align_corners: bool) -> ja
     return masks
 
 
-def _summed(activations: jax.Array, weights: jax.Array, relu: str | None) -> jax.Array:
+def summed(activations: jax.Array, weights: jax.Array, relu: str | None) -> jax.Array:
     """Maps of weights `[B, c]`, or of each of K, `[B, K, c]`."""
     if weights.ndim == 2:
         return combined(activations, weights, relu)

@@ -216,24 +216,32 @@ def grid(site: Site, layout: Layout, images: Any) -> Grid:
     )
 
 
-def gradients(question: Question) -> tuple[Any, dict, dict, Any]:
+def gradients(
+    question: Question, *, score: Callable | None = None, deltas: Mapping | None = None
+) -> tuple[Any, dict, dict, Any]:
     """`(output, A, G, aux)`: A and G = dY/dA by layer, as the model has them; K targets in front.
 
     One forward pass, and the backward pass of what lies above the layers; of all K targets in one
     batched pass.
+
+    Args:
+        question: what is asked.
+        score: output -> Y `[B]` or `[B, K]`; None is that of the question's targets.
+        deltas: what is added at each layer; None is zeros.
     """
     images = question.images
+    if score is None:
+        score = lambda z: scores(z, question.targets, len(images))
+    if deltas is None:
+        deltas = zeros(question)
 
     def tapped(deltas: dict) -> tuple:
         outputs, acts = run(question.program, images, question.sites, deltas)
         output, aux = question.parted(outputs)
         return output, (acts, aux)
 
-    zeros = {}
-    for site in question.sites:
-        zeros[site.name] = zeros_like(site.aval, images)
-    output, pull, (acts, aux) = jax.vjp(tapped, zeros, has_aux=True)
-    values, pull_scores = jax.vjp(lambda z: scores(z, question.targets, len(images)), output)
+    output, pull, (acts, aux) = jax.vjp(tapped, deltas, has_aux=True)
+    values, pull_scores = jax.vjp(score, output)
     if values.ndim == 1:
         grads = pull(pull_scores(jnp.ones_like(values))[0])[0]
     else:
@@ -242,6 +250,14 @@ def gradients(question: Question) -> tuple[Any, dict, dict, Any]:
         basis = jnp.broadcast_to(basis, (count, batch, count))
         grads = jax.vmap(lambda each: pull(pull_scores(each)[0])[0])(basis)
     return output, acts, grads, aux
+
+
+def zeros(question: Question) -> dict[str, jax.Array]:
+    """Of the shape of each layer, by name."""
+    found = {}
+    for site in question.sites:
+        found[site.name] = zeros_like(site.aval, question.images)
+    return found
 
 
 @explaining

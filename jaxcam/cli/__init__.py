@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:20}{row.about}" for name, row in METHODS.items())
+    width = max(map(len, METHODS)) + 2
+    listed = "\n".join(f"  {name:{width}}{row.about}" for name, row in METHODS.items())
     about: dict[str, Any] = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "epilog": f"methods:\n{listed}\n\n{EXAMPLES}",

@@ -10,6 +10,8 @@ from jaxcam.targets._confidence import ACTIVATIONS as ACTIVATIONS
 from jaxcam.targets._confidence import Activation as Activation
 from jaxcam.targets._confidence import confidence as confidence
 from jaxcam.targets._confidence import probabilities as probabilities
+from jaxcam.targets._contrast import finer as finer
+from jaxcam.targets._contrast import residual_softmax as residual_softmax
 from jaxcam.targets._named import binary as binary
 from jaxcam.targets._named import box as box
 from jaxcam.targets._named import difference as difference
@@ -32,12 +34,14 @@ __all__ = [
     "check",
     "confidence",
     "difference",
+    "finer",
     "log_odds",
     "log_probability",
     "logit",
     "probabilities",
     "probability",
     "region",
+    "residual_softmax",
     "resolve",
     "scores",
     "similarity",

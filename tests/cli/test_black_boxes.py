@@ -88,7 +88,7 @@ def test_one_program_serves_the_black_boxes_of_all_photos(run, network, photo, m
 
 def test_compare_shows_black_boxes_on_request_alone(run, photo, tmp_path):
     assert checks.find_methods(["all"]) == [
-        name for name in METHODS if name not in black_boxes.BLACK_BOXES
+        name for name, row in METHODS.items() if not row.on_request
     ]
     assert checks.find_methods(["all", "rise", "cam"])[-1] == "rise"
     options = ["--method", "cam", "rise", "--samples", "4", "--save-maps"]

@@ -127,3 +127,94 @@ def ablation_cam(A, head, target):
         without[:, :, k] = 0
         total += (full - head(without)[target]) / abs(full) * A[:, :, k]
     return relu(total)
+
+
+def smooth_grad_cam_plus_plus(A, gradients, variant="second"):
+    """`gradients`: one [h, w, c] for each noisy image."""
+    h, w, c = A.shape
+    first, second, third = (sum(G**p for G in gradients) / len(gradients) for p in (1, 2, 3))
+    total = np.zeros((h, w))
+    for k in range(c):
+        weight = 0.0
+        for i in range(h):
+            for j in range(w):
+                below = 2 * second[i, j, k] + A[:, :, k].sum() * third[i, j, k]
+                if variant == "torchcam":
+                    below = 2 * second[i, j, k] + (A[:, :, k] * third[:, :, k]).sum()
+                if below != 0:
+                    above = first[i, j, k] if variant == "paper" else second[i, j, k]
+                    weight += above / below * relu(first[i, j, k])
+        total += weight * A[:, :, k]
+    return relu(total)
+
+
+def shapley_cam(A, G, HA):
+    h, w, c = A.shape
+    total = np.zeros((h, w))
+    for k in range(c):
+        total += (G[:, :, k] - HA[:, :, k] / 2).sum() / (h * w) * A[:, :, k]
+    return relu(total)
+
+
+def finer_score(z, target, count=3, strength=1.0, weighting="probability"):
+    others = sorted((d for d in range(len(z)) if d != target), key=lambda d: abs(z[d] - z[target]))
+    others = others[:count]
+    p = softmax(z)
+    shares = [p[d] if weighting == "probability" else 1.0 for d in others]
+    terms = [q * (z[target] - strength * z[d]) for q, d in zip(shares, others, strict=True)]
+    return sum(terms) / sum(shares)
+
+
+def fem(A, k=2.0, jacobgil=False):
+    total = np.zeros(A.shape[:2])
+    for c in range(A.shape[2]):
+        a = A[:, :, c]
+        bound = a.mean() + k * a.std()
+        if jacobgil:
+            total += (a > bound).mean() * a
+        elif a.std() > 0:
+            total += a.mean() * (a >= bound)
+    return total
+
+
+def kpca_cam(A, kernel="sigmoid", gamma=None):
+    h, w, c = A.shape
+    rows = A.reshape(h * w, c)
+    rows = rows - rows.mean(0)
+    gamma = gamma or 1 / c
+    functions = {
+        "linear": lambda x, y: x @ y,
+        "sigmoid": lambda x, y: np.tanh(gamma * (x @ y) + 1),
+        "rbf": lambda x, y: np.exp(-gamma * ((x - y) ** 2).sum()),
+    }
+    K = np.array([[functions[kernel](x, y) for y in rows] for x in rows])
+    ones = np.full(K.shape, 1 / len(K))
+    K = K - ones @ K - K @ ones + ones @ K @ ones
+    values, vectors = np.linalg.eigh(K)
+    flat = (np.sqrt(values[-1]) * vectors[:, -1]).reshape(h, w)
+    return flat if (flat * A.mean(-1)).sum() >= 0 else -flat
+
+
+def masked_scores(A, image, model, target, versions):
+    """`versions`: (a channel, its number) -> [(mask before scaling, factor)]."""
+    means = []
+    for k in range(A.shape[2]):
+        found = []
+        for raw, factor in versions(A[:, :, k], k):
+            mask = bilinear(raw, *image.shape[:2])
+            spread = mask.max() - mask.min()
+            mask = (mask - mask.min()) / spread if spread else np.zeros_like(mask)
+            found.append(model(factor * image * mask[:, :, None])[target])
+        means.append(np.mean(found))
+    return relu((A * softmax(np.array(means))).sum(-1))
+
+
+def psi(term, size, rescale):
+    """FullGrad's, of [h, w, c]."""
+    found = np.abs(term)
+    axes = {"layer": (0, 1, 2), "channel": (0, 1)}
+    if rescale:
+        low = found.min(axes[rescale], keepdims=True)
+        high = found.max(axes[rescale], keepdims=True)
+        found = np.divide(found - low, high - low, where=high > low, out=found * 0)
+    return sum(bilinear(found[:, :, k], *size) for k in range(found.shape[2]))

@@ -1,0 +1,239 @@
+"""Guided backpropagation and the deconvnet: a network whose ReLUs pass gradients otherwise.
+
+The program of the model is run with every ReLU replaced by one of the same value and another
+derivative. A ReLU is `jax.nn.relu`, `jax.numpy.maximum` of a value and 0, or a call with a
+derivative of its own whose body is that.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn, Literal
+
+from jaxcam._explainers.gradient import grad_cam
+from jaxcam._explainers.pixels import REDUCTIONS, pixels
+from jaxcam._ground import primitives
+from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._program import trace
+from jaxcam._program.checks import check_planar
+from jaxcam._program.grids import Layout
+from jaxcam._program.layers import Forward
+from jaxcam._program.question import by_formula, traced
+from jaxcam._program.signature import Explanation, one_answer
+from jaxcam.maps import resize
+from jaxcam.targets import Targets
+
+
+@one_answer(jax.Array)
+def guided_backprop(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    reduction: str = "abs_max",
+    has_aux: bool = False,
+) -> Explanation:
+    """Guided backpropagation: the gradient at the pixels, R = [x > 0] [R' > 0] R' at every ReLU.
+
+    It shows edges more than classes (Adebayo et al. 2018); it is here to be compared with. Costs a
+    forward and a backward pass.
+
+    Args:
+        forward: as in `grad_cam`, with at least one ReLU in it; other activation functions keep
+            their derivative.
+        images: as in `gradient`.
+        targets: as in `grad_cam`.
+        reduction: of the colours, as in `gradient`.
+        has_aux: as in `gradient`.
+
+    Returns:
+        As `gradient`.
+
+    Raises:
+        ValueError: bad input, as in `explain`; an unknown `reduction`; no ReLU in the model, or
+            one inside a loop.
+
+    References:
+        Springenberg et al., Striving for simplicity: the all convolutional net, ICLR Workshop 2015,
+        section 3.4.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    formula = lambda x, g: REDUCTIONS[reduction](g)
+    model = with_relu(forward, _guided, images)
+    return by_formula(pixels(model, images, targets, has_aux), formula)
+
+
+@one_answer(jax.Array)
+def deconvnet(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    reduction: str = "abs_max",
+    has_aux: bool = False,
+) -> Explanation:
+    """The deconvnet: the gradient at the pixels, R = [R' > 0] R' at every ReLU.
+
+    Costs a forward and a backward pass. Max-pools pass what they get to the place of the maximum,
+    the paper's switches.
+
+    Args, Returns and Raises as `guided_backprop`.
+
+    References:
+        Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section
+        2.1.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    formula = lambda x, g: REDUCTIONS[reduction](g)
+    model = with_relu(forward, _rectified_back, images)
+    return by_formula(pixels(model, images, targets, has_aux), formula)
+
+
+@one_answer(jax.Array)
+def guided_grad_cam(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    layer: str | None = None,
+    layout: Layout = None,
+    reduction: str = "sum",
+    has_aux: bool = False,
+) -> Explanation:
+    """Guided Grad-CAM: guided backpropagation times Grad-CAM, pixel by pixel; signed.
+
+    Costs a forward and a backward pass, and Grad-CAM.
+
+    Args:
+        forward: as in `guided_backprop`.
+        images: `[B, H, W, C]`.
+        targets: as in `grad_cam`; None is the arg-max.
+        layer: of Grad-CAM, which is resized to the images; a name, or None for the default layer.
+        layout: as in `grad_cam`.
+        reduction: of the colours, before the product, as in `gradient`.
+        has_aux: as in `gradient`.
+
+    Returns:
+        As `gradient`.
+
+    Raises:
+        ValueError: as `guided_backprop` and `grad_cam`; several layers.
+
+    References:
+        Selvaraju et al., Grad-CAM, ICCV 2017, section 3.2.
+    """
+    check_planar(images)
+    if layer is not None and not isinstance(layer, str):
+        raise ArgumentError("layer", repr(layer), "one name or None")
+    coarse = grad_cam(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
+    fine = guided_backprop(forward, images, targets, reduction=reduction, has_aux=has_aux)
+    if not has_aux:
+        return fine * resize(coarse, images.shape[1:3])
+    return fine[0] * resize(coarse[0], images.shape[1:3]), fine[1]
+
+
+# Programs with another ReLU ----------------------------------------------
+
+
+@jax.custom_vjp
+def _guided(x: jax.Array) -> jax.Array:
+    return jnp.maximum(x, 0)
+
+
+@jax.custom_vjp
+def _rectified_back(x: jax.Array) -> jax.Array:
+    return jnp.maximum(x, 0)
+
+
+def _remember(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.maximum(x, 0), x > 0
+
+
+def _both(positive: jax.Array, back: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(positive & (back > 0), back, 0),)
+
+
+def _second(positive: jax.Array, back: jax.Array) -> tuple[jax.Array]:
+    del positive
+    return (jnp.maximum(back, 0),)
+
+
+_guided.defvjp(_remember, _both)
+_rectified_back.defvjp(_remember, _second)
+
+
+def with_relu(forward: Forward, relu: Callable, images: Any) -> Forward:
+    """The model with another ReLU.
+
+    Args:
+        forward: images -> output.
+        relu: of the same values, of an array.
+        images: with which it is traced, to see at once whether it has any.
+
+    Raises:
+        ValueError: there is no ReLU, or one inside a loop.
+    """
+    _check_has_relu(forward, images)
+
+    def replaced(x: jax.Array) -> Any:
+        program = traced(forward, x)
+        outputs = trace.evaluate(program.closed, [x], partial(_visit, relu), opens=_opens)
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), outputs)
+
+    return replaced
+
+
+def _visit(relu: Callable, path: trace.Path, eqn: JaxprEqn, values: list) -> list:
+    del path
+    if not is_relu(eqn):
+        return trace.bind(eqn, values)
+    inner = trace.body(eqn)
+    operand = values[0]
+    if inner is None and isinstance(eqn.invars[0], Literal):
+        operand = values[1]
+    return [relu(operand)]
+
+
+def _opens(path: trace.Path, eqn: JaxprEqn) -> bool:
+    """Whether a call is walked into: all but a ReLU, and derivatives made by hand without one."""
+    del path
+    if is_relu(eqn):
+        return False
+    if eqn.primitive.name in primitives.CUSTOM_DERIVATIVES:
+        return trace.contains(eqn, is_relu)
+    return True
+
+
+def is_relu(eqn: JaxprEqn) -> bool:
+    """Whether an equation is max(x, 0), or a call of nothing else."""
+    aval: Any = eqn.outvars[0].aval
+    if eqn.primitive.name == "max":
+        return jnp.issubdtype(aval.dtype, jnp.inexact) and any(map(_is_zero, eqn.invars))
+    inner = trace.body(eqn)
+    if inner is None or len(inner.jaxpr.invars) != 1:
+        return False
+    return len(inner.jaxpr.eqns) == 1 and is_relu(inner.jaxpr.eqns[0])
+
+
+def _is_zero(atom: Any) -> bool:
+    return isinstance(atom, Literal) and np.ndim(atom.val) == 0 and atom.val == 0
+
+
+def _check_has_relu(forward: Forward, images: Any) -> None:
+    found = False
+    for eqn in traced(forward, images).closed.jaxpr.eqns:
+        found = found or trace.contains(eqn, is_relu)
+        if trace.contains(eqn, _hides_relu):
+            got = "a model with a ReLU inside a loop, where one equation stands for many"
+            raise ArgumentError("forward", got, "one whose loops are unrolled")
+    if not found:
+        raise ArgumentError("forward", "a model without a ReLU", "one of jax.nn.relu or max(x, 0)")
+
+
+def _hides_relu(eqn: JaxprEqn) -> bool:
+    loops = primitives.LOOPS | primitives.BRANCHES
+    return eqn.primitive.name in loops and trace.contains(eqn, is_relu)

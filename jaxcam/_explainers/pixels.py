@@ -1,0 +1,294 @@
+"""Baselines at the pixels: the gradient, times the input, integrated, and what an occluder takes.
+
+They exist to be compared with. Each is a map of the images, `[B, H, W]`; what its terms of several
+colours become is said by `reduction`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxcam import loops
+from jaxcam._explainers.black_box import black_box
+from jaxcam._explainers.smoothing import as_they_are
+from jaxcam._ground import chunks
+from jaxcam._ground.dtypes import at_least_float32, cast_like, floating, wide
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_at_least,
+    check_choice,
+    check_whole,
+    shown,
+)
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam._program.question import Question, ask, by_formula, gradients
+from jaxcam._program.signature import Explanation, one_answer
+from jaxcam.targets import Activation, Targets
+
+# Of terms [B, *spatial, C].
+REDUCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sum": lambda terms: terms.sum(-1),
+    "abs_max": lambda terms: jnp.abs(terms).max(-1),
+    "abs_sum": lambda terms: jnp.abs(terms).sum(-1),
+    "norm": lambda terms: jnp.sqrt((terms**2).sum(-1)),
+}
+RULES = ("midpoint", "left", "right", "trapezoid")
+
+
+@one_answer(jax.Array)
+def gradient(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    reduction: str = "abs_max",
+    has_aux: bool = False,
+) -> Explanation:
+    """The gradient at the pixels: L_ij = max_k |dY/dx_ijk|.
+
+    `jaxcam.smooth(jaxcam.gradient)` is SmoothGrad. Costs a forward and a backward pass.
+
+    Args:
+        forward: as in `grad_cam`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
+        targets: as in `grad_cam`.
+        reduction: of the colours: "abs_max" (the paper), "abs_sum", "norm" (the length) or "sum"
+            (signed).
+        has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
+
+    Returns:
+        Maps `[B, H, W]` float32, `[B, K, H, W]` for K targets per image.
+
+    Raises:
+        ValueError: bad input, as in `explain`; an unknown `reduction`.
+
+    References:
+        Simonyan et al., Deep inside convolutional networks, ICLR Workshop 2014, section 3.1.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    formula = lambda x, g: REDUCTIONS[reduction](g)
+    return by_formula(pixels(forward, images, targets, has_aux), formula)
+
+
+@one_answer(jax.Array)
+def gradient_input(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    reduction: str = "sum",
+    has_aux: bool = False,
+) -> Explanation:
+    """Gradient times input: L_ij = sum_k x_ijk dY/dx_ijk; signed.
+
+    In a network of ReLUs without biases it sums to the score and is LRP's epsilon rule. Costs a
+    forward and a backward pass.
+
+    Args, Raises as `gradient`.
+
+    Returns:
+        As `gradient`, signed.
+
+    References:
+        Shrikumar et al., Not just a black box, 2016; Ancona et al., Towards better understanding of
+        gradient-based attribution methods, ICLR 2018, table 1.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    formula = lambda x, g: REDUCTIONS[reduction](x * g)
+    return by_formula(pixels(forward, images, targets, has_aux), formula)
+
+
+@one_answer(jax.Array)
+def integrated_gradients(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    steps: int = 50,
+    baseline: ArrayLike = 0.0,
+    rule: str = "midpoint",
+    reduction: str = "sum",
+    has_aux: bool = False,
+) -> Explanation:
+    """Integrated gradients: L_ij = sum_k (x - x')_ijk int_0^1 dY/dx_ijk at x' + a (x - x') da.
+
+    Completeness: sum_ij L_ij = Y(x) - Y(x'), up to the error of the sum that stands for the
+    integral. Costs `steps` times a forward and a backward pass, one after the other.
+
+    Args:
+        forward: as in `grad_cam`.
+        images: x `[B, H, W, C]`, normalised as the model expects; or with one or three spatial
+            axes.
+        targets: as in `grad_cam`; None is the arg-max of the images themselves.
+        steps: n, of the sum, at least 1.
+        baseline: x', a number (0 is the mean colour of normalised images) or an array that
+            broadcasts to the images: `[C]`, `[H, W, C]`, `[B, H, W, C]`.
+        rule: where the gradient is taken: "midpoint", (i + 1/2) / n; "left", i / n; "right",
+            (i + 1) / n (as printed); "trapezoid", the mean of the last two in n + 1 places.
+        reduction: as in `gradient`; "sum" is signed and complete.
+        has_aux: as in `gradient`.
+
+    Returns:
+        Maps `[B, H, W]` float32, `[B, K, H, W]` for K targets per image.
+
+    Raises:
+        ValueError: bad input, as in `explain`; an unknown `rule` or `reduction`, less than 1 step,
+            a baseline of another shape.
+
+    References:
+        Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017, eq. 1 and 3.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("rule", rule, RULES)
+    check_whole("steps", steps, 1)
+    check_images(images)
+    images = floating(images)
+    chosen, aux = as_they_are(forward, images, targets, has_aux)
+    question = pixels(forward, images, chosen, has_aux)
+    start = broadcast(baseline, images)
+    path = at_least_float32(images) - start
+
+    def at(share: Any) -> jax.Array:
+        shown = cast_like(start + share * path, images)
+        _, _, grads, _ = gradients(dataclasses.replace(question, images=shown))
+        return at_least_float32(grads["pixels"])
+
+    def step(total: jax.Array, place: tuple) -> tuple:
+        share, weight = place
+        return total + weight * at(share), None
+
+    total = jnp.zeros(jax.eval_shape(at, 0.0).shape, path.dtype)
+    total, _ = loops.scan(step, total, places(steps, rule, path.dtype))
+    if total.ndim > images.ndim:
+        total = jnp.moveaxis(total, 0, 1)
+        path = path[:, None]
+    return question.answer({"pixels": REDUCTIONS[reduction](path * total)}, aux)
+
+
+@one_answer(jax.Array)
+def occlusion(
+    forward: Forward,
+    images: jax.Array,
+    targets: Targets = None,
+    *,
+    window: int | Sequence[int] = 32,
+    stride: int | Sequence[int] = 16,
+    baseline: ArrayLike = 0.0,
+    activation: Activation = None,
+    chunk: int = 16,
+    has_aux: bool = False,
+) -> Explanation:
+    """Occlusion: L_ij = the mean of Y(x) - Y(x without w) over the windows w that cover ij; signed.
+
+    Windows stand at every stride from the upper left, and flush with the lower and right borders.
+    Costs a forward pass for each, and one.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
+            or a function of what `forward` returns -> Y `[B]`, taken as it is.
+        window: (h, w) in pixels, or one number for both; at most the image.
+        stride: (down, right) in pixels, or one number for both; at most the window, so that no
+            pixel is left out.
+        baseline: what is shown in the window, as in `integrated_gradients`.
+        activation: what makes logits the confidences Y, as in `jaxcam.targets.probabilities`;
+            "identity" explains logits.
+        chunk: how many windows are evaluated at once, at most.
+        has_aux: as in `gradient`.
+
+    Returns:
+        Maps `[B, H, W]` float32, `[B, K, H, W]` for K targets per image.
+
+    Raises:
+        ValueError: bad input, as in `rise`; a window larger than the image, a stride larger than
+            the window, a `chunk` below 1, a baseline of another shape.
+
+    References:
+        Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section
+        4.2.
+    """
+    check_at_least("chunk", chunk, 1)
+    images, box, aux = black_box(forward, images, targets, activation, has_aux=has_aux)
+    rows, columns = _windows(window, stride, images.shape[1:3])
+    lines = jnp.asarray(rows)
+    places = jnp.asarray(columns)
+    start = broadcast(baseline, images)
+    whole = at_least_float32(images)
+    across = len(columns)
+
+    def evaluate(index: jax.Array) -> jax.Array:
+        hidden = lines[index // across][:, :, None] & places[index % across][:, None]
+        shown = jnp.where(hidden[:, None, :, :, None], start[None], whole[None])
+        return box.scores(cast_like(shown, images))
+
+    count = len(rows) * across
+    lost = box.scores(images[None]) - chunks.over(evaluate, count, chunk, loop=loops.map)
+    lost = lost.reshape(len(rows), across, *lost.shape[1:])
+    down = jnp.asarray(rows / rows.sum(0), lost.dtype)
+    right = jnp.asarray(columns / columns.sum(0), lost.dtype)
+    highest = jax.lax.Precision.HIGHEST
+    maps = jnp.einsum("rc...,rH,cW->...HW", lost, down, right, precision=highest)
+    if has_aux:
+        return maps, aux
+    return maps
+
+
+def pixels(forward: Forward, images: jax.Array, targets: Targets, has_aux: bool) -> Question:
+    """A question about the images themselves."""
+    check_images(images)
+    return ask(forward, floating(images), targets, layer="pixels", has_aux=has_aux)
+
+
+def broadcast(baseline: ArrayLike, images: jax.Array) -> jax.Array:
+    """A baseline as an array of the images' shape, in float32 at least."""
+    array = jnp.asarray(baseline).astype(wide(images.dtype))
+    try:
+        fits = jnp.broadcast_shapes(array.shape, images.shape) == images.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ArgumentError("baseline", f"shape {array.shape}", f"one that fits {images.shape}")
+    return jnp.broadcast_to(array, images.shape)
+
+
+def places(steps: int, rule: str, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Where between 0 and 1 an integral's sum takes its function, and with what weights."""
+    shares = np.arange(steps) / steps
+    weights = np.full(steps, 1 / steps)
+    if rule == "trapezoid":
+        shares = np.arange(steps + 1) / steps
+        weights = np.full(steps + 1, 1 / steps)
+        weights[[0, -1]] /= 2
+    shares = shares + {"midpoint": 0.5, "right": 1.0}.get(rule, 0.0) / steps
+    return jnp.asarray(shares, dtype), jnp.asarray(weights, dtype)
+
+
+def _windows(window: Any, stride: Any, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and which columns each place of a window covers: `[n, H]` and `[m, W]` bool."""
+    lengths = _pair("window", window)
+    steps = _pair("stride", stride)
+    found = []
+    for side, length, step in zip(size, lengths, steps, strict=True):
+        check_whole("window", length, 1, side, what="the image's side")
+        check_whole("stride", step, 1, length, what="the window's side")
+        last = side - length
+        starts = np.array([*range(0, last, step), last])
+        offset = np.arange(side) - starts[:, None]
+        found.append((offset >= 0) & (offset < length))
+    down, right = found
+    return down, right
+
+
+def _pair(argument: str, value: Any) -> tuple[Any, Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ArgumentError(argument, shown(value), "a whole number or (down, right)")
+        return value[0], value[1]
+    return value, value
