@@ -27,7 +27,7 @@ LEVELS = [
     },
     {"jaxcam._explainers", "jaxcam.blackbox"},
     {"jaxcam.fostering"},
-    {"jaxcam.metrics", "jaxcam.pictures"},
+    {"jaxcam.metrics", "jaxcam.pictures", "jaxcam.explorer"},
     {"jaxcam"},
     {"jaxcam.methods"},
     {"jaxcam.peers"},

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   jaxcam explain cat.jpg --method grad_cam layer_cam --layer layer2 layer4
   jaxcam explain cat.jpg --method rise lime mask --samples 1000     as a black box: slow
   jaxcam compare cat.jpg                         all methods by all stages
+  jaxcam compare cat.jpg --html                  and a page to explore them in
   jaxcam layers --model resnet50.tv_in1k         what can be explained
   jaxcam explain *.png --model mine.py:model     your own model, see docs/own_model.md
 
@@ -124,6 +125,18 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         help="a folder, or a .png file for a single photo (default: %(default)s)",
     )
     add("--save-maps", action="store_true", help="raw maps and logits beside the picture, as .npz")
+    add(
+        "--html",
+        action="store_true",
+        help="also explorer.html beside the pictures: all maps in one page that opens from disk",
+    )
+    add(
+        "--html-classes",
+        type=int,
+        default=3,
+        metavar="N",
+        help="of the likeliest classes, that many in the page (default: %(default)s)",
+    )
     scale = (
         "scale of the heat, see jaxcam.maps.normalize (default: positive; signed for LRP, CLRP and "
         "LIME)"

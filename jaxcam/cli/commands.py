@@ -16,6 +16,7 @@ from jaxcam._program.centers import Centers
 from jaxcam.cli import black_boxes, checks, outputs
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
+from jaxcam.cli.exploring import Page
 from jaxcam.cli.network import Network
 from jaxcam.lrp import _kept as lrp
 from jaxcam.methods import METHODS, WHOLE
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     fit: str
     save_maps: bool
     counts: Mapping[str, int | None]  # of masks, samples or steps
+    page: Page | None = None  # of --html
 
 
 def draw_pictures(arguments: argparse.Namespace) -> int:
@@ -74,6 +76,9 @@ def draw_pictures(arguments: argparse.Namespace) -> int:
         save_maps=arguments.save_maps,
         counts=counts,
     )
+    if arguments.html:
+        where = Page.place(jobs[0].out)
+        plan = plan._replace(page=Page(where, network, arguments.fit, arguments.html_classes))
     return _run(jobs, plan)
 
 
@@ -188,12 +193,27 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
                 failed.append(job.name)
                 complain(checks.one_line(error), 1)
             progress.update(number * steps - progress.n)
+    failed += _written(plan.page)
     if failed and len(jobs) > 1:
         named = ", ".join(failed[:_NAMED])
         if len(failed) > _NAMED:
             named = f"{named}, ..."
         complain(f"{len(failed)} of {len(jobs)} photos failed: {named}", 1)
     return int(len(failed) > 0)
+
+
+def _written(page: Page | None) -> list[str]:
+    """Writes the page, if one is asked for; its name if it cannot be written."""
+    if page is None:
+        return []
+    try:
+        line = page.write()
+    except OSError as error:
+        complain(checks.one_line(error), 1)
+        return [page.path.name]
+    if line:
+        outputs.say(line)
+    return []
 
 
 def _explain(job: Job, plan: Plan, progress: Any) -> str:
@@ -232,6 +252,9 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
     pictures.save(picture, job.out, plan.style)
     if plan.save_maps:
         _save_maps(raw, logits, target, job.out.with_suffix(".npz"))
+    if plan.page is not None:
+        again = lambda method, index: _maps(method, plan, view._replace(target=index), job.name)
+        plan.page.add(job.name, photo, logits, target, raw, again)
     return f"{job.name}: {classes[target]} {shares[target]:.1%} -> {job.out}"
 
 
