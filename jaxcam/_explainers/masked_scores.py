@@ -6,7 +6,7 @@ each channel.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,17 @@ PATHS: dict[str, Callable[[int], list[float]]] = {
     "running_sum": lambda n: [(i + 1) * (i + 2) / (2 * n) for i in range(n)],
 }
 
+SCALES = ("after", "before")
+
+
+class Masking(NamedTuple):
+    """What the versions of a channel's mask are."""
+
+    # (A, channel, sample) -> a mask [B, *spatial] at the layer's resolution
+    masks: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    factors: list[float]  # r_i, of each sample
+    scale: str  # of SCALES: when it is scaled to [0, 1], after or before it is upsampled
+
 
 @explainer
 def ss_cam(
@@ -41,6 +52,7 @@ def ss_cam(
     samples: int = 35,
     sigma: float = 2.0,
     key: jax.Array | None = None,
+    scale: str = "after",
     relu: str | None = "sum",
     chunk: int = 16,
     has_aux: bool = False,
@@ -59,6 +71,8 @@ def ss_cam(
         samples: n, at least 1.
         sigma: standard deviation of the noise, in the unit of the activations.
         key: of the noise; None is `jax.random.key(0)`.
+        scale: when a mask is scaled to [0, 1]: "after" it is upsampled (Score-CAM), or "before", at
+            the layer's resolution, the noise being added to what is scaled already (torchcam).
         relu: as in `grad_cam`; the paper's is "sum".
         chunk: as in `score_cam`.
         has_aux: as in `grad_cam`.
@@ -67,8 +81,8 @@ def ss_cam(
         As `grad_cam`.
 
     Raises:
-        ValueError: bad input, as in `explain`; an unknown `relu`; less than 1 sample, a negative
-            `sigma` or a `chunk` below 1.
+        ValueError: bad input, as in `explain`; an unknown `scale` or `relu`; less than 1 sample, a
+            negative `sigma` or a `chunk` below 1.
 
     References:
         Wang et al., SS-CAM: smoothed Score-CAM for sharper visual feature localization, 2020.
@@ -85,8 +99,8 @@ def ss_cam(
         return jnp.take(spatial, channel, axis=-1) + sigma * noise
 
     question = {"layer": layer, "layout": layout, "has_aux": has_aux}
-    factors = [1.0] * samples
-    return _explained(forward, images, targets, question, masks, factors, relu, chunk)
+    how = Masking(masks, [1.0] * samples, scale)
+    return _explained(forward, images, targets, question, how, relu, chunk)
 
 
 @explainer
@@ -99,6 +113,7 @@ def is_cam(
     layout: Layout = None,
     samples: int = 10,
     path: str = "linear",
+    scale: str = "after",
     relu: str | None = "sum",
     chunk: int = 16,
     has_aux: bool = False,
@@ -116,6 +131,7 @@ def is_cam(
         samples: n, at least 1.
         path: "linear", r_i = i / n: from 0, the mean colour, to the masked image; "running_sum",
             r_i = sum_j<=i j / n, which goes on to (n + 1) / 2 times the masked image (torchcam).
+        scale: as in `ss_cam`; torchcam's is "before".
         relu: as in `grad_cam`; the paper's is "sum".
         chunk: as in `score_cam`.
         has_aux: as in `grad_cam`.
@@ -124,8 +140,8 @@ def is_cam(
         As `grad_cam`.
 
     Raises:
-        ValueError: bad input, as in `explain`; an unknown `path` or `relu`; less than 1 sample or a
-            `chunk` below 1.
+        ValueError: bad input, as in `explain`; an unknown `path`, `scale` or `relu`; less than 1
+            sample or a `chunk` below 1.
 
     References:
         Naidu et al., IS-CAM: integrated Score-CAM for axiomatic-based explanations, 2020;
@@ -139,8 +155,8 @@ def is_cam(
         return jnp.take(spatial, channel, axis=-1)
 
     question = {"layer": layer, "layout": layout, "has_aux": has_aux}
-    factors = PATHS[path](samples)
-    return _explained(forward, images, targets, question, masks, factors, relu, chunk)
+    how = Masking(masks, PATHS[path](samples), scale)
+    return _explained(forward, images, targets, question, how, relu, chunk)
 
 
 def _explained(
@@ -148,8 +164,7 @@ def _explained(
     images: jax.Array,
     targets: Targets,
     options: dict[str, Any],
-    masks: Callable,
-    factors: list[float],
+    how: Masking,
     relu: str | None,
     chunk: int,
 ) -> Explanation:
@@ -160,26 +175,32 @@ def _explained(
         images: `[B, *spatial, C]`.
         targets: what is explained.
         options: of the question.
-        masks: (A, channel, sample) -> a mask `[B, *spatial]` at the layer's resolution.
-        factors: r_i, of each sample.
+        how: what the versions of a mask are.
         relu: how terms become a map.
         chunk: how many versions are evaluated at once, at most.
     """
+    check_choice("scale", how.scale, SCALES)
     check_relu(relu)
     check_at_least("chunk", chunk, 1)
     question = ask(forward, images, targets, **options)
     outputs, acts = run(question.program, images, question.sites, {})
     output, aux = question.parted(outputs)
     answer = answers(question, forward, output, None, probabilities=False)
-    count = len(factors)
+    count = len(how.factors)
 
     def weights(spatial: jax.Array) -> jax.Array:
+        shared = spatial
+        if how.scale == "before":
+            shared = unit_range(spatial)
+
         def evaluate(index: jax.Array) -> jax.Array:
             sample = index % count
-            one = lambda channel, i: masks(spatial, channel, i)
+            one = lambda channel, i: how.masks(shared, channel, i)
             raw = jax.vmap(one, out_axes=-1)(index // count, sample)
-            shown = unit_range(upsample(raw, images.shape[1:-1], align_corners=False))
-            ratio = jnp.asarray(factors, shown.dtype)[sample]
+            shown = upsample(raw, images.shape[1:-1], align_corners=False)
+            if how.scale == "after":
+                shown = unit_range(shown)
+            ratio = jnp.asarray(how.factors, shown.dtype)[sample]
             ratio = ratio.reshape(*[1] * (shown.ndim - 1), -1)
             return answer(multiplied(images, shown * ratio))
 

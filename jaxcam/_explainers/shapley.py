@@ -28,8 +28,8 @@ def shapley_cam(
     """ShapleyCAM: L = ReLU(sum_k alpha_k A_k), alpha_k = 1/(h w) sum_ij (G - 1/2 H A)_ijk.
 
     H = d^2 Y / dA^2 is never formed: H A is one Hessian-vector product. Where the score is linear
-    in A, as a logit above a pooled linear head, H = 0 and the map is Grad-CAM's; the paper's score
-    is `jaxcam.targets.residual_softmax`, which is not. Costs a forward pass and three times the
+    in A by pieces, as any logit of a network of ReLUs, H = 0 and the map is Grad-CAM's; the paper's
+    score, `jaxcam.targets.residual_softmax`, is not. Costs a forward pass and three times the
     backward pass of what lies above the layer, at most.
 
     Args:

@@ -195,15 +195,20 @@ def kpca_cam(A, kernel="sigmoid", gamma=None):
     return flat if (flat * A.mean(-1)).sum() >= 0 else -flat
 
 
-def masked_scores(A, image, model, target, versions):
+def unit(mask):
+    spread = mask.max() - mask.min()
+    return (mask - mask.min()) / spread if spread else np.zeros_like(mask)
+
+
+def masked_scores(A, image, model, target, versions, before=False):
     """`versions`: (a channel, its number) -> [(mask before scaling, factor)]."""
     means = []
     for k in range(A.shape[2]):
         found = []
-        for raw, factor in versions(A[:, :, k], k):
+        channel = unit(A[:, :, k]) if before else A[:, :, k]
+        for raw, factor in versions(channel, k):
             mask = bilinear(raw, *image.shape[:2])
-            spread = mask.max() - mask.min()
-            mask = (mask - mask.min()) / spread if spread else np.zeros_like(mask)
+            mask = mask if before else unit(mask)
             found.append(model(factor * image * mask[:, :, None])[target])
         means.append(np.mean(found))
     return relu((A * softmax(np.array(means))).sum(-1))

@@ -144,8 +144,9 @@ def answering(forward):
     return lambda image: np.asarray(answer(jnp.asarray(image[None], jnp.float32))[0], np.float64)
 
 
+@pytest.mark.parametrize("scale", masked_scores.SCALES)
 @pytest.mark.parametrize("name", ["ss_cam", "is_cam", "is_cam running_sum"])
-def test_masked_scores_equal_their_literal_form(tiny, name):
+def test_masked_scores_equal_their_literal_form(tiny, name, scale):
     forward, images = tiny
     acts = np.asarray(jaxcam.tap(forward, "top")(images)[1], np.float64)
     key = jax.random.key(5)
@@ -159,7 +160,7 @@ def test_masked_scores_equal_their_literal_form(tiny, name):
         return found
 
     ratios = {"is_cam": (1 / 3, 2 / 3, 1), "is_cam running_sum": (1 / 3, 1, 2)}
-    options = {"samples": 3, "chunk": 7, "layer": "top"}
+    options = {"samples": 3, "chunk": 7, "layer": "top", "scale": scale}
     if name == "ss_cam":
         maps = jaxcam.ss_cam(forward, images, [1, 2], sigma=0.5, key=key, **options)
         versions = noised
@@ -169,7 +170,9 @@ def test_masked_scores_equal_their_literal_form(tiny, name):
         versions = lambda channel, k: [(channel, ratio) for ratio in ratios[name]]
     for i, target in enumerate((1, 2)):
         photo = np.asarray(images[i], np.float64)
-        expected = literal.masked_scores(acts[i], photo, answering(forward), target, versions)
+        model = answering(forward)
+        before = scale == "before"
+        expected = literal.masked_scores(acts[i], photo, model, target, versions, before)
         assert expected.max() > 0
         np.testing.assert_allclose(maps[i], expected, rtol=1e-4, atol=1e-6)
 
@@ -177,6 +180,8 @@ def test_masked_scores_equal_their_literal_form(tiny, name):
 def test_options_of_masked_scores_are_checked(tiny):
     with pytest.raises(ValueError, match="path: got 'log', expected one of 'linear', 'running_sum"):
         jaxcam.is_cam(*tiny, path="log")
+    with pytest.raises(ValueError, match="scale: got 'never', expected one of 'after', 'before'"):
+        jaxcam.ss_cam(*tiny, scale="never")
     with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
         jaxcam.is_cam(*tiny, chunk=0)
     with pytest.raises(ValueError, match="samples: got 0, expected a whole number"):
