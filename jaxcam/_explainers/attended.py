@@ -17,6 +17,7 @@ from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import axes as axes_of
 from jaxcam._program import axis_rules, trace
 from jaxcam._program.axes import BATCH, Axes
+from jaxcam._program.layers import zeros_like
 
 _KEPT = primitives.IDENTITIES | primitives.CONVERSIONS | primitives.MOVES | primitives.REPEATS
 _SCALED = frozenset({primitives.PRODUCT, primitives.QUOTIENT})
@@ -117,9 +118,12 @@ def run(
     return shifted
 
 
-def zeros(places: Sequence[Attention]) -> list[jax.Array]:
-    """Of the weights' shapes."""
-    return [jnp.zeros(place.shape, place.dtype) for place in places]
+def zeros(places: Sequence[Attention], images: jax.Array) -> list[jax.Array]:
+    """Of the weights' shapes, varying over a mesh as the images do."""
+    found = []
+    for place in places:
+        found.append(zeros_like(jax.ShapeDtypeStruct(place.shape, place.dtype), images))
+    return found
 
 
 def _part(path: trace.Path, eqn: JaxprEqn, flows: Sequence[_Flow]) -> tuple[str, Any]:

@@ -22,7 +22,7 @@ from jaxcam._program import axis_rules, grids, trace
 from jaxcam._program.axes import Axes
 from jaxcam._program.checks import check_planar
 from jaxcam._program.grids import Grid
-from jaxcam._program.layers import Forward
+from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.maps import resize
@@ -119,9 +119,9 @@ def full_gradients(question: Question) -> tuple[jax.Array, list, Any]:
         output, aux = question.parted(_evaluate(question, shifted, lambda box: next(values)))
         return output, aux
 
-    seeds = [jnp.zeros(images.shape, images.dtype)]
-    for place in places:
-        seeds.append(jnp.zeros(place.shape, place.dtype))
+    seeds = []
+    for like in (images, *places):
+        seeds.append(zeros_like(jax.ShapeDtypeStruct(like.shape, like.dtype), images))
     output, pull, aux = jax.vjp(seeded, seeds, has_aux=True)
     score = lambda z: scores(z, question.targets, len(images))
     values, pull_scores = jax.vjp(score, output)

@@ -11,6 +11,7 @@ from jaxcam._explainers.gradient import grad_cam_plus_plus
 from jaxcam._ground.errors import ArgumentError, check_choice, check_size
 from jaxcam._program.checks import check_planar
 from jaxcam._program.layers import Forward
+from jaxcam._program.layers import layers as layers_of
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.maps import normalize as rescale
 from jaxcam.maps import resize
@@ -22,6 +23,7 @@ HOW: dict[str, Callable[[jax.Array], jax.Array]] = {
     "max": lambda maps: maps.max(0),
     "product": lambda maps: maps.prod(0),
 }
+_STAGES = 3  # how many stages RefineCAM takes by itself
 NORMALIZE = ("min_max", "positive", "max", "signed", None)
 
 
@@ -95,7 +97,8 @@ def refine_cam(
         forward: as in `grad_cam`.
         images: `[B, H, W, C]`.
         targets: as in `grad_cam`.
-        layers: names; None takes the last three of `layer1`, `layer2`, ...
+        layers: names; None takes the last three stages: of each spatial size the last layer that
+            everything passes through.
         method: an explainer of several layers; the authors' is Grad-CAM++.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
         **options: of the method.
@@ -111,7 +114,9 @@ def refine_cam(
         github.com/jacobgil/pytorch-grad-cam, `RefineCAM`.
     """
     check_planar(images)
-    names = stage_layers(forward, images, layers)
+    names = _stages(forward, images)
+    if layers is not None:
+        names = stage_layers(forward, images, layers)
     found = method(forward, images, targets, layer=names, has_aux=has_aux, **options)
     maps = found
     if has_aux:
@@ -120,3 +125,17 @@ def refine_cam(
     if has_aux:
         return fused, found[1]
     return fused
+
+
+def _stages(forward: Forward, images: jax.Array) -> list[str]:
+    """Of each spatial size the last layer that everything passes through; the last three."""
+    known = layers_of(forward, images)
+    ends: dict[tuple[int, ...], str] = {}
+    for name, size in known.grids.items():
+        if name in known.cuts and len(size) == 2 and size[0] * size[1] > 1:
+            ends[size] = name
+    if not ends:
+        got = f"None for a model with no spatial extent among its {len(known)} layers"
+        raise ArgumentError("layers", got, "names of layers")
+    order = list(known)
+    return sorted(ends.values(), key=order.index)[-_STAGES:]

@@ -1,12 +1,10 @@
 """Guided backpropagation and the deconvnet: a network whose ReLUs pass gradients otherwise.
 
 The program of the model is run with every ReLU replaced by one of the same value and another
-derivative. A ReLU is `jax.nn.relu`, `jax.numpy.maximum` of a value and 0, or a call with a
-derivative of its own whose body is that.
+derivative. A ReLU is `jax.nn.relu`, or the maximum of a value and a literal 0; relu6 holds one.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -26,6 +24,10 @@ from jaxcam._program.question import by_formula, traced
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.maps import resize
 from jaxcam.targets import Targets
+
+_VARYING = frozenset({"pvary", "pcast"})  # of `jax.shard_map`
+# What a literal 0 may go through.
+_CASTS = _VARYING | primitives.IDENTITIES | primitives.CONVERSIONS | primitives.REPEATS
 
 
 @one_answer(jax.Array)
@@ -177,63 +179,85 @@ def with_relu(forward: Forward, relu: Callable, images: Any) -> Forward:
     Raises:
         ValueError: there is no ReLU, or one inside a loop.
     """
-    _check_has_relu(forward, images)
+    _relus(traced(forward, images))
 
     def replaced(x: jax.Array) -> Any:
         program = traced(forward, x)
-        outputs = trace.evaluate(program.closed, [x], partial(_visit, relu), opens=_opens)
+        places = _relus(program)
+
+        def visit(path: trace.Path, eqn: JaxprEqn, values: list) -> list:
+            if path in places:
+                return [relu(values[places[path]])]
+            return trace.bind(eqn, values)
+
+        outputs = trace.evaluate(program.closed, [x], visit, opens=_opens)
         return jax.tree.unflatten(jax.tree.structure(program.shapes), outputs)
 
     return replaced
 
 
-def _visit(relu: Callable, path: trace.Path, eqn: JaxprEqn, values: list) -> list:
-    del path
-    if not is_relu(eqn):
-        return trace.bind(eqn, values)
-    inner = trace.body(eqn)
-    operand = values[0]
-    if inner is None and isinstance(eqn.invars[0], Literal):
-        operand = values[1]
-    return [relu(operand)]
+def _relus(program: trace.Program) -> dict[trace.Path, int]:
+    """Where a program takes max(x, 0), and which operand is x.
 
+    The walk carries whether a value is a literal 0, which `jax.shard_map` casts before it is used.
+    """
+    found: dict[trace.Path, int] = {}
 
-def _opens(path: trace.Path, eqn: JaxprEqn) -> bool:
-    """Whether a call is walked into: all but a ReLU, and derivatives made by hand without one."""
-    del path
-    if is_relu(eqn):
-        return False
-    if eqn.primitive.name in primitives.CUSTOM_DERIVATIVES:
-        return trace.contains(eqn, is_relu)
-    return True
-
-
-def is_relu(eqn: JaxprEqn) -> bool:
-    """Whether an equation is max(x, 0), or a call of nothing else."""
-    aval: Any = eqn.outvars[0].aval
-    if eqn.primitive.name == "max":
-        return jnp.issubdtype(aval.dtype, jnp.inexact) and any(map(_is_zero, eqn.invars))
-    inner = trace.body(eqn)
-    if inner is None or len(inner.jaxpr.invars) != 1:
-        return False
-    return len(inner.jaxpr.eqns) == 1 and is_relu(inner.jaxpr.eqns[0])
-
-
-def _is_zero(atom: Any) -> bool:
-    return isinstance(atom, Literal) and np.ndim(atom.val) == 0 and atom.val == 0
-
-
-def _check_has_relu(forward: Forward, images: Any) -> None:
-    found = False
-    for eqn in traced(forward, images).closed.jaxpr.eqns:
-        found = found or trace.contains(eqn, is_relu)
+    def visit(path: trace.Path, eqn: JaxprEqn, zeros: list[bool]) -> list[bool]:
         if trace.contains(eqn, _hides_relu):
             got = "a model with a ReLU inside a loop, where one equation stands for many"
             raise ArgumentError("forward", got, "one whose loops are unrolled")
+        if _is_max(eqn) and any(zeros):
+            found[path] = zeros.index(False)
+        kept = eqn.primitive.name in _CASTS and all(zeros)
+        return [kept] * len(eqn.outvars)
+
+    images = [False] * len(program.closed.jaxpr.invars)
+    trace.evaluate(program.closed, images, visit, opens=_opens, lift=_is_zero)
     if not found:
         raise ArgumentError("forward", "a model without a ReLU", "one of jax.nn.relu or max(x, 0)")
+    return found
+
+
+def _opens(path: trace.Path, eqn: JaxprEqn) -> bool:
+    """Whether a call is walked into.
+
+    Derivatives made by hand are kept, but for jax.nn.relu's: a softplus, say, has a max in it too.
+    """
+    del path
+    if eqn.primitive.name in primitives.CALLS:
+        return True
+    inner = trace.body(eqn)
+    return inner is not None and _leaves(inner.jaxpr) - _CASTS == {"max"}
+
+
+def _leaves(jaxpr: Any) -> set[str]:
+    """The names of the primitives of a program, those in calls for the calls."""
+    names = set()
+    for eqn in jaxpr.eqns:
+        inner = trace.body(eqn)
+        if inner is None:
+            names.add(eqn.primitive.name)
+        else:
+            names |= _leaves(inner.jaxpr)
+    return names
+
+
+def _is_max(eqn: JaxprEqn) -> bool:
+    aval: Any = eqn.outvars[0].aval
+    return eqn.primitive.name == "max" and jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _is_zero(value: Any) -> bool:
+    return not isinstance(value, jax.Array) and np.ndim(value) == 0 and bool(value == 0)
 
 
 def _hides_relu(eqn: JaxprEqn) -> bool:
+    """Whether a loop or branch takes a max of floats with a literal 0, or one that is cast."""
     loops = primitives.LOOPS | primitives.BRANCHES
-    return eqn.primitive.name in loops and trace.contains(eqn, is_relu)
+    return eqn.primitive.name in loops and trace.contains(eqn, _may_be_relu)
+
+
+def _may_be_relu(eqn: JaxprEqn) -> bool:
+    literal = any(isinstance(atom, Literal) and _is_zero(atom.val) for atom in eqn.invars)
+    return literal and (_is_max(eqn) or eqn.primitive.name in _VARYING)

@@ -26,7 +26,7 @@ from jaxcam._ground.errors import (
     shown,
 )
 from jaxcam._program.checks import check_images
-from jaxcam._program.layers import Forward
+from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.question import Question, ask, by_formula, gradients
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
@@ -163,7 +163,7 @@ def integrated_gradients(
         share, weight = place
         return total + weight * at(share), None
 
-    total = jnp.zeros(jax.eval_shape(at, 0.0).shape, path.dtype)
+    total = zeros_like(jax.eval_shape(at, 0.0), images)
     total, _ = loops.scan(step, total, places(steps, rule, path.dtype))
     if total.ndim > images.ndim:
         total = jnp.moveaxis(total, 0, 1)

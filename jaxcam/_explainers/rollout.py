@@ -87,7 +87,7 @@ def attention_rollout(
     question = _asked(forward, images, targets, layer, layout, has_aux)
     tokens = _tokens(question)
     run = attended.run(question.program, images, tokens.places)
-    outputs, weights = run(attended.zeros(tokens.places))
+    outputs, weights = run(attended.zeros(tokens.places, images))
     _, aux = question.parted(_restored(question, outputs))
     found = []
     for place, each in zip(tokens.places, weights, strict=True):
@@ -146,7 +146,9 @@ def legrad(
     blocks = _blocks(question, tokens, layers)
     head = cut(question.program, images, blocks[-1], has_aux).head
     after = lambda deltas: _streams(question, tokens, blocks, deltas)
-    streams, pull, (output, aux) = jax.vjp(after, attended.zeros(tokens.places), has_aux=True)
+    streams, pull, (output, aux) = jax.vjp(
+        after, attended.zeros(tokens.places, images), has_aux=True
+    )
     chosen = resolve(output, question.targets)
     score = lambda values: scores(head(values), chosen, len(images))
     found = []

@@ -183,6 +183,10 @@ def test_where_there_is_no_relu_to_replace_it_is_said():
     with pytest.raises(ValueError, match="forward: got a model without a ReLU, expected one of"):
         jaxcam.guided_backprop(smooth, images)
 
+    soft = lambda x: jax.nn.softplus(x).mean((1, 2))  # a max is in it, with a derivative by hand
+    with pytest.raises(ValueError, match="forward: got a model without a ReLU, expected one of"):
+        jaxcam.guided_backprop(soft, images)
+
     def looped(x):
         return jax.lax.fori_loop(0, 2, lambda i, y: jax.nn.relu(y) - 0.1, x).mean((1, 2))
 

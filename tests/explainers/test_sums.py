@@ -132,6 +132,9 @@ def test_refine_cam_is_the_product_of_the_layers_maps(tiny):
     maps = jaxcam.grad_cam_plus_plus(forward, images, [1, 2], layer=["stem", "top"])
     close(found, jaxcam.fuse(maps, (8, 8), how="product"))
     assert found.shape == (2, 8, 8) and found.max() > 0
+    close(jaxcam.refine_cam(forward, images, [1, 2]), found)  # the last of each size
+    with pytest.raises(ValueError, match="layers: got None for a model with no spatial extent"):
+        jaxcam.refine_cam(lambda x: x.mean((1, 2)), images)
     other = jaxcam.refine_cam(forward, images, [1, 2], layers="top", method=jaxcam.grad_cam)
     close(other, jaxcam.fuse({"top": jaxcam.grad_cam(forward, images, [1, 2])}, (8, 8)))
 

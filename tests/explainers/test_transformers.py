@@ -158,12 +158,31 @@ def test_attention_is_found_however_it_is_written(name, rng):
     forward = attending(FORMS[name])
     program = trace.trace(forward, images)
     (place,) = attended.find(program, 3)
-    outputs, (weights,) = attended.run(program, images, [place])(attended.zeros([place]))
+    outputs, (weights,) = attended.run(program, images, [place])(attended.zeros([place], images))
     heads = np.asarray(images).reshape(3, 4, 2, 3)
     expected = np.einsum("bqhc,bkhc->bhqk", heads, heads)
     expected = np.exp(expected) / np.exp(expected).sum(-1, keepdims=True)
     np.testing.assert_allclose(place.view(weights), expected, rtol=0.01, atol=1e-3)
     np.testing.assert_allclose(outputs[0], forward(images), rtol=1e-5, atol=1e-6)
+
+
+def rectified(x):
+    """A bias and a ReLU, then attention."""
+    return attending(FORMS["jax.nn.softmax"])(jax.nn.relu(x - 0.1))
+
+
+SHARED = ["attention_rollout", "legrad", "fullgrad", "integrated_gradients", "guided_backprop"]
+
+
+@pytest.mark.parametrize("name", [*SHARED, "shapley_cam", "finer_cam"])
+def test_shard_map_gives_what_one_device_gives(name, rng):
+    """Gradients with respect to what is equal on all devices would be summed over them."""
+    images = jnp.asarray(rng.normal(size=(4, 2, 2, 6)), jnp.float32)
+    explain = lambda x: getattr(jaxcam, name)(rectified, x, 1)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("d",))
+    spec = jax.sharding.PartitionSpec("d")
+    sharded = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=spec, out_specs=spec))(images)
+    np.testing.assert_allclose(sharded, explain(images), rtol=1e-4, atol=1e-6)
 
 
 def test_what_has_no_attention_is_refused(rng):
