@@ -58,11 +58,14 @@ def find(program: trace.Program, batch: int) -> list[Attention]:
     """All attention weights of a traced model of images, in execution order.
 
     Raises:
-        ValueError: the batch is no leading axis of one.
+        ValueError: the batch is no leading axis of one; a loop may hide some.
     """
     found: list[Attention] = []
 
     def visit(path: trace.Path, eqn: JaxprEqn, flows: list[_Flow]) -> list[_Flow]:
+        if _hides_attention(eqn):
+            got = "a model with exp and products of arrays inside a loop: attention, perhaps"
+            raise ArgumentError("forward", got, "one whose loops are unrolled")
         operands = list(map(attrgetter("axes"), flows))
         axes = axis_rules.of_results(eqn, operands)
         active = any(map(attrgetter("active"), flows))
@@ -167,6 +170,13 @@ def _attention(
         raise ArgumentError("forward", got, f"the batch of {batch} in front")
     order = (*shared, *ones, *long, *summed)
     return [Attention(path, index, tuple(aval.shape), aval.dtype, order, batch)]
+
+
+def _hides_attention(eqn: JaxprEqn) -> bool:
+    if eqn.primitive.name not in primitives.LOOPS | primitives.BRANCHES:
+        return False
+    named = lambda name: trace.contains(eqn, lambda inner: inner.primitive.name == name)
+    return named("exp") and named(primitives.DENSE)
 
 
 def _sources(axis: Any) -> set:

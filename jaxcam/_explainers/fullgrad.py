@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxcam._ground import primitives
 from jaxcam._ground.dtypes import at_least_float32
-from jaxcam._ground.errors import check_choice
+from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program import axes as axes_of
 from jaxcam._program import axis_rules, grids, trace
 from jaxcam._program.axes import Axes
@@ -79,7 +79,8 @@ def fullgrad(
         Maps `[B, H, W]` float32, at least 0; `[B, K, H, W]` for K targets per image.
 
     Raises:
-        ValueError: bad input, as in `explain`; an unknown `rescale`.
+        ValueError: bad input, as in `explain`; an unknown `rescale`; a model with layers inside a
+            loop or inside a function with a derivative of its own, where biases cannot be seen.
 
     References:
         Srinivas and Fleuret, Full-gradient representation for neural network visualization, NeurIPS
@@ -169,6 +170,9 @@ def _evaluate(question: Question, images: jax.Array, seed: Callable) -> Any:
         if not any(map(attrgetter("active"), boxes)):
             return list(map(_constant, trace.bind(eqn, list(map(attrgetter("value"), boxes)))))
         axes = axis_rules.of_results(eqn, list(map(attrgetter("axes"), boxes)))
+        if _hides_bias(eqn):
+            got = f"a model with sums inside {trace.describe(eqn)!r}, where biases cannot be seen"
+            raise ArgumentError("forward", got, "one whose loops are unrolled, without such calls")
         if _affine(eqn.primitive.name, boxes):
             return [_chained(eqn, boxes, axes[0])]
         results = trace.bind(eqn, list(map(spill, boxes)))
@@ -182,6 +186,16 @@ def _evaluate(question: Question, images: jax.Array, seed: Callable) -> Any:
     outputs = trace.evaluate(program.closed, [start], visit, opens=opens, lift=_constant)
     structure = jax.tree.structure(program.shapes)
     return jax.tree.unflatten(structure, list(map(spill, outputs)))
+
+
+def _hides_bias(eqn: Any) -> bool:
+    """Whether layers may be inside: a loop or branch with sums, a call with products of arrays."""
+    name = eqn.primitive.name
+    if name in primitives.LOOPS | primitives.BRANCHES:
+        return trace.contains(eqn, lambda inner: inner.primitive.name in _PLUS)
+    if name in primitives.CUSTOM_DERIVATIVES:
+        return trace.contains(eqn, lambda inner: inner.primitive.name in primitives.LINEAR)
+    return False
 
 
 def _affine(name: str, boxes: Sequence[Box]) -> bool:

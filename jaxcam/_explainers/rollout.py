@@ -227,12 +227,13 @@ def _tokens(question: Question) -> Tokens:
     count = grid.shape[axis]
     known = attended.find(question.program, len(question.images))
     places = list(filter(lambda place: _square(place, count), known))
-    if not places:
+    if not places or len(places) < len(known):
         raise ArgumentError(
             "forward",
-            f"a model with no attention among the {count} tokens of layer {name!r}, and "
-            f"{len(known)} others",
-            "a transformer that computes softmax(q k^T) v, not by a fused kernel",
+            f"a model with {len(places) or 'no'} attention among the {count} tokens of layer "
+            f"{name!r}, and {len(known) - len(places)} among others, windows say",
+            "a transformer all of whose tokens attend to all, softmax(q k^T) v without a fused "
+            "kernel",
         )
     first, last = grid.kept[axis]
     return Tokens(places, first, last, grid.spatial)

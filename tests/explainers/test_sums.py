@@ -86,6 +86,21 @@ def test_fullgrad_equals_its_literal_form(rescale, rng):
         np.testing.assert_allclose(maps[i], expected, rtol=1e-9, atol=1e-12)
 
 
+def test_biases_that_cannot_be_seen_are_refused():
+    images = jnp.ones((1, 4, 4, 3))
+    looped = lambda x: jax.lax.fori_loop(0, 2, lambda i, y: jax.nn.relu(y) - 0.1, x).mean((1, 2))
+    with pytest.raises(ValueError, match=r"forward: got a model with sums inside '(while|scan)'"):
+        jaxcam.fullgrad(looped, images)
+
+    @jax.custom_vjp
+    def layer(x):
+        return x @ jnp.ones((3, 3)) + 1.0
+
+    layer.defvjp(lambda x: (layer(x), None), lambda _, back: (back @ jnp.ones((3, 3)),))
+    with pytest.raises(ValueError, match="forward: got a model with sums inside 'custom_vjp_call"):
+        jaxcam.fullgrad(lambda x: layer(x).mean((1, 2)), images)
+
+
 def test_fullgrad_costs_a_forward_and_a_backward_pass(tiny):
     forward, images = tiny
     flops = lambda f: jax.jit(f).lower(images).cost_analysis()["flops"]

@@ -187,12 +187,34 @@ def test_shard_map_gives_what_one_device_gives(name, rng):
 
 def test_what_has_no_attention_is_refused(rng):
     images = jnp.asarray(rng.normal(size=(2, 4, 4, 3)), jnp.float32)
+    six = images[:, :2, :2].repeat(2, -1)
     plain = lambda x: jaxcam.tag(jax.nn.relu(x), "a").mean((1, 2))
     with pytest.raises(ValueError, match=r"layer: got 'a' of shape .*, expected tokens"):
         jaxcam.attention_rollout(plain, images)
     mixed = lambda x: jaxcam.tag(x.reshape(len(x), 16, 3) * 2, "a").mean(1)
     with pytest.raises(ValueError, match="forward: got a model with no attention among the 16 tok"):
         jaxcam.legrad(mixed, images)
+
+    def scanned(x):
+        heads = x.reshape(len(x), 4, 2, 3)
+        twice, _ = jax.lax.scan(lambda y, _: (FORMS["by hand"](y), None), heads, None, length=2)
+        return jaxcam.tag(twice.reshape(len(x), 4, 6), "a").mean(1)
+
+    with pytest.raises(
+        ValueError, match="forward: got a model with exp and products of arrays ins"
+    ):
+        jaxcam.attention_rollout(scanned, six, layer="a", layout=(2, 2))
+
+    def windows(x):
+        """All tokens, then the halves of them."""
+        x = with_softmax(jax.nn.softmax)(x)
+        halves = x.reshape(2 * len(x), 2, *x.shape[2:])
+        return with_softmax(jax.nn.softmax)(halves).reshape(x.shape)
+
+    with pytest.raises(
+        ValueError, match="forward: got a model with 1 attention among the 4 tokens"
+    ):
+        jaxcam.attention_rollout(attending(windows), six)
     with pytest.raises(ValueError, match="heads: got 'sum', expected one of 'mean', 'max', 'min'"):
         jaxcam.attention_rollout(mixed, images, heads="sum")
     twice = lambda x: attending(FORMS["by hand"])(x)
