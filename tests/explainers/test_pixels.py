@@ -145,8 +145,10 @@ RELUS = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("relu", RELUS)
+PAIRS = [(name, "jax.nn.relu") for name in RULES] + [("guided_backprop", relu) for relu in RELUS]
+
+
+@pytest.mark.parametrize(("name", "relu"), sorted(set(PAIRS)))
 def test_rules_at_relus_equal_their_literal_form(rng, name, relu):
     forward, weights = dense(RELUS[relu])
     images = rng.normal(size=(2, 2, 3, 3))
