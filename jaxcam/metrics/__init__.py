@@ -35,6 +35,11 @@ from jaxcam.metrics._faithfulness import (
     mask_images,
     win_rate,
 )
+from jaxcam.metrics._gain import (
+    average_gain,
+    drop_in_deletion,
+    gain,
+)
 from jaxcam.metrics._games import (
     auc,
     blur,
@@ -51,6 +56,17 @@ from jaxcam.metrics._localization import (
     pointing_game,
     resize_boxes,
 )
+from jaxcam.metrics._masks import (
+    mass_accuracy,
+    pointing_at,
+    rank_accuracy,
+)
+from jaxcam.metrics._perturbation import (
+    aopc,
+    infidelity,
+    max_sensitivity,
+    region_perturbation,
+)
 from jaxcam.metrics._randomization import (
     ClassSensitivity,
     Similarity,
@@ -63,17 +79,25 @@ from jaxcam.metrics._randomization import (
     spearman,
     ssim,
 )
+from jaxcam.metrics._road import (
+    Road,
+    impute,
+    road,
+)
 
 __all__ = [
     "Adcc",
     "ClassSensitivity",
     "Confidences",
+    "Road",
     "Similarity",
     "adcc",
     "adcc_of_maps",
+    "aopc",
     "area",
     "auc",
     "average_drop",
+    "average_gain",
     "average_increase",
     "blur",
     "box_from_map",
@@ -88,18 +112,28 @@ __all__ = [
     "deletion",
     "dispersion",
     "drop",
+    "drop_in_deletion",
     "energy_in_box",
     "entropy",
+    "gain",
     "harmonic",
     "hog",
     "hog_similarity",
+    "impute",
     "increase",
+    "infidelity",
     "insertion",
     "loc",
     "mask_images",
     "mask_iou",
+    "mass_accuracy",
+    "max_sensitivity",
+    "pointing_at",
     "pointing_game",
+    "rank_accuracy",
+    "region_perturbation",
     "resize_boxes",
+    "road",
     "selectivity",
     "shuffled",
     "sim",

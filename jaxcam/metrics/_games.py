@@ -84,7 +84,7 @@ def deletion(
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
     model = logits_of(forward, has_aux)
-    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
 
 def insertion(
@@ -130,7 +130,7 @@ def insertion(
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
     model = logits_of(forward, has_aux)
-    return _play(model, images, _baseline(images, baseline), saliency, targets, rules, mask)
+    return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
 
 def auc(curve: ArrayLike) -> jax.Array:
@@ -227,10 +227,11 @@ def _step_pixels(step: int | float, pixels: int) -> int:
     raise ArgumentError("step", repr(step), expected)
 
 
-def _baseline(images: jax.Array, baseline: float | str | jax.Array) -> jax.Array:
+def fitted(images: jax.Array, baseline: float | str | jax.Array, *, also: str = "") -> jax.Array:
+    """What a pixel becomes, in the images' shape; `also` names what else the caller takes."""
     if isinstance(baseline, str):
         if baseline != "blur":
-            raise ArgumentError("baseline", repr(baseline), "'blur', a number or an array")
+            raise ArgumentError("baseline", repr(baseline), f"{also}'blur', a number or an array")
         return blur(images)
     values = jnp.asarray(baseline, images.dtype)
     try:

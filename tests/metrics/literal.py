@@ -171,3 +171,62 @@ def sim(a, b, n):
     first = sorted(range(len(a)), key=lambda i: -a[i])[:n]
     second = sorted(range(len(b)), key=lambda i: -b[i])[:n]
     return float(first == second)
+
+
+def impute(image, missing):
+    """ROAD's linear imputation: one equation per missing pixel, all of them at once."""
+    H, W, C = image.shape
+    places = [tuple(place) for place in np.argwhere(missing)]
+    A = np.zeros((len(places), len(places)))
+    b = np.zeros((len(places), C))
+    for i, (y, x) in enumerate(places):
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                inside = 0 <= y + dy < H and 0 <= x + dx < W
+                if (dy, dx) == (0, 0) or not inside:
+                    continue
+                w = 1 / 6 if dy * dx == 0 else 1 / 12
+                A[i, i] += w
+                if missing[y + dy, x + dx]:
+                    A[i, places.index((y + dy, x + dx))] -= w
+                else:
+                    b[i] += w * image[y + dy, x + dx]
+    out = image.copy()
+    out[missing] = np.linalg.solve(A, b)
+    return out
+
+
+def road(model, image, saliency, target, percent):
+    """Confidences with the most and with the least relevant percentages imputed."""
+    H, W, _ = image.shape
+    ranked = order(saliency)
+    curves = []
+    for places in (ranked, ranked[::-1]):
+        for q in percent:
+            missing = np.zeros(H * W, bool)
+            missing[places[: round(q / 100 * H * W)]] = True
+            filled = impute(image, missing.reshape(H, W))
+            curves.append(softmax(model(filled))[target])
+    return np.array(curves).reshape(2, len(percent))
+
+
+def infidelity(model, image, saliency, changes, scaled):
+    """`model`: image -> f; `changes`: I, [S, H, W, C]."""
+    told = np.array([sum((saliency[..., None] * change).ravel()) for change in changes])
+    lost = np.array([model(image) - model(image - change) for change in changes])
+    if scaled:
+        told = told * (told @ lost) / (told @ told)
+    return np.mean((told - lost) ** 2)
+
+
+def region_perturbation(model, image, other, saliency, target, side, steps):
+    """Squares of a grid, by descending sum of saliency."""
+    H, W, _ = image.shape
+    corners = [(y, x) for y in range(0, H, side) for x in range(0, W, side)]
+    score = lambda at: saliency[at[0] : at[0] + side, at[1] : at[1] + side].sum()
+    current = image.copy()
+    curve = [softmax(model(current))[target]]
+    for y, x in sorted(corners, key=score, reverse=True)[:steps]:
+        current[y : y + side, x : x + side] = other[y : y + side, x : x + side]
+        curve.append(softmax(model(current))[target])
+    return np.array(curve)

@@ -33,6 +33,12 @@ def of_boxes(metric):
     return lambda images, saliency, targets, boxes, mask: metric(saliency, boxes, mask=mask)
 
 
+def of_objects(metric):
+    return lambda images, saliency, targets, boxes, mask: metric(
+        saliency, metrics.box_mask(boxes, SIZE), mask=mask
+    )
+
+
 def of_pairs(metric, **options):
     return lambda images, saliency, targets, boxes, mask: metric(
         saliency, images[..., 0], mask=mask, **options
@@ -47,6 +53,15 @@ METRICS = {
     "confidences": of_model(metrics.confidences),
     "deletion": of_model(metrics.deletion, step=60),
     "insertion": of_model(metrics.insertion, step=60),
+    "average_gain": of_model(metrics.average_gain),
+    "drop_in_deletion": of_model(metrics.drop_in_deletion),
+    "infidelity": of_model(metrics.infidelity, num_samples=3),
+    "infidelity square": of_model(metrics.infidelity, num_samples=3, square=5, scaled=False),
+    "region_perturbation": of_model(metrics.region_perturbation, side=5, steps=4),
+    "road": of_model(metrics.road, percent=(30, 80)),
+    "max_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.max_sensitivity(
+        forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask, num_samples=2
+    ),
     "adcc": lambda images, saliency, targets, boxes, mask: metrics.adcc(
         forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask
     ),
@@ -72,6 +87,7 @@ METRICS = {
     for of, names in {
         of_maps: ("entropy", "area", "dispersion", "complexity", "box_from_map"),
         of_boxes: ("mask_iou", "loc", "pointing_game", "energy_in_box"),
+        of_objects: ("mass_accuracy", "rank_accuracy", "pointing_at"),
         of_pairs: ("coherency", "spearman", "ssim"),
     }.items()
     for name in names
@@ -91,7 +107,7 @@ OTHERS = {
     "hog",
     "increase",
 }
-OTHERS |= {"mask_images", "resize_boxes", "shuffled", "win_rate"}
+OTHERS |= {"aopc", "gain", "impute", "mask_images", "resize_boxes", "shuffled", "win_rate"}
 
 
 @pytest.fixture
@@ -147,6 +163,12 @@ BETWEEN = {
     "confidences": ("saliency",),
     "deletion": ("saliency",),
     "insertion": ("saliency",),
+    "average_gain": ("saliency",),
+    "drop_in_deletion": ("saliency",),
+    "infidelity": ("saliency",),
+    "max_sensitivity": (lambda f, x, t: x[..., 0] + f(x).sum(1)[:, None, None],),
+    "region_perturbation": ("saliency",),
+    "road": ("saliency",),
 }
 
 

@@ -1,0 +1,352 @@
+"""Do confidence and map follow small or random changes? Infidelity, sensitivity, regions."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxcam import loops
+from jaxcam._ground import chunks
+from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    check_above,
+    check_whole,
+)
+from jaxcam._program.layers import Forward, check_images
+from jaxcam.metrics._common import checked, finite, logits_of, only
+from jaxcam.metrics._faithfulness import one_target, ranks
+from jaxcam.metrics._games import fitted
+from jaxcam.targets import Activation, Targets, confidence
+
+
+def infidelity(
+    forward: Forward,
+    images: jax.Array,
+    saliency: ArrayLike,
+    targets: Targets = None,
+    *,
+    sigma: float = 0.2,
+    square: int | None = None,
+    num_samples: int = 100,
+    scaled: bool = True,
+    key: jax.Array | None = None,
+    activation: Activation = None,
+    chunk: int = 4,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    """INFD = E_I[(s I^T Phi - (f(x) - f(x - I)))^2], Phi the saliency. Low is good.
+
+    I^T Phi = sum_p Phi_p sum_c I_pc: a pixel's saliency stands for all its channels. I is Gaussian
+    noise, or the image in a square at a random place (its removal); the same places and noise for
+    all images, so that a value does not depend on its neighbours. Costs num_samples + 1 passes.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        saliency: `[B, H, W]`, any real numbers.
+        targets: f: None (the confidence of the arg-max), an int, `[B]` ints, or a function logits
+            -> `[B]`; `jaxcam.targets.logit(classes)` is what the paper measures.
+        sigma: standard deviation of the noise, in the images' units.
+        square: None for noise; else the side in pixels of the squares that become 0.
+        num_samples: of the expectation, at least 1.
+        scaled: True: s is the best factor, E[I^T Phi d] / E[(I^T Phi)^2], d = f(x) - f(x - I), as a
+            map has no unit; False: s = 1, the formula as it stands.
+        key: of the samples; None is `jax.random.key(0)`.
+        activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
+        chunk: how many samples are evaluated at once; memory is that of `chunk * B` images.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`, at least 0, in f's unit squared. A map of zeros has E[d^2], the worst when scaled.
+        NaN where saliency is not finite, or `mask` is False.
+
+    Raises:
+        ValueError: bad images or targets; saliency or mask that do not fit; sigma, square,
+            num_samples or chunk out of range.
+
+    References:
+        Yeh et al., On the (in)fidelity and sensitivity of explanations, NeurIPS 2019, definition
+        2.1; the scale of section 5.
+
+    Example:
+        >>> error = infidelity(forward, images, heat, jaxcam.targets.logit(classes), square=16)
+    """
+    check_images(images)
+    check_whole("num_samples", num_samples, 1)
+    saliency = checked(saliency, images)
+    change = _noise(images, sigma) if square is None else _squares(images, square)
+    model = logits_of(forward, has_aux)
+    logits = model(images)
+    chosen = one_target(logits, targets)
+    full = confidence(logits, chosen, activation)
+    weights = saliency
+    if scaled:  # the size does not matter, and cannot overflow
+        highest = jnp.abs(saliency).max((1, 2), keepdims=True)
+        weights = saliency / jnp.where(highest == 0, 1, highest)
+    keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
+    pixels = at_least_float32(images)
+
+    def evaluate(numbers: jax.Array) -> jax.Array:
+        steps = jax.vmap(change)(keys[numbers])
+        changed = cast_like(pixels[None] - steps, images).reshape(-1, *images.shape[1:])
+        outputs = model(changed).reshape(len(numbers), images.shape[0], -1)
+        lost = full[None] - jax.vmap(lambda z: confidence(z, chosen, activation))(outputs)
+        told = (weights[None] * steps.sum(-1)).sum((-2, -1))
+        return jnp.stack([told, lost], -1)
+
+    found = chunks.over(evaluate, num_samples, chunk, loop=loops.map)
+    told = found[..., 0]
+    lost = found[..., 1]
+    if scaled:
+        size = (told**2).mean(0)
+        scale = (told * lost).mean(0) / jnp.where(size == 0, 1, size)
+        told = told * scale[None]
+    return only(((told - lost) ** 2).mean(0), finite(saliency), mask)
+
+
+def max_sensitivity(
+    forward: Forward,
+    images: jax.Array,
+    explain: Callable,
+    targets: Targets = None,
+    *,
+    radius: float = 0.02,
+    num_samples: int = 10,
+    relative: bool = True,
+    key: jax.Array | None = None,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    """SENS_MAX = max over |delta| <= r of ||Phi(x + delta) - Phi(x)||, by sampling. Low is good.
+
+    delta is uniform in [-r, r] at every value; all images share it. Costs num_samples + 1
+    explanations.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        explain: Phi: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam`.
+        targets: None (arg-max of the unchanged images, for all maps), an int, `[B]` ints, or a
+            function.
+        radius: r, in the images' units.
+        num_samples: of delta, at least 1; the maximum grows with them.
+        relative: True: divided by ||Phi(x)||, as maps have no unit (captum, Quantus); False: the
+            formula as it stands.
+        key: of the samples; None is `jax.random.key(0)`.
+        has_aux: as in `infidelity`; `explain` gets `forward` without its aux.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]`, at least 0. NaN where a map is not finite, or `mask` is False, or the image's map is
+        0 throughout and `relative` asks for a share of it.
+
+    Raises:
+        ValueError: bad images or targets; `explain` returns no `[B, h, w]`; radius or num_samples
+            out of range.
+        TypeError: `explain` is no function; maps alone do not do.
+
+    References:
+        Yeh et al. 2019, definition 3.1.
+
+    Example:
+        >>> change = max_sensitivity(forward, images, jaxcam.grad_cam)
+    """
+    check_images(images)
+    check_above("radius", radius, 0)
+    check_whole("num_samples", num_samples, 1)
+    model = logits_of(forward, has_aux)
+    if not callable(explain):
+        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
+        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
+    chosen = one_target(model(images), targets)
+    pixels = at_least_float32(images)
+    first = _maps(explain(model, images, chosen), images)
+    size = _norm(first)
+
+    def change(key: jax.Array) -> jax.Array:
+        delta = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype, -radius, radius)
+        again = _maps(explain(model, cast_like(pixels + delta, images), chosen), images)
+        return _norm(again - first)
+
+    keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
+    most = loops.map(change, keys).max(0)
+    known = jnp.isfinite(most) & finite(first)
+    if relative:
+        known = known & (size > 0)
+        most = most / jnp.where(size > 0, size, 1)
+    return only(most, known, mask)
+
+
+def region_perturbation(
+    forward: Forward,
+    images: jax.Array,
+    saliency: ArrayLike,
+    targets: Targets = None,
+    *,
+    side: int = 9,
+    steps: int = 100,
+    baseline: float | str | jax.Array = "uniform",
+    key: jax.Array | None = None,
+    activation: Activation = None,
+    chunk: int = 4,
+    has_aux: bool = False,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    """Region perturbation: the confidence as the most relevant squares are replaced, one a step.
+
+    The squares are a grid from the upper left corner (the last row and column of it may be cut),
+    by descending sum of saliency, among equals the last in raster order first. `aopc` of the curve
+    is the paper's number. Costs L + 1 forward passes.
+
+    Args:
+        forward: images `[B, H, W, C]` -> logits `[B, N]`.
+        images: `[B, H, W, C]`, normalised as the model expects.
+        saliency: `[B, H, W]`, any real numbers.
+        targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits ->
+            confidence `[B]`.
+        side: of the squares, in pixels; 9 in the paper.
+        steps: L, at most; never more than there are squares. 100 in the paper.
+        baseline: what the squares become: "uniform" noise between the least and the greatest value
+            of the image's channel, as in the paper (all images share the draw), "blur" for
+            `blur(images)`, a number, or an array that fits the images.
+        key: of the noise; None is `jax.random.key(0)`.
+        activation: what makes logits probabilities, as in `jaxcam.targets.probabilities`.
+        chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
+        has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        The curve `[B, L + 1]` from the unchanged image on. NaN where saliency is not finite, or
+        `mask` is False.
+
+    Raises:
+        ValueError: bad images or targets; saliency, mask or baseline that do not fit; side, steps
+            or chunk out of range.
+
+    References:
+        Samek et al., Evaluating the visualization of what a deep neural network has learned, TNNLS
+        2017, equations 5 to 12.
+
+    Example:
+        >>> score = aopc(region_perturbation(forward, images, heat))
+    """
+    check_images(images)
+    saliency = checked(saliency, images)
+    check_whole("side", side, 1, max(images.shape[1:3]), what="the images' longer side")
+    check_whole("steps", steps, 1)
+    place = _region_ranks(saliency, side)
+    regions = math.prod(-(-length // side) for length in images.shape[1:3])
+    model = logits_of(forward, has_aux)
+    logits = model(images)
+    chosen = one_target(logits, targets)
+    other = _replacement(images, baseline, key)
+
+    def evaluate(numbers: jax.Array) -> jax.Array:
+        changed = place[None] <= numbers[:, None, None, None]
+        mixed = jnp.where(changed[..., None], other[None], images[None])
+        points = model(mixed.reshape(-1, *images.shape[1:]))
+        points = points.reshape(len(numbers), images.shape[0], -1)
+        return jax.vmap(lambda z: confidence(z, chosen, activation))(points)
+
+    rest = chunks.over(evaluate, min(steps, regions), chunk, loop=loops.map).T
+    whole = confidence(logits, chosen, activation)[:, None]
+    return only(jnp.concatenate([whole, rest], 1), finite(saliency), mask)
+
+
+def aopc(curve: ArrayLike) -> jax.Array:
+    """AOPC = sum_{k=0}^{L} (f_0 - f_k) / (L + 1): the area over the perturbation curve.
+
+    High is good where the most relevant go first.
+
+    Args:
+        curve: `[..., L + 1]`, as `region_perturbation` or `deletion` returns it.
+
+    Returns:
+        `[...]`, in the curve's unit.
+
+    Raises:
+        ValueError: fewer than two points.
+
+    References:
+        Samek et al. 2017, equation 12.
+
+    Example:
+        >>> score = aopc(region_perturbation(forward, images, heat))
+    """
+    curve = jnp.asarray(curve)
+    if curve.ndim == 0 or curve.shape[-1] < 2:
+        expected = "[..., L + 1] with L of at least 1"
+        raise ArgumentError("curve", f"shape {curve.shape}", expected)
+    return curve[..., 0] - curve.mean(-1)
+
+
+def _noise(images: jax.Array, sigma: float) -> Callable:
+    check_above("sigma", sigma, 0)
+    dtype = at_least_float32(images).dtype
+
+    def change(key: jax.Array) -> jax.Array:
+        drawn = sigma * jax.random.normal(key, (1, *images.shape[1:]), dtype)
+        return jnp.broadcast_to(drawn, images.shape)
+
+    return change
+
+
+def _squares(images: jax.Array, square: int) -> Callable:
+    """The images in a square that lies wholly in them, 0 around it."""
+    height, width = images.shape[1:3]
+    check_whole("square", square, 1, min(height, width), what="the images' shorter side")
+    pixels = at_least_float32(images)
+
+    def change(key: jax.Array) -> jax.Array:
+        limits = jnp.array([height - square + 1, width - square + 1])
+        top, left = jax.random.randint(key, (2,), 0, limits)
+        down = jnp.arange(height)[:, None] - top
+        along = jnp.arange(width)[None] - left
+        inside = (down >= 0) & (down < square) & (along >= 0) & (along < square)
+        return jnp.where(inside[None, ..., None], pixels, 0)
+
+    return change
+
+
+def _region_ranks(saliency: jax.Array, side: int) -> jax.Array:
+    """The place of every pixel's square, `[B, H, W]`, 0 first."""
+    _, height, width = saliency.shape
+    padded = jnp.pad(saliency, ((0, 0), (0, -height % side), (0, -width % side)))
+    rows = padded.shape[1] // side
+    columns = padded.shape[2] // side
+    sums = padded.reshape(-1, rows, side, columns, side).sum((2, 4))
+    place = jnp.repeat(jnp.repeat(ranks(sums), side, 1), side, 2)
+    return place[:, :height, :width]
+
+
+def _replacement(
+    images: jax.Array, baseline: float | str | jax.Array, key: jax.Array | None
+) -> jax.Array:
+    if not (isinstance(baseline, str) and baseline == "uniform"):
+        return fitted(images, baseline, also="'uniform', ")
+    pixels = at_least_float32(images)
+    low = pixels.min((1, 2), keepdims=True)
+    high = pixels.max((1, 2), keepdims=True)
+    key = jax.random.key(0) if key is None else key
+    drawn = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype)
+    return cast_like(low + drawn * (high - low), images)
+
+
+def _maps(raw: jax.Array, images: jax.Array) -> jax.Array:
+    if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
+        expected = f"maps [{images.shape[0]}, h, w]"
+        raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
+    return at_least_float32(raw)
+
+
+def _norm(values: jax.Array) -> jax.Array:
+    """Euclidean norm of `[B, h, w]`, in units of the largest so that no square overflows."""
+    largest = jnp.abs(values).max((1, 2))
+    unit = jnp.where(largest > 0, largest, 1)
+    return unit * jnp.sqrt(((values / unit[:, None, None]) ** 2).sum((1, 2)))
