@@ -6,6 +6,8 @@ compiler brings others into this layout, but not in the bodies of loops
 convolution, and each convolution of a channels-first network, runs many times slower. So the
 transpositions are put into the body. Accelerators' compilers choose layouts everywhere: there
 bodies stay as they are.
+
+Outside `jax.jit` a loop is compiled once for what it does, whatever its body closes over.
 """
 
 import contextlib
@@ -15,10 +17,11 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import ConvDimensionNumbers
 
 from jaxcam._ground import primitives
-from jaxcam._program import trace
+from jaxcam._program import eager, trace
 
 __all__ = ["compiling_for", "fold", "map", "scan", "while_loop"]
 
@@ -62,7 +65,7 @@ def scan(
     Raises:
         TypeError: as `jax.lax.scan`.
     """
-    return jax.lax.scan(_laid_out(step), carry, xs)
+    return eager.once(lambda *args: jax.lax.scan(_laid_out(step), *args), carry, xs)
 
 
 def map(function: Callable[[Item], Result], xs: Item) -> Result:  # the name that it has in jax.lax
@@ -78,7 +81,7 @@ def map(function: Callable[[Item], Result], xs: Item) -> Result:  # the name tha
     Raises:
         TypeError: as `jax.lax.map`.
     """
-    return jax.lax.map(_laid_out(function), xs)
+    return eager.once(lambda each: jax.lax.map(_laid_out(function), each), xs)
 
 
 def while_loop(
@@ -97,7 +100,7 @@ def while_loop(
     Raises:
         TypeError: as `jax.lax.while_loop`.
     """
-    return jax.lax.while_loop(going, _laid_out(step), carry)
+    return eager.once(lambda start: jax.lax.while_loop(going, _laid_out(step), start), carry)
 
 
 def fold(
@@ -112,7 +115,7 @@ def fold(
     """`state = step(state, i)` for i from 0 to `steps` - 1, or until `done(state)`.
 
     Args:
-        step: (state, i) to state; i is an int in Python's loop, an int32 in the compiled one.
+        step: (state, i) to state; i is an int32.
         state: arrays that go from step to step.
         steps: how many, at most.
         done: state to whether it is good enough already, asked after each step.
@@ -125,8 +128,10 @@ def fold(
     Raises:
         TypeError: as `jax.lax.scan`, where the compiled loop's state changes its type.
     """
-    if on_host or progress is not None:
+    if on_host:
         return _fold_on_host(step, state, steps, done, progress)
+    if progress is not None:
+        return _fold_on_host(eager.held(step), state, steps, done, progress)
     if done is None:
         return scan(lambda state, i: (step(state, i), None), state, jnp.arange(steps))[0]
     going = lambda carry: (carry[1] < steps) & ~done(carry[0])
@@ -138,7 +143,7 @@ def _fold_on_host(
     step: Callable, state: Carry, steps: int, done: Callable | None, progress: Callable | None
 ) -> Carry:
     for i in range(steps):
-        state = step(state, i)
+        state = step(state, np.int32(i))
         if progress is not None:
             progress(i + 1, steps)
         if done is not None and done(state):

@@ -195,6 +195,8 @@ def _collectives(found: Mapping[str, int]) -> str:
 def report(request: Request, output: Path | None) -> None:
     """Compiles, prints rows as they come and the table, and writes `NAME.json` and `NAME.md`.
 
+    They are written anew with each row: what ends the command loses the row under way.
+
     Args:
         request: what to compile.
         output: the JSON file; the table stands beside it. None writes nothing.
@@ -204,11 +206,14 @@ def report(request: Request, output: Path | None) -> None:
         found.append(row)
         said = row.get("error") or f"{row['compile_seconds']:.0f} s"
         print(f"{row['name']}: {said}", file=sys.stderr, flush=True)
-    shown = table(found)
-    print(shown)
-    if output is None:
-        return
+        if output is not None:
+            _write(request, found, output)
+    print(table(found))
+
+
+def _write(request: Request, found: list[dict[str, Any]], output: Path) -> None:
     held = record(request, found)
+    shown = table(found)
     output.parent.mkdir(parents=True, exist_ok=True)
     versions = ", ".join(f"{name} {version}" for name, version in held["versions"].items())
     with files.replacing(output, "w") as file:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcam._ground.dtypes import floating
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._program import eager
 from jaxcam._program.checks import check_planar
 from jaxcam._program.trace import check_forward
 from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
@@ -104,7 +105,7 @@ def black_box(
             got = f"{given!r} inside a transformation such as jax.jit"
             raise ArgumentError(name, got, "concrete images")
     if progress and not host:
-        forward = jax.jit(forward)
+        forward = eager.held(forward)
     box = BlackBox(forward, targets, activation, host, has_aux)
     if targets is None or has_aux:
         output, aux = _in_jax(box.parted, images)

@@ -1,7 +1,6 @@
 """Meaningful perturbation: learns the smallest mask that takes the evidence from an image."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import jax
@@ -25,6 +24,7 @@ from jaxcam._explainers.masking import (
     smooth,
 )
 from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._program import eager
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
@@ -104,9 +104,7 @@ def mask(
         if null is not None:
             null = jnp.repeat(null, kinds[0], 0)
         box = box._replace(targets=box.targets.ravel())
-    # Not the one that `black_box` compiled: compiled functions are cached by the function they are
-    # given.
-    cells = optimize(box._replace(forward=forward), images, null, rules, key, progress)
+    cells = optimize(box, images, null, rules, key, progress)
     saliency = jnp.clip(1 - enlarge(cells, (height, width), rules), 0, 1)
     saliency = saliency.reshape(batch, *kinds, height, width)
     if has_aux:
@@ -147,16 +145,24 @@ def optimize(
     if progress is None:
         cells = START[rules.init](box, images, null, rules, for_start)
         return _descend(box, scene, (cells, _adam(rules).init(cells)), keys, rules)[0]
-    model = box
+
+    # The classes are an argument: of the next photo's the program is the same.
+    @eager.held
+    def start(classes: Any, images: Any, null: Any, key: jax.Array) -> jax.Array:
+        return START[rules.init](_asking(box, classes), images, null, rules, key)
+
+    @eager.held
+    def descend(classes: Any, scene: tuple, carry: tuple, keys: jax.Array) -> tuple:
+        return _descend(_asking(box, classes), scene, carry, keys, rules)
+
     classes = None
     if not callable(box.targets):
-        model = box._replace(targets=None)
         classes = box.targets
-    cells = _compiled_start(model, rules, classes, images, null, for_start)
+    cells = start(classes, images, null, for_start)
     carry = (cells, _adam(rules).init(cells))
     stride = _stride(rules.steps)
     for done in range(0, rules.steps, stride):
-        carry = _compiled_descend(model, rules, classes, scene, carry, keys[done : done + stride])
+        carry = descend(classes, scene, carry, keys[done : done + stride])
         progress(done + stride, rules.steps)
     return carry[0]
 
@@ -194,32 +200,6 @@ def _descend(
 
 def _adam(rules: MaskVariant) -> optax.GradientTransformation:
     return optax.adam(rules.learning_rate)
-
-
-# Compiled once for a model, whatever the images: `model` and `rules` are compared, classes and
-# images are arguments.
-@partial(jax.jit, static_argnums=(0, 1))
-def _compiled_start(
-    model: BlackBox,
-    rules: MaskVariant,
-    classes: jax.Array | None,
-    images: jax.Array,
-    null: jax.Array | None,
-    key: jax.Array,
-) -> jax.Array:
-    return START[rules.init](_asking(model, classes), images, null, rules, key)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _compiled_descend(
-    model: BlackBox,
-    rules: MaskVariant,
-    classes: jax.Array | None,
-    scene: tuple,
-    carry: tuple,
-    keys: jax.Array,
-) -> tuple:
-    return _descend(_asking(model, classes), scene, carry, keys, rules)
 
 
 def _asking(model: BlackBox, classes: jax.Array | None) -> BlackBox:

@@ -6,6 +6,7 @@ sort on the CPU costs a tenth of a small network's forward pass.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,7 @@ def greatest(holds: Callable[[jax.Array], jax.Array], like: jax.Array) -> jax.Ar
     return jax.lax.fori_loop(0, bits, settle, start)
 
 
+@partial(jax.jit, static_argnames="k")
 def kth_largest(rows: jax.Array, k: int) -> jax.Array:
     """The k-th largest of each row, `[B, n]` floats -> `[B]`, exactly."""
     ordered = to_keys(rows)
@@ -52,6 +54,7 @@ def kth_largest(rows: jax.Array, k: int) -> jax.Array:
     return from_keys(greatest(reached, ordered[:, 0]), rows.dtype)
 
 
+@partial(jax.jit, static_argnames="side")
 def window_median(images: jax.Array, side: int) -> jax.Array:
     """The median of each window of `side` x `side` pixels, borders repeated; `side` is odd.
 

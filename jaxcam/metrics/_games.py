@@ -1,7 +1,7 @@
 """The insertion and deletion games: does confidence follow the pixels in the map's order?
 
 They are written for `jax.jit`: `jax.jit(functools.partial(deletion, forward))(images, saliency,
-targets)`. Called without it, the loop over steps is compiled anew in every call.
+targets)`. Called without it, the loop over steps is traced in every call and compiled once.
 """
 
 import math

@@ -277,6 +277,7 @@ def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = 
     return only(iou.max(1), valid.any(1))
 
 
+@jax.jit
 def components(marked: jax.Array) -> jax.Array:
     """The 8-connected components of `[B, H, W]` bool: int32, 0 outside, each its own number.
 
