@@ -17,6 +17,7 @@ def measure(case: Explained) -> dict[str, jax.Array]:
         "entropy": metrics.entropy(raw),
         "area": metrics.area(raw),
         "dispersion": metrics.dispersion(raw),
+        "relative_difference": metrics.relative_difference(raw),
         "empty": (raw <= 0).all((1, 2)).astype(raw.dtype),
     }
 
@@ -28,6 +29,7 @@ PROTOCOL = Protocol(
         "entropy": Metric("Entropy of the map, nats"),
         "area": Metric("Area of the map, cells"),
         "dispersion": Metric("Dispersion of the map"),
+        "relative_difference": Metric("Active to inactive cells, relative difference, %"),
         "empty": Metric("Share of maps without a positive cell"),
     },
     raw=True,

@@ -1,6 +1,8 @@
 """Maps against boxes: the IoU figure of Relevance-CAM, the pointing games, Loc and CAM's boxes.
 
-Only photos that the network classifies correctly count, as in Relevance-CAM.
+Only photos that the network classifies correctly count, as in Relevance-CAM; of the -n that are
+drawn, so that fewer than n do, where the paper has 2000 that do: -n 2000 / accuracy is as many.
+Boxes are those of the photo's class: what else VOC has boxes of in it does not count.
 
     python -m eval localization --model tiny20 --data tiny20 -n 1000 --output runs/localization
 """

@@ -28,8 +28,8 @@ class Photos:
     Args:
         ids: their names in the set.
         labels: `[N]` class indices, `UNKNOWN` where there is none.
-        boxes: `[N, K, 4]` of the stretched images (xmin, ymin, xmax, ymax, inclusive), or None; NaN
-            for no box.
+        boxes: `[N, K, 4]` of the labels' objects in the stretched images (xmin, ymin, xmax, ymax,
+            inclusive), or None; NaN for no box.
         read: from indices `[k]` to images `[k, H, W, 3]` uint8, stretched to the size.
         extra: further arrays `[N, ...]` that a protocol knows of each photo.
     """
@@ -234,8 +234,8 @@ def stretched(record: Record, size: tuple[int, int]) -> np.ndarray:
 
 
 def _boxes(record: Record, size: tuple[int, int]) -> np.ndarray:
-    """Its boxes `[K, 4]` at the network's size."""
-    resized = metrics.resize_boxes(record.boxes, datasets.photo_size(record), size)
+    """The boxes `[K, 4]` of its class at the network's size: a person beside the dog is no dog."""
+    resized = metrics.resize_boxes(record.boxes_of(record.label), datasets.photo_size(record), size)
     return np.asarray(resized)
 
 

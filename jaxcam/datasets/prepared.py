@@ -40,6 +40,13 @@ class Features:
     past_end: bool = False
     source: str = ""
 
+    @property
+    def of_objects(self) -> bool:
+        """Whether every box has a class of its own."""
+        if self.boxes is None or "/" not in self.label:
+            return False
+        return self.label.partition("/")[0] == self.boxes.partition("/")[0]
+
 
 # VOC numbers pixels from 1, and so does Cars196, annotated in MATLAB; CUB gives x, y, width and
 # height.
@@ -182,7 +189,11 @@ class _Examples(Sequence[Record]):
         label = _largest(labels, parts)
         if self.multilabel:
             label = multi_hot(labels, self.num_classes)
-        return dataclasses.replace(record, label=label, boxes=_pixels(parts, record, features))
+        of_boxes = None
+        if features.of_objects:
+            of_boxes = labels
+        boxes = _pixels(parts, record, features)
+        return dataclasses.replace(record, label=label, boxes=boxes, box_labels=of_boxes)
 
 
 def _value(example: Mapping[str, Any], name: str) -> Any:

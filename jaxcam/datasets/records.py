@@ -24,12 +24,20 @@ class Record:
         boxes: objects `[K, 4]` float32 in pixels of the upright photo: xmin, ymin, xmax, ymax,
             from 0 and inclusive.
         id: its name in the set.
+        box_labels: `[K]` the class of each box; None: all are of the photo's.
     """
 
     image: bytes | np.ndarray
     label: int | np.ndarray
     boxes: np.ndarray
     id: str
+    box_labels: np.ndarray | None = None
+
+    def boxes_of(self, label: int | np.ndarray) -> np.ndarray:
+        """The boxes `[k, 4]` of the objects of a class."""
+        if self.box_labels is None:
+            return self.boxes
+        return self.boxes[self.box_labels == label]
 
 
 @dataclass(frozen=True)

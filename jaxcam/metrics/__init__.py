@@ -21,6 +21,7 @@ from jaxcam.metrics._complexity import (
     dispersion,
     entropy,
     harmonic,
+    relative_difference,
     selectivity,
     top_share,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "pointing_game",
     "rank_accuracy",
     "region_perturbation",
+    "relative_difference",
     "resize_boxes",
     "road",
     "selectivity",

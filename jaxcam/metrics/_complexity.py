@@ -85,6 +85,35 @@ def dispersion(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Arr
     return _measured(fostering.cam_dispersion, saliency, mask)
 
 
+def relative_difference(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+    """100 (a - i) / ((a + i) / 2): how far the active cells stand out from the inactive ones.
+
+    a is the mean of the cells above the map's mean, i that of the others. Schoettl compares a
+    photo's maps so (33 without, 114 percent with fostering) and does not define it: here is the
+    usual relative difference of two numbers, that to their mean, which an i of 0 leaves finite.
+    High is decided.
+
+    Args:
+        saliency: `[B, h, w]`; negative values count as 0, as in `entropy`.
+        mask: `[B]`, False for padding.
+
+    Returns:
+        `[B]` in percent, 0 to 200: 0 for a constant map, 200 where the inactive cells are 0. NaN as
+        in `entropy`.
+
+    Raises:
+        ValueError: saliency or mask have the wrong shape.
+
+    References:
+        Schoettl, A light-weight method to foster the (Grad)CAM interpretability and explainability
+        of classification networks, 2020, on one photo.
+
+    Example:
+        >>> decided = relative_difference(jaxcam.grad_cam(forward, images))
+    """
+    return _measured(_relative_difference, saliency, mask)
+
+
 def complexity(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     """ADCC's complexity: the mean of the saliency, min-max scaled to [0, 1]. Low is good.
 
@@ -290,6 +319,23 @@ def top_share(weights: ArrayLike, *, k: int = 3, mask: ArrayLike | None = None) 
 def _measured(measure: Callable, saliency: ArrayLike, mask: ArrayLike | None) -> jax.Array:
     saliency = checked(saliency)
     return only(measure(saliency), finite(saliency), (saliency > 0).any((1, 2)), mask)
+
+
+def _relative_difference(saliency: jax.Array) -> jax.Array:
+    size = jax.nn.relu(saliency)
+    highest = size.max((1, 2), keepdims=True)
+    size = size / jnp.where(highest == 0, 1, highest)  # sums of it cannot overflow
+    # Of 3 x 3 equal values the rounded mean may lie below them.
+    varied = size.min((1, 2)) < 1
+    active = size > size.mean((1, 2), keepdims=True)
+
+    def mean(cells: jax.Array) -> jax.Array:
+        count = jnp.maximum(cells.sum((1, 2)), 1).astype(size.dtype)
+        return jnp.where(cells, size, 0).sum((1, 2)) / count
+
+    high = mean(active)
+    low = mean(~active)
+    return jnp.where(varied, 200 * (high - low) / (high + low), 0)
 
 
 def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:

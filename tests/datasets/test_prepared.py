@@ -112,6 +112,10 @@ def test_voc_takes_the_class_of_the_largest_box(root):
     assert [photos[i].id for i in range(2)] == ["a.jpg", "b.jpg"]
     expected = [[0, 0, 99, 299], [47, 239, 499, 370], [0, 0, 99, 299]]  # from 0, inclusive
     np.testing.assert_array_equal(photos[0].boxes, expected)
+    np.testing.assert_array_equal(photos[0].box_labels, [2, 1, 2])
+    np.testing.assert_array_equal(photos[0].boxes_of(1), expected[1:2])
+    np.testing.assert_array_equal(photos[0].boxes_of(2), expected[::2])
+    assert photos[0].boxes_of(0).shape == (0, 4)
     assert datasets.decode(photos[0]).shape == (HEIGHT, WIDTH, 3)
     assert isinstance(photos[0].image, bytes)
 

@@ -16,6 +16,7 @@ from eval.protocols import (
     games,
     interpretability,
     localization,
+    perturbation,
     sanity,
 )
 from eval.protocols.class_sensitivity import ClassSettings
@@ -123,6 +124,30 @@ def test_chunk_is_how_many_steps_are_asked_at_once(network, photos, tmp_path, mo
     chosen = settings(photos, tmp_path, GameSettings, n=2, chunk=7)
     run(chosen, games.PROTOCOL)
     assert set(asked) == {7}
+
+
+def test_perturbations_are_the_metrics_with_the_settings(network, photos, tmp_path):
+    options = {"n": 2, "chunk": 16, "samples": 3, "side": 4, "steps": 5}
+    chosen = settings(photos, tmp_path, perturbation.PerturbationSettings, **options)
+    values = values_of(run(chosen, perturbation.PROTOCOL), chosen)
+    _, model, images, _, saliency = directly(network, chosen)
+    call = (model, images, saliency)
+    road = metrics.road(*call, chunk=16)
+    curve = metrics.region_perturbation(*call, side=4, steps=5)
+    expected = {
+        "road": road.combined,
+        "road_morf": road.morf.mean(1),
+        "road_lerf": road.lerf.mean(1),
+        "aopc": metrics.aopc(curve),
+        "infidelity": metrics.infidelity(*call, num_samples=3),
+        "gain_soft": metrics.average_gain(*call),
+        "drop_in_deletion": metrics.drop_in_deletion(*call),
+        "aopc_curve": curve,
+    }
+    for name, value in expected.items():
+        found = values[f"grad_cam/top/{name}"]
+        np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
+        assert np.isfinite(found).all()
 
 
 # Faithfulness ---------------------------------------------------------

@@ -14,7 +14,7 @@ from eval.run import folder as folders
 from eval.run import record
 from eval.run.settings import Settings, plain
 from eval.subjects import data, methods, nets, networks
-from jaxcam import metrics
+from jaxcam import datasets, metrics
 from tests import nets as test_nets
 from tests.eval.conftest import SIZE, forward
 
@@ -141,6 +141,25 @@ def test_methods_are_found_by_name():
         methods.find([])
     with pytest.raises(ValueError, match="methods: got a, b, expected any of grad_cam, "):
         methods.find(["a", "cam", "b"])
+
+
+def test_boxes_of_other_classes_are_no_object():
+    """A dog and two persons, as in VOC; a photo of a person alone; none with classes of boxes."""
+    boxes = np.array([[0, 0, 3, 3], [4, 4, 15, 15], [8, 0, 9, 1]], np.float32)
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    records = [
+        datasets.Record(image, 1, boxes, "dog", np.array([2, 1, 2])),
+        datasets.Record(image, 2, boxes[:1], "person", np.array([2])),
+        datasets.Record(image, 1, boxes, "all"),
+    ]
+    drawn = data.Drawn(
+        datasets.Dataset(records, ("cat", "dog", "person")), np.arange(3), (SIZE,) * 2
+    )
+    found = drawn.photos(drawn.describe(np.arange(3))).boxes
+    kept = lambda rows: rows[np.isfinite(rows).all(1)]
+    np.testing.assert_array_equal(kept(found[0]), boxes[1:2])
+    np.testing.assert_array_equal(kept(found[1]), boxes[:1])
+    np.testing.assert_array_equal(kept(found[2]), boxes)
 
 
 def test_a_prepared_set_has_its_boxes(tmp_path, network):

@@ -17,7 +17,19 @@ WAYS = {
         ("mask_iou", "pointing_game", "energy_in_box", "loc_0.25", "box_iou", "box_hit"), 1
     ),
     "games": {"deletion": -1, "insertion": 1, "deletion_curve": -1, "insertion_curve": 1},
-    "interpretability": dict.fromkeys(("entropy", "area", "dispersion", "empty"), 0),
+    "perturbation": {
+        "road": 1,
+        "road_morf": -1,
+        "road_lerf": 1,
+        "aopc": 1,
+        "infidelity": -1,
+        "gain_soft": 1,
+        "drop_in_deletion": 1,
+        "aopc_curve": -1,
+    },
+    "interpretability": dict.fromkeys(
+        ("entropy", "area", "dispersion", "relative_difference", "empty"), 0
+    ),
     "adcc": {"adcc": 1, "coherency": 1, "complexity": -1, "drop": -1},
     "class_sensitivity": {
         "correlation": -1,

@@ -157,3 +157,20 @@ def test_bad_input_is_named():
         metrics.adcc(forward, images, jnp.ones((2, 4, 4)))
     with pytest.raises(ValueError, match="shape"):
         metrics.harmonic(np.ones(2), np.ones(3), np.ones(3))
+
+
+def test_relative_difference_equals_its_literal_form(rng):
+    maps = rng.normal(size=(3, 5, 6)).astype(np.float32) + 0.5
+    for heat, found in zip(maps, metrics.relative_difference(maps), strict=True):
+        positive = np.maximum(heat.astype(np.float64), 0)
+        high = positive[positive > positive.mean()].mean()
+        low = positive[positive <= positive.mean()].mean()
+        np.testing.assert_allclose(found, 100 * (high - low) / ((high + low) / 2), rtol=1e-5)
+
+
+def test_relative_difference_of_the_constant_the_decided_and_the_empty_map():
+    spot = np.zeros((3, 3))
+    spot[1, 1] = 1e30
+    maps = np.stack([np.full((3, 3), 7.0), spot, np.full((3, 3), -1.0), 3 + spot / 1e30])
+    found = metrics.relative_difference(maps.astype(np.float32))
+    np.testing.assert_allclose(found, [0, 200, np.nan, 100 * 1 / 3.5], rtol=1e-5)

@@ -85,7 +85,14 @@ METRICS = {
 } | {
     name: of(getattr(metrics, name))
     for of, names in {
-        of_maps: ("entropy", "area", "dispersion", "complexity", "box_from_map"),
+        of_maps: (
+            "entropy",
+            "area",
+            "dispersion",
+            "complexity",
+            "relative_difference",
+            "box_from_map",
+        ),
         of_boxes: ("mask_iou", "loc", "pointing_game", "energy_in_box"),
         of_objects: ("mass_accuracy", "rank_accuracy", "pointing_at"),
         of_pairs: ("coherency", "spearman", "ssim"),

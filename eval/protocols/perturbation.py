@@ -1,0 +1,67 @@
+"""ROAD, region perturbation, infidelity, average gain and drop in deletion of methods by layer.
+
+python -m eval perturbation --model squeezenet --data imagenet100 -n 100 --output runs/perturbation
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from eval.run.protocol import Explained, Metric, Protocol
+from eval.run.settings import Settings
+from jaxcam import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class PerturbationSettings(Settings):
+    """What a run of the perturbations explains, and how it perturbs.
+
+    Args:
+        chunk: changes of a photo evaluated at once; memory is that of chunk * batch photos.
+        samples: of infidelity's noise, whose deviation is 0.2 in the network's input units.
+        side: of the squares of region perturbation, in pixels.
+        steps: of region perturbation.
+    """
+
+    chunk: int = 4
+    samples: int = 100
+    side: int = 9
+    steps: int = 100
+
+
+def measure(case: Explained) -> dict[str, jax.Array]:
+    """All of them; the pixels' noise is the same for all photos and methods."""
+    settings = case.settings
+    call = (case.forward, case.images, case.maps, case.targets)
+    activation = case.forward.activation
+    many: dict[str, Any] = {"activation": activation, "chunk": settings.chunk}
+    road = metrics.road(*call, **many)
+    curve = metrics.region_perturbation(*call, **many, side=settings.side, steps=settings.steps)
+    return {
+        "road": road.combined,
+        "road_morf": road.morf.mean(1),
+        "road_lerf": road.lerf.mean(1),
+        "aopc": metrics.aopc(curve),
+        "infidelity": metrics.infidelity(*call, **many, num_samples=settings.samples),
+        "gain_soft": metrics.average_gain(*call, activation=activation),
+        "drop_in_deletion": metrics.drop_in_deletion(*call, activation=activation),
+        "aopc_curve": curve,
+    }
+
+
+PROTOCOL = Protocol(
+    "perturbation",
+    measure,
+    metrics={
+        "road": Metric("ROAD: (LeRF - MoRF) / 2, confidence", 1),
+        "road_morf": Metric("ROAD, most relevant removed first: confidence", -1),
+        "road_lerf": Metric("ROAD, least relevant removed first: confidence", 1),
+        "aopc": Metric("Region perturbation, AOPC", 1),
+        "infidelity": Metric("Infidelity to noise, best scale", -1),
+        "gain_soft": Metric("Average gain, %, soft mask", 1),
+        "drop_in_deletion": Metric("Average drop in deletion, %, soft mask inverted", 1),
+        "aopc_curve": Metric("Region perturbation", -1, shown=False),
+    },
+    settings=PerturbationSettings,
+)
