@@ -37,6 +37,7 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         "games",
         "interpretability",
         "localization",
+        "perturbation",
         *costly,
     ]
     for name in words:
