@@ -68,11 +68,13 @@ def fine_grained_distill(
 ) -> Distillation:
     """The distillation of a fine-tuned ResNet-50 into a ResCBAM-50 begun as the ImageNet student.
 
+    Photos resized to 256 x 256, crops of 224 x 224 at a random place, the middle for validation.
     100 epochs, learning rate 0.01, a tenth at epochs 30, 50, 60 and 70 (Kang et al. 2021).
     """
     student = imagenet(
         f"{name}_distill",
         "cbam_resnet50",
+        stretch=True,
         data=data,
         val_split=val_split,
         init_from="runs/imagenet_distill/imagenet_distill.safetensors",

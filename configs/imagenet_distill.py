@@ -5,8 +5,9 @@ Command: python -m train.distill --config configs/imagenet_distill.py
 Cost: not run here. As imagenet_cbam_resnet50, and a forward pass of the teacher a step.
 Expected: no accuracy is published; Sim-1 to Sim-5 with the teacher 0.807, 0.701, 0.633, 0.574,
     0.534.
-Open in the paper: batch size, crops and flips; here as imagenet_cbam_resnet50. The divergence is
-    the sum over classes, mean over photos.
+As in the paper, crops of 224 x 224 at a random place of the photo resized to 256 x 256, the middle
+    for validation. Open there: batch size and flips; here as imagenet_cbam_resnet50. The
+    divergence is the sum over classes, mean over photos.
 """
 
 from configs.common import as_kind, imagenet
@@ -14,6 +15,6 @@ from configs.schema import Distillation
 
 config = as_kind(
     Distillation,
-    imagenet("imagenet_distill", "cbam_resnet50", epochs=100),
+    imagenet("imagenet_distill", "cbam_resnet50", epochs=100, stretch=True),
     teacher="resnet50.tv_in1k",
 )

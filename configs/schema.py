@@ -38,6 +38,9 @@ class Classification:
         crop_area: smallest and largest part of the photo's area that a crop covers.
         crop_ratio: largest width to height ratio of a crop, and the smallest's inverse.
         crop_fraction: part of the resized photo's shorter side that validation keeps.
+        stretch: whether photos are resized to a square of image_size / crop_fraction, of which
+            training cuts image_size at a random place, and validation the middle; crop_area and
+            crop_ratio then say nothing. With crop_on "host".
         color_jitter: brightness, contrast and saturation are each scaled by U(1 - j, 1 + j).
         cutmix: probability that a box of an image is cut out of another image.
         workers: threads that read and decode.
@@ -94,6 +97,7 @@ class Classification:
     crop_area: tuple[float, float]
     crop_ratio: float
     crop_fraction: float = 1.0
+    stretch: bool = False
     color_jitter: float = 0.0
     cutmix: float = 0.0
     workers: int = 8
@@ -311,6 +315,8 @@ def _check_fields(config: Classification) -> None:
 def _check_crops(config: Classification) -> None:
     low, high = config.crop_area
     _require(0 < low <= high <= 1, config, "crop_area", "0 < smallest <= largest <= 1")
+    whole = config.crop_on == "host" or not config.stretch
+    _require(whole, config, "stretch", "crop_on 'host'")
     starts = [epoch for epoch, _ in config.crop_sizes]
     _require(starts[:1] == [0], config, "crop_sizes", "a first pair that begins at epoch 0")
     _require(

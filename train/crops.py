@@ -1,6 +1,7 @@
 """Crops on the host: at random for training, the middle for validation; of photos of any size."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,8 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     Args:
         record: a photo of any size.
         config: its crop_area (parts of the photo's), crop_ratio (of width to height, or its
-            inverse) and image_size.
+            inverse) and image_size; with stretch, its crop_fraction in their stead: the part of
+            either side that a crop covers.
         key: seed, epoch and index, from which all is drawn.
 
     Returns:
@@ -33,7 +35,12 @@ def random_crop(record: Record, config: Classification, key: tuple[int, int, int
     size = config.image_size
     rows, columns = photo_size(record)
     whole = (columns, rows)
-    left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
+    if config.stretch:
+        left, top, width, height = _part(
+            whole, config.crop_fraction, (random.random(), random.random())
+        )
+    else:
+        left, top, width, height = crop_box(random, whole, config.crop_area, config.crop_ratio)
     # Decoded no finer than the crop needs.
     at_least = (math.ceil(whole[0] * size / width), math.ceil(whole[1] * size / height))
     pixels = decode(record, at_least=at_least)
@@ -67,13 +74,30 @@ def crop_box(
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height
 
 
+def _part(
+    size: Sequence[int], fraction: float, place: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a fraction of either side, at a place in [0, 1] of the rest.
+
+    A crop of a photo that is resized to a square is this one of the photo, resized.
+    """
+    width = fraction * size[0]
+    height = fraction * size[1]
+    return (size[0] - width) * place[0], (size[1] - height) * place[1], width, height
+
+
 def centre_crop(record: Record, config: Classification) -> np.ndarray:
     """The middle `[image_size, image_size, 3]` uint8 of a photo resized by its shorter side.
 
-    The shorter side becomes image_size / crop_fraction.
+    The shorter side becomes image_size / crop_fraction; with config.stretch, either side.
     """
     pixels = decode(record)
     size = config.image_size
+    if config.stretch:
+        left, top, width, height = _part(pixels.shape[1::-1], config.crop_fraction, (0.5, 0.5))
+        box = (left, top, left + width, top + height)
+        photo = Image.fromarray(pixels)
+        return np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box))
     shorter = round(size / config.crop_fraction)
     rows, columns = pixels.shape[:2]
     height = max(size, rows * shorter // min(rows, columns))

@@ -38,6 +38,8 @@ _FIELDS = (
     "crop_sizes",
     "crop_area",
     "crop_ratio",
+    "crop_fraction",
+    "stretch",
     "color_jitter",
     "teacher",
     "teacher_kind",

@@ -45,8 +45,8 @@ def test_another_workdir_has_an_export_of_its_own():
     ("assignment", "message"),
     [
         ("epochs", "--set: got 'epochs', expected key=value"),
-        ("epoch=3", "--set: got the key 'epoch', expected one of 46 fields, such as 'epochs'"),
-        ("epochs.x=3", "--set: got the key 'epochs.x', expected one of 46 fields"),
+        ("epoch=3", "--set: got the key 'epoch', expected one of 47 fields, such as 'epochs'"),
+        ("epochs.x=3", "--set: got the key 'epochs.x', expected one of 47 fields"),
         ("epochs=many", "--set: got epochs='many', expected int such as 4"),
         ("init_from=3", "--set: got init_from=3, expected str or None such as None"),
         ("options=3", "--set: got options=3, expected dict"),
@@ -80,7 +80,7 @@ def test_another_workdir_has_an_export_of_its_own():
         ("learning_rate=True", "--set: got learning_rate=True, expected float such as 0.05"),
         (
             "xyz=3",
-            "--set: got the key 'xyz', expected one of 46 fields, such as 'log_every'",
+            "--set: got the key 'xyz', expected one of 47 fields, such as 'log_every'",
         ),
         ("crop_sizes=((0, 0),)", "crop_sizes: got ((0, 0),), expected sides of 1 pixel or more"),
         ("parallel=xmap", "parallel: got 'xmap', expected one of 'pmap', 'jit'"),
@@ -167,7 +167,7 @@ def test_every_number_has_its_range():
     texts = {"name", "data", "train_split", "val_split", "workdir", "export", "architecture"}
     texts |= {"options", "init_from", "layer", "teacher", "teacher_options", "answers"}
     pairs = {"crop_sizes", "crop_area", "milestones"}  # below
-    truths = {"nesterov", "teacher_probabilities"}
+    truths = {"nesterov", "stretch", "teacher_probabilities"}
     fields = set()
     for name in KINDS:
         fields |= {field.name for field in dataclasses.fields(getattr(configs, name))}
@@ -217,6 +217,7 @@ def test_the_defaults_of_papers_and_of_nothing():
         "compute_dtype": "float32",
         "crop_on": "device",
         "crop_fraction": 1.0,
+        "stretch": False,
         "color_jitter": 0.0,
         "cutmix": 0.0,
         "workers": 8,

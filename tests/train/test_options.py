@@ -28,6 +28,7 @@ TESTED = {
     "crop_area": "augment.test_a_crop_is_that_of_its_key",
     "crop_ratio": "augment.test_a_crop_is_that_of_its_key",
     "crop_fraction": "pipeline.test_validation_cuts_the_middle_of_the_resized_photo",
+    "stretch": "pipeline.test_stretched_photos_are_cut_as_squares_of_them",
     "color_jitter": "augment.test_color_jitter_is_its_formula",
     "cutmix": "augment.test_boxes_are_as_frequent_and_large_as_said",
     "workers": "pipeline.test_so_many_threads_read_as_the_config_says",
@@ -67,6 +68,7 @@ TESTED = {
     "kd_weight": "distill.test_the_loss_is_its_formula",
     "ce_weight": "distill.test_the_loss_is_its_formula",
     "answers": "distill.test_a_stopped_run_asks_only_for_the_missing_views",
+    "unreadable": "unreadable.test_more_broken_photos_than_may_be_end_the_run",
     "views": "distill.test_views_come_again_in_the_third_epoch",
 }
 

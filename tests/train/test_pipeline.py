@@ -263,6 +263,31 @@ def test_validation_cuts_the_middle_of_the_resized_photo():
         np.testing.assert_allclose(crop[:, 8, 0], places(height), atol=0.51)
 
 
+def test_stretched_photos_are_cut_as_squares_of_them():
+    """40 x 80 pixels at 1/2: a square of 32, the middle 16 of it; or 16 anywhere, some mirrored."""
+    config = dataclasses.replace(HOST, crop_fraction=0.5, image_size=16, stretch=True)
+    record = photos(1, lambda _: (80, 40))[0]
+    middle = crops.centre_crop(record, config).astype(float)
+    places = lambda length: (np.arange(16) - 7.5) * length / 32 + length / 2 - 0.5
+    np.testing.assert_allclose(middle[8, :, 1], places(80), atol=0.51)
+    np.testing.assert_allclose(middle[:, 8, 0], places(40), atol=0.51)
+    lefts = []
+    for index in range(40):
+        crop = crops.random_crop(record, config, (0, 0, index)).astype(float)
+        across = np.sort(crop[8, :, 1])
+        assert crop.shape == (16, 16, 3)
+        np.testing.assert_allclose(np.ptp(across), 15 * 80 / 32, atol=1.1)
+        np.testing.assert_allclose(np.ptp(crop[:, 8, 0]), 15 * 40 / 32, atol=1.1)
+        lefts.append(across[0])
+    assert min(lefts) < 6
+    assert max(lefts) > 36
+    whole = dataclasses.replace(config, crop_fraction=1.0)
+    one, other = (crops.random_crop(record, whole, (0, 0, index)) for index in (0, 1))
+    np.testing.assert_array_equal(np.sort(one, 1), np.sort(other, 1))
+    with pytest.raises(ValueError, match="stretch: got True, expected crop_on 'host'"):
+        dataclasses.replace(CONFIG, stretch=True)
+
+
 def test_a_photo_of_the_validation_size_is_left_alone():
     record = photos(1)[0]
     np.testing.assert_array_equal(crops.centre_crop(record, CONFIG)[..., 0], np.mgrid[:16, :16][0])
