@@ -6,7 +6,7 @@ Explainers are functions of this module; `jaxcam.maps`, `jaxcam.metrics`, `jaxca
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxcam import blackbox as blackbox
 from jaxcam import fostering as fostering
@@ -64,6 +64,7 @@ from jaxcam._explainers.smoothing import aug_smooth as aug_smooth
 from jaxcam._explainers.smoothing import eigen_smooth as eigen_smooth
 from jaxcam._explainers.smoothing import smooth as smooth
 from jaxcam._explainers.superpixels import quickshift as quickshift
+from jaxcam._ground.extras import wanted as _wanted
 from jaxcam._program.adapters import equinox as equinox
 from jaxcam._program.adapters import haiku as haiku
 from jaxcam._program.adapters import keras as keras
@@ -79,15 +80,92 @@ from jaxcam._program.question import activations_and_gradients as activations_an
 from jaxcam._program.question import explain as explain
 from jaxcam._version import __version__ as __version__
 
-_LAZY = ("datasets", "models")
-_HELPERS = ("importlib", "Any")
+if TYPE_CHECKING:
+    from jaxcam import datasets as datasets
+    from jaxcam import models as models
 
-__all__ = [name for name in globals() if not name.startswith("_") and name not in _HELPERS]
-__all__ += _LAZY
+# Imported when they are asked for: flax takes as long to import as all the rest, and explaining a
+# model of one's own does without it.
+_LAZY = ("datasets", "models")
+
+__all__ = [
+    "Centers",
+    "Factors",
+    "Tokens",
+    "ablation_cam",
+    "activations_and_gradients",
+    "attention_grad_cam",
+    "attention_rollout",
+    "aug_smooth",
+    "blackbox",
+    "cam",
+    "cbam_attention",
+    "channel_weights",
+    "clrp_map",
+    "datasets",
+    "deconvnet",
+    "deep_feature_factorization",
+    "eigen_cam",
+    "eigen_grad_cam",
+    "eigen_smooth",
+    "equinox",
+    "explain",
+    "fem",
+    "finer_cam",
+    "fostering",
+    "fullgrad",
+    "fuse",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient",
+    "gradient_input",
+    "guided_backprop",
+    "guided_grad_cam",
+    "haiku",
+    "hires_cam",
+    "integrated_gradients",
+    "is_cam",
+    "keras",
+    "kpca_cam",
+    "layer_cam",
+    "layers",
+    "layerwise_grad_cam",
+    "legrad",
+    "lime",
+    "lime_surrogate",
+    "linen",
+    "loops",
+    "lrp",
+    "lrp_map",
+    "maps",
+    "mask",
+    "metrics",
+    "models",
+    "nnx",
+    "occlusion",
+    "quickshift",
+    "refine_cam",
+    "relevance_cam",
+    "rise",
+    "score_cam",
+    "shapley_cam",
+    "smooth",
+    "split",
+    "ss_cam",
+    "tag",
+    "tap",
+    "targets",
+    "top_channels",
+    "xgrad_cam",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # flax takes as long to import as all the rest; explaining a model of one's own does without it.
-    if name in _LAZY:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")
+    with _wanted(f"jaxcam.{name}"):
         return importlib.import_module(f"jaxcam.{name}")
-    raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

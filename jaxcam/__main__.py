@@ -2,6 +2,19 @@
 
 import sys
 
-from jaxcam.cli import main
+from jaxcam._ground.extras import wanted
 
-sys.exit(main())
+
+def main() -> int:
+    """The command; 2 where a package that it needs is not installed."""
+    try:
+        with wanted("jaxcam", "all"):
+            from jaxcam import cli, models  # noqa: F401 (the networks, which every command loads)
+    except ModuleNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -145,7 +145,7 @@ def _opened(path: str | Path, layout: str, threads: int) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ImportError(
-            "onnx: onnxruntime is not installed; pip install 'jaxcam[onnx]'"
+            "onnx: onnxruntime is not installed; pip install 'jaxcam-xai[onnx]'"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -20,13 +20,22 @@ from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import ask, gradients, mapped
 
+__all__ = [
+    "TERMS",
+    "Fostered",
+    "cam_area",
+    "cam_dispersion",
+    "cam_entropy",
+    "fostering_loss",
+]
+
 _NORMS = ("sum", "softmax")
 
 
 class Fostered(NamedTuple):
     """What `fostering_loss` saw on the way.
 
-    Args:
+    Attributes:
         logits: `[B, N]`.
         maps: Grad-CAM `[B, h, w]` of the class; `[B, N, h, w]`, of every class, for several classes
             an image.

@@ -4,7 +4,7 @@
 
 The file takes RGB images `[B, 3, H, W]` in [0, 1] (the normalisation is inside) and returns logits
 `[B, N]`. It takes any H and W, and names those of the network in its metadata. Batch norm is folded
-into the convolutions. Needs the package onnx (`pip install 'jaxcam[onnx]'`).
+into the convolutions. Needs the package onnx (`pip install 'jaxcam-xai[onnx]'`).
 """
 
 import dataclasses

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.extras import wanted
 from jaxcam.targets import concrete
 
 Segments = jax.Array | np.ndarray | Callable[[np.ndarray], np.ndarray] | None
@@ -45,8 +46,8 @@ def quickshift(
         Vedaldi and Soatto, Quick shift and kernel methods for mode seeking, ECCV 2008;
         skimage.segmentation.quickshift.
     """
-    from skimage.segmentation import quickshift as one
-
+    with wanted("jaxcam.quickshift"):
+        from skimage.segmentation import quickshift as one
     images = np.asarray(images)
     if images.ndim != 4:
         raise ArgumentError("images", f"shape {images.shape}", "[B, H, W, C]")

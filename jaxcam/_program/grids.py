@@ -21,7 +21,7 @@ LAYOUTS = ("channels_last", "channels_first")
 class Tokens(NamedTuple):
     """A layer `[B, T, c]` of tokens: those of a grid, and others before or after them.
 
-    Args:
+    Attributes:
         grid: `(h, w)`, how many tokens high and wide; any number of axes.
         before: how many class and register tokens come first; None is all that are no positions.
     """

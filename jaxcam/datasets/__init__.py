@@ -3,7 +3,7 @@
 `load(name, split)` gives a `Dataset` of `Record`s; `decode` gives a record's pixels, as
 `jaxcam.photos.read` does those of a file.
 `python -m jaxcam.datasets prepare` writes a folder, a zip or FGVC-Aircraft as a TFDS set.
-Not imported by `import jaxcam`; TFDS sets need `pip install "jaxcam[train]"`.
+Not imported by `import jaxcam`; TFDS sets need `pip install "jaxcam-xai[train]"`.
 """
 
 import os

@@ -161,7 +161,7 @@ def prepare(name: str, source: str | Path | None, output: str | Path) -> Path:
     Args:
         name: "tiny20", "image_folder", "fgvc_aircraft/LEVEL" with the level variant, family or
             manufacturer; or the TFDS name of a set of its own, which TFDS downloads and which needs
-            `pip install "jaxcam[prepare]"`.
+            `pip install "jaxcam-xai[prepare]"`.
         source: folder or zip; of a TFDS set the folder of what cannot be downloaded (ImageNet's two
             archives), or None.
         output: folder of TFDS sets; the set is written to NAME/VERSION in it, whole or not at all.
@@ -198,7 +198,7 @@ def _theirs(name: str, output: str | Path) -> tfds.core.DatasetBuilder:
         raise _unknown(name) from error
     if importlib.util.find_spec("tensorflow") is None:
         raise ModuleNotFoundError(
-            f'tensorflow: {name} is prepared with it; pip install "jaxcam[prepare]"'
+            f'tensorflow: {name} is prepared with it; pip install "jaxcam-xai[prepare]"'
         )
     return builder
 

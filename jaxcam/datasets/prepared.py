@@ -108,7 +108,9 @@ def _tfds() -> Any:
     try:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{error}: TFDS sets need pip install "jaxcam[train]"') from error
+        raise ModuleNotFoundError(
+            f'{error}: TFDS sets need pip install "jaxcam-xai[train]"'
+        ) from error
     return tfds
 
 
@@ -123,7 +125,7 @@ def _not_prepared(name: str, root: str | Path | None) -> ArgumentFileError:
         command += f" --source {features.source}"
     command += f" --output {place}"
     if features is not OURS:
-        command = f'pip install "jaxcam[prepare]" && {command}'
+        command = f'pip install "jaxcam-xai[prepare]" && {command}'
     expected = f"a folder, a zip or a set that is prepared in {place}, once by: {command}"
     meant = alike(base, SETS, count=2)
     if meant and base not in SETS:

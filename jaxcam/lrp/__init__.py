@@ -17,3 +17,23 @@ from jaxcam.lrp.composites import epsilon_gamma_box as epsilon_gamma_box
 from jaxcam.lrp.composites import epsilon_plus_flat as epsilon_plus_flat
 from jaxcam.lrp.composites import mobile as mobile
 from jaxcam.lrp.composites import z_plus as z_plus
+
+__all__ = [
+    "COMPOSITES",
+    "Composite",
+    "Conservation",
+    "Place",
+    "Relevance",
+    "conservation",
+    "epsilon",
+    "epsilon_alpha2_beta1",
+    "epsilon_gamma_box",
+    "epsilon_plus_flat",
+    "initial",
+    "mobile",
+    "propagate",
+    "relevance",
+    "rules",
+    "transform",
+    "z_plus",
+]

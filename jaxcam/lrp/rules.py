@@ -24,6 +24,27 @@ import numpy as np
 
 from jaxcam._ground.errors import ArgumentError, check_at_least
 
+__all__ = [
+    "Group",
+    "Rule",
+    "Term",
+    "alpha_beta",
+    "epsilon",
+    "flat",
+    "gamma",
+    "itself",
+    "lrp_0",
+    "negative",
+    "ones",
+    "or_flat",
+    "pass_whole",
+    "positive",
+    "square",
+    "w_square",
+    "z_box",
+    "z_plus",
+]
+
 _TINY = 1e-30  # below it a denominator counts as 0: relevance divided by it could overflow float32
 
 Part = Callable[[jax.Array], jax.Array]
@@ -47,7 +68,7 @@ class Term(NamedTuple):
 class Group(NamedTuple):
     """Terms with one common denominator.
 
-    Args:
+    Attributes:
         terms: the products whose sum is the denominator.
         coefficient: of the relevance that goes this way.
         sign: 1 or -1: only that of outputs y > 0 or y < 0; 0 all.

@@ -136,6 +136,6 @@ def test_a_set_of_tfds_needs_tensorflow_to_be_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(builders.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ModuleNotFoundError,
-        match=r'tensorflow: voc/2012 is prepared with it; pip install "jaxcam\[pre',
+        match=r'tensorflow: voc/2012 is prepared with it; pip install "jaxcam-xai\[pre',
     ):
         builders.prepare("voc/2012", None, tmp_path)
