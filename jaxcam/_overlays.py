@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError, one_of
-from jaxcam._ground.extras import wanted
 from jaxcam._resizing import resize
 
 if TYPE_CHECKING:

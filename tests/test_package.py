@@ -56,7 +56,7 @@ def test_the_core_explains_and_says_what_the_rest_needs():
     install = r'is not installed; pip install "jaxcam-xai\[{}\]"'
     models, figure, code = ran.stdout.splitlines()
     assert re.fullmatch(r"jaxcam\.models: the package \w+ " + install.format("models"), models)
-    picture = "jaxcam.maps.figure: the package matplotlib " + install.format("pictures")
+    picture = r"jaxcam\.maps: the package matplotlib " + install.format("pictures")
     assert re.fullmatch(picture, figure)
     assert code == "2"
     assert re.search(r"^jaxcam: .*jaxcam-xai\[all\]", ran.stderr, re.MULTILINE)

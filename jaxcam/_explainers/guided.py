@@ -39,7 +39,7 @@ def guided_backprop(
     reduction: str = "abs_max",
     has_aux: bool = False,
 ) -> Explanation:
-    """Guided backpropagation: the gradient at the pixels, R = [x > 0] [R' > 0] R' at every ReLU.
+    """Guided backpropagation: the gradient at the pixels, R = `[x > 0] [R' > 0] R'` at every ReLU.
 
     It shows edges more than classes (Adebayo et al. 2018); it is here to be compared with. Costs a
     forward and a backward pass.

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
+from jaxcam._ground.extras import wanted
+
 
 def matplotlib() -> ModuleType:
     """The package; a backend in MPLBACKEND that it does not know is no reason to fail.
@@ -15,7 +17,8 @@ def matplotlib() -> ModuleType:
     backend = None
     if "matplotlib" not in sys.modules:  # its import looks at the variable, and fails half-way
         backend = os.environ.pop("MPLBACKEND", None)
-    import matplotlib as found
+    with wanted("jaxcam.maps"):
+        import matplotlib as found
 
     if backend is not None:
         os.environ["MPLBACKEND"] = backend
