@@ -51,8 +51,8 @@ def resize(
 
     Example:
         >>> known = jaxcam.layers(forward, images)
-        >>> maps = jaxcam.grad_cam(forward, images, layer="layer4")
-        >>> maps = jaxcam.maps.resize(maps, (224, 224), centers=known.centers["layer4"])
+        >>> maps = jaxcam.grad_cam(forward, images, layer="features")
+        >>> maps = jaxcam.maps.resize(maps, (224, 224), centers=known.centers["features"])
     """
     maps = as_maps(maps)
     shape = (*maps.shape[:-2], *check_size("size", size))
