@@ -59,6 +59,9 @@ def network(name: str, *, attention: bool = False, dtype: str | None = None) -> 
     return models.create(name, dtype=dtype, **options)
 
 
+_OF_TRANSFORMERS = ("attention_rollout", "legrad")  # and the networks here have no tokens
+
+
 def explainers(stages: list[str], channels: int) -> dict[str, Row]:
     """Rows of the table of methods, at the last stage and at the first, and of LRP's composites.
 
@@ -77,6 +80,8 @@ def explainers(stages: list[str], channels: int) -> dict[str, Row]:
         "mask": {"variant": MASK_VARIANTS["jacobgil"]._replace(steps=1)},
     }
     for name, method in METHODS.items():
+        if name in _OF_TRANSFORMERS:
+            continue
         explain = partial(method.function, **options.get(name, {}))
         if name == "lime":
             found[name] = Row(throughput.segmented(ONCE, ONCE))
