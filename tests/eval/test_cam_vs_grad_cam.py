@@ -71,7 +71,7 @@ def test_the_identity_is_checked_not_assumed():
 
 
 def test_bad_input_is_named(network, photos, tmp_path):
-    with pytest.raises(ValueError, match=r"layers: got 'stem': .*a global average pool"):
+    with pytest.raises(ValueError, match=r"layers: got 'stem', expected .*a global average pool"):
         run(chosen_settings(photos, tmp_path, layers=("stem",)), cam_vs_grad_cam.PROTOCOL)
     with pytest.raises(
         ValueError, match="methods: got methods cam, noise and layers none, expected cam alone"
