@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import eval
 from eval.costs import chips
 from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError
@@ -82,7 +83,7 @@ def compiled(request: Request) -> Iterator[dict[str, Any]]:
         if which not in WHICH:
             raise ArgumentError("chips", repr(which), f"any of {', '.join(WHICH)}")
     words = [sys.executable, "-m", "eval.costs.topology", json.dumps(dataclasses.asdict(request))]
-    top = str(Path(__file__).parents[2])
+    top = str(Path(eval.__file__).parent.parent)  # for the child to find eval
     path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
