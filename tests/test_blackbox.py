@@ -174,7 +174,7 @@ def test_protocols_measure_on_a_file(files, rng):
     path, network = files
     found = eval_models.load(str(path))
     photos = rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    assert found.size == 16
+    assert found.input_size == (16, 16)
     logits = found.apply(found.params, found.prepare(jax.numpy.asarray(photos)))
     np.testing.assert_allclose(
         logits, network(photos.astype(np.float32) / 255), rtol=1e-4, atol=1e-4
