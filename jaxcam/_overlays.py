@@ -45,6 +45,11 @@ def overlay(
     Raises:
         ValueError: Shapes do not agree, values or `alpha` are out of range, or there is no such
             colormap.
+
+    Example:
+        >>> blended = jaxcam.maps.overlay(images, heat, alpha=0.4)
+        >>> blended.shape
+        (2, 8, 8, 3)
     """
     images = np.asarray(images, np.float32)
     heatmaps = np.asarray(heatmaps, np.float32)
@@ -92,6 +97,11 @@ def figure(
         ValueError: As `overlay`, or the number of titles or maps is not that of the images, or the
             maps are not normalised: values off the scale, or none in all the maps that reaches half
             of it.
+
+    Example:
+        >>> figure = jaxcam.maps.figure(images, {"Grad-CAM": heat}, titles=["red", "green"])
+        >>> len(figure.axes)
+        4
     """
     images = np.asarray(images, np.float32)
     columns = heatmaps if isinstance(heatmaps, Mapping) else {"": heatmaps}

@@ -50,9 +50,10 @@ def resize(
             `method` is unknown, or `centers` are not of two axes.
 
     Example:
-        >>> known = jaxcam.layers(forward, images)
         >>> maps = jaxcam.grad_cam(forward, images, layer="features")
-        >>> maps = jaxcam.maps.resize(maps, (224, 224), centers=known.centers["features"])
+        >>> known = jaxcam.layers(forward, images)
+        >>> peaks(jaxcam.maps.resize(maps, (8, 8), centers=known.centers["features"]))
+        [(0, 5), (5, 3)]
     """
     maps = as_maps(maps)
     shape = (*maps.shape[:-2], *check_size("size", size))

@@ -46,6 +46,16 @@ def onnx(path: str | Path, *, layout: str = "NCHW", threads: int = 0) -> Model:
         FileNotFoundError: no such file.
         ImportError: onnxruntime is not installed.
         ValueError: an unknown `layout`, or a file that onnxruntime cannot read.
+
+    Example:
+        >>> import pathlib
+        >>> from onnx import parser
+        >>> text = '<ir_version: 8, opset_import: ["": 13]> mean (float[b,3,8,8] x) => '
+        >>> text += "(float[b,3] y) { y = ReduceMean <axes = [2, 3], keepdims = 0> (x) }"
+        >>> path = pathlib.Path("mean.onnx")
+        >>> _ = path.write_bytes(parser.parse_model(text).SerializeToString())
+        >>> jaxcam.blackbox.onnx(path)(images).shape
+        (2, 3)
     """
     session = _opened(path, layout, threads)
     name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
@@ -69,6 +79,16 @@ def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
     Raises:
         FileNotFoundError, ImportError: as `onnx`.
         ValueError: as `onnx`, or the file does not say.
+
+    Example:
+        >>> import pathlib
+        >>> from onnx import parser
+        >>> text = '<ir_version: 8, opset_import: ["": 13]> mean (float[b,3,8,8] x) => '
+        >>> text += "(float[b,3] y) { y = ReduceMean <axes = [2, 3], keepdims = 0> (x) }"
+        >>> path = pathlib.Path("mean.onnx")
+        >>> _ = path.write_bytes(parser.parse_model(text).SerializeToString())
+        >>> jaxcam.blackbox.onnx_size(path)
+        (8, 8)
     """
     session = _opened(path, layout, threads=1)
     shape = session.get_inputs()[0].shape
@@ -84,7 +104,7 @@ def onnx_size(path: str | Path, *, layout: str = "NCHW") -> tuple[int, int]:
 
 
 def python(name: str) -> Model:
-    """The function that `name` names: "package.module:function", or "path/to/file.py:function".
+    r"""The function that `name` names: "package.module:function", or "path/to/file.py:function".
 
     Returns:
         The function, called with NumPy images `[B, H, W, C]`; what it returns becomes a float32
@@ -93,6 +113,13 @@ def python(name: str) -> Model:
     Raises:
         FileNotFoundError: no such file or module.
         ValueError: `name` has no colon, or what it names cannot be called.
+
+    Example:
+        >>> import pathlib
+        >>> path = pathlib.Path("mine.py")
+        >>> _ = path.write_text("def answer(images):\n    return images.mean((1, 2))\n")
+        >>> jaxcam.blackbox.python(f"{path}:answer")(images).shape
+        (2, 3)
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
@@ -117,6 +144,12 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
 
     Raises:
         ValueError: when called, if the model returns another shape.
+
+    Example:
+        >>> box = lambda photos: photos.mean((1, 2))  # NumPy to NumPy
+        >>> asked = jaxcam.blackbox.callback(box, num_outputs=3)
+        >>> jax.jit(asked)(images).shape
+        (2, 3)
     """
 
     def ask(images: np.ndarray) -> np.ndarray:

@@ -69,6 +69,11 @@ def cam_entropy(maps: jax.Array, *, norm: str = "sum") -> jax.Array:
     References:
         Schoettl, Improving the interpretability of CNNs by CAM fostering, 2020 (arXiv 2009.12546),
         eq. of ce. The normalisation by the sum is the secondary literature's reading.
+
+    Example:
+        >>> even = jnp.ones((8, 8))
+        >>> print(jaxcam.fostering.cam_entropy(jnp.stack([even, heat[0]])))  # ln 64 at most
+        [4.16 2.08]
     """
     check_choice("norm", norm, _NORMS)
     maps = _checked(maps)
@@ -98,6 +103,10 @@ def cam_area(maps: jax.Array) -> jax.Array:
 
     References:
         Schoettl 2020, eq. of ca.
+
+    Example:
+        >>> print(jaxcam.fostering.cam_area(heat))  # half a cell, a spot's variance along each axis
+        [0.5 0.5]
     """
     p = _distribution(_checked(maps))
     rows = _centred(p.sum(2))
@@ -128,6 +137,11 @@ def cam_dispersion(maps: jax.Array) -> jax.Array:
 
     References:
         Schoettl 2020, eq. of cd.
+
+    Example:
+        >>> even = jnp.ones((8, 8))
+        >>> print(jaxcam.fostering.cam_dispersion(jnp.stack([even, heat[0]])))
+        [0. 8.]
     """
     p = _distribution(_checked(maps))
     cells = p.shape[1] * p.shape[2]
@@ -192,6 +206,12 @@ def fostering_loss(
     References:
         Schoettl 2020 (arXiv 2009.12546): l = l_train + beta ce. Area and dispersion are measures
         there, not terms.
+
+    Example:
+        >>> labels = jnp.array([0, 1])
+        >>> loss, seen = jaxcam.fostering.fostering_loss(forward, images, labels, beta=0.1)
+        >>> bool(jnp.isclose(loss, seen.classification + 0.1 * seen.penalty))
+        True
     """
     check_choice("term", term, TERMS)
     check_choice("explain", explain, ("label", "predicted"))

@@ -41,6 +41,12 @@ def compiling_for(platform: str) -> Iterator[None]:
     Args:
         platform: "cpu", "gpu" or "tpu", as `jax.default_backend` has it: for a program that is
             compiled ahead, for devices that are not there (`jax.experimental.topologies`).
+
+    Example:
+        >>> with jaxcam.loops.compiling_for("tpu"):  # convolutions in loops stay as they are
+        ...     shape = jax.eval_shape(lambda x: jaxcam.loops.map(lambda each: each * 2, x), images)
+        >>> shape.shape
+        (2, 8, 8, 3)
     """
     token = _PLATFORM.set(platform)
     try:
@@ -64,6 +70,12 @@ def scan(
 
     Raises:
         TypeError: as `jax.lax.scan`.
+
+    Example:
+        >>> add = lambda total, x: (total + x, total)
+        >>> total, before = jaxcam.loops.scan(add, jnp.zeros((), int), jnp.arange(4))
+        >>> print(total, before)
+        6 [0 0 1 3]
     """
     return eager.once(lambda *args: jax.lax.scan(_laid_out(step), *args), carry, xs)
 
@@ -80,6 +92,10 @@ def map(function: Callable[[Item], Result], xs: Item) -> Result:  # the name tha
 
     Raises:
         TypeError: as `jax.lax.map`.
+
+    Example:
+        >>> print(jaxcam.loops.map(lambda x: x**2, jnp.arange(4)))
+        [0 1 4 9]
     """
     return eager.once(lambda each: jax.lax.map(_laid_out(function), each), xs)
 
@@ -99,6 +115,10 @@ def while_loop(
 
     Raises:
         TypeError: as `jax.lax.while_loop`.
+
+    Example:
+        >>> print(jaxcam.loops.while_loop(lambda x: x < 100, lambda x: 2 * x, jnp.ones((), int)))
+        128
     """
     return eager.once(lambda start: jax.lax.while_loop(going, _laid_out(step), start), carry)
 
@@ -127,6 +147,10 @@ def fold(
 
     Raises:
         TypeError: as `jax.lax.scan`, where the compiled loop's state changes its type.
+
+    Example:
+        >>> print(jaxcam.loops.fold(lambda state, i: state + i, jnp.zeros((), int), 5))
+        10
     """
     if on_host:
         return _fold_on_host(step, state, steps, done, progress)

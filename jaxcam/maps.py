@@ -58,6 +58,11 @@ def normalize(maps: ArrayLike, method: str = "min_max", *, percentile: float = 1
     Raises:
         ValueError: `maps` has fewer than two axes or no cells, `method` is unknown, or `percentile`
             is not in (0, 100].
+
+    Example:
+        >>> maps = jnp.array([[-1.0, 0.0, 3.0]])
+        >>> print(jaxcam.maps.normalize(maps), jaxcam.maps.normalize(maps, "signed"))
+        [[0.   0.25 1.  ]] [[-0.33  0.    1.  ]]
     """
     maps = as_maps(maps)
     check_choice("method", method, _NORMALIZE)
@@ -85,6 +90,10 @@ def threshold(maps: ArrayLike, *, k: float = 1.0) -> jax.Array:
 
     References:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+
+    Example:
+        >>> print(jaxcam.maps.threshold(heat, k=2.0).sum((1, 2)))  # cells of each map
+        [5 5]
     """
     maps = as_maps(maps)
     # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded
@@ -112,6 +121,11 @@ def segmentation_mask(raw: ArrayLike, size: Sequence[int], *, k: float = 1.0) ->
 
     References:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+
+    Example:
+        >>> maps = jaxcam.relevance_cam(forward, images)
+        >>> print(jaxcam.maps.segmentation_mask(maps, (8, 8)).sum((1, 2)))
+        [11 11]
     """
     return threshold(resize(raw, size), k=k)
 
@@ -133,6 +147,10 @@ def threshold_of_max(maps: ArrayLike, *, fraction: float = 0.2) -> jax.Array:
 
     References:
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3.2.
+
+    Example:
+        >>> print(jaxcam.maps.threshold_of_max(heat, fraction=0.4).sum((1, 2)))  # cells of each map
+        [5 5]
     """
     maps = as_maps(maps)
     check_within("fraction", fraction, 0, 1, ends="[)")

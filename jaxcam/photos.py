@@ -74,6 +74,15 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
         ValueError: The file is empty, truncated, no image, or an image that is too large (more than
             178 million pixels or a file of more than 1 GiB), has values that are not finite, or
             16-bit colours that Pillow would read as black. Every message names the file.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> path = pathlib.Path("grey.png")
+        >>> Image.fromarray(np.zeros((30, 40), np.uint8)).save(path)
+        >>> jaxcam.photos.read(path).shape
+        (30, 40, 3)
     """
     name = repr(os.fspath(path))
     try:
@@ -107,6 +116,12 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
 
     Raises:
         ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
+
+    Example:
+        >>> import numpy as np
+        >>> photo = np.zeros((300, 400, 3), np.uint8)
+        >>> jaxcam.photos.prepare(photo, (224, 224), "crop").shape
+        (224, 224, 3)
     """
     _check_photo(photo)
     height, width = input_size(photo.shape[:2], size, fit)
@@ -136,6 +151,10 @@ def input_size(
 
     Raises:
         ValueError: `photo_size` or `size` is not two positive whole numbers, or `fit` is unknown.
+
+    Example:
+        >>> jaxcam.photos.input_size((300, 600), (224, 224), "aspect")
+        (224, 448)
     """
     _check_fit(photo_size, size, fit)
     if fit != "aspect":
@@ -165,6 +184,10 @@ def seen(photo_size: tuple[int, ...], size: tuple[int, int], fit: str = "stretch
 
     Raises:
         ValueError: As `input_size`.
+
+    Example:
+        >>> jaxcam.photos.seen((300, 400), (224, 224), "crop")
+        Box(left=50.0, top=0.0, right=350.0, bottom=300.0)
     """
     _check_fit(photo_size, size, fit)
     height, width = photo_size
@@ -203,6 +226,11 @@ def restore(
 
     Raises:
         ValueError: `maps` has fewer than two axes, or as `input_size`.
+
+    Example:
+        >>> import numpy as np
+        >>> jaxcam.photos.restore(np.asarray(heat[0]), (300, 400)).shape
+        (300, 400)
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:

@@ -4,8 +4,6 @@ Figures are laid out by hand (`jaxcam._layouts`, in inches), so that panels are 
 crisp at `DPI` and nothing is wasted; pyplot and its global state are never touched.
 """
 
-import bisect
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,30 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 
+from jaxcam import _canvas as canvas
 from jaxcam import _layouts as layouts
 from jaxcam import _overlays, maps, photos
 from jaxcam._ground import files
 from jaxcam._ground import style as style_of_ours
-from jaxcam._ground.text import printable
 from jaxcam._layouts import MARGIN, Label, Page, Rect
 from jaxcam._program.centers import Centers
 
 __all__ = ["DPI", "Explanation", "Style", "draw", "save", "save_maps", "verdict", "write"]
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 200
-ACCENT = "#d9480f"
-INK = "#212529"
-FAINT = "#868e96"
-RULE = "#dee2e6"
+DPI = canvas.DPI
 
 _TOP = 5
-_LONGEST = 300  # characters of a line
 # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
 _PERCENTILE = 99.5
 _KEY_WIDTH = 0.9
@@ -111,6 +102,17 @@ def draw(explanation: Explanation, style: Style = Style()) -> "Figure":  # noqa:
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved at `DPI`.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcam import pictures
+        >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
+        >>> maps = {("Grad-CAM", "features"): np.asarray(jaxcam.grad_cam(forward, images)[0])}
+        >>> odds = np.array([0.9, 0.1, 0.0])
+        >>> names = ["red", "green", "blue"]
+        >>> explained = pictures.Explanation("spot", photo, maps, names, odds, 0, (8, 8))
+        >>> len(pictures.draw(explained).axes)
+        6
     """
     with style_of_ours.own():
         return _drawn(explanation, style)
@@ -122,7 +124,7 @@ def _drawn(explanation: Explanation, style: Style) -> "Figure":
     page = layouts.arrange(list(explanation.maps), _aspect(explanation.photo))
     figure = Figure(figsize=page.size, dpi=DPI, facecolor="white")
     _draw_header(figure, page, explanation, style)
-    _draw_image(figure, page, page.photo, _to_panel(explanation.photo, page.photo))
+    canvas.draw_image(figure, page, page.photo, canvas.to_panel(explanation.photo, page.photo))
     _draw_bars(figure, page, page.bars, explanation)
     for key, place in page.panels.items():
         _draw_map(figure, page, place, explanation, key, style)
@@ -136,6 +138,17 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
 
     Raises:
         OSError: The file cannot be written; the message names it.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> from jaxcam import pictures
+        >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
+        >>> maps = {("Grad-CAM", "features"): np.asarray(jaxcam.grad_cam(forward, images)[0])}
+        >>> odds = np.array([0.9, 0.1, 0.0])
+        >>> names = ["red", "green", "blue"]
+        >>> path = pathlib.Path("spot.png")
+        >>> pictures.save(pictures.Explanation("spot", photo, maps, names, odds, 0, (8, 8)), path)
     """
     write(draw(explanation, style), path, format="png")
 
@@ -150,6 +163,14 @@ def write(figure: "Figure", path: Path, **options: Any) -> None:
 
     Raises:
         OSError: The file cannot be written; the message names it.
+
+    Example:
+        >>> import pathlib
+        >>> from jaxcam import pictures
+        >>> path = pathlib.Path("heat.png")
+        >>> pictures.write(jaxcam.maps.figure(images, heat), path)
+        >>> path.exists()
+        True
     """
     with files.replacing(path) as file, warnings.catch_warnings(), style_of_ours.own():
         # a name in a script that the font lacks is drawn as boxes
@@ -164,6 +185,16 @@ def save_maps(
 
     Raises:
         OSError: The file cannot be written; the message names it.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> from jaxcam import pictures
+        >>> path = pathlib.Path("spot.npz")
+        >>> maps = {"grad_cam/features": np.asarray(jaxcam.grad_cam(forward, images)[0])}
+        >>> pictures.save_maps(path, maps, np.asarray(forward(images)[0]), 0)
+        >>> sorted(np.load(path))
+        ['grad_cam/features', 'logits', 'target']
     """
     arrays: dict[str, np.ndarray] = {
         **explained,
@@ -175,7 +206,16 @@ def save_maps(
 
 
 def verdict(raw: np.ndarray | None, style: Style = Style()) -> str | None:  # noqa: B008  (a constant)
-    """Why a raw map must not be drawn as heat, in two lines, or None if it may."""
+    r"""Why a raw map must not be drawn as heat, in two lines, or None if it may.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxcam import pictures
+        >>> pictures.verdict(np.ones((4, 4)))
+        'no evidence:\nconstant map'
+        >>> pictures.verdict(np.asarray(heat[0])) is None
+        True
+    """
     if raw is None:
         return "does not apply\nto this layer"
     if not np.isfinite(raw).all():
@@ -197,42 +237,42 @@ def _aspect(photo: np.ndarray) -> float:
 def _draw_header(figure: "Figure", page: Page, e: Explanation, style: Style) -> None:
     room = page.size[0] - 2 * MARGIN
     share = _percent(e.probabilities[e.target])
-    room -= _length(f"Evidence for , {share}", 13, "bold")
-    title = f"Evidence for {_elided(e.classes[e.target], room, 13, 'bold')}, {share}"
-    _write(figure, page, MARGIN, MARGIN + 0.2, title, size=13, weight="bold")
+    room -= canvas.length(f"Evidence for , {share}", 13, "bold")
+    title = f"Evidence for {canvas.elided(e.classes[e.target], room, 13, 'bold')}, {share}"
+    canvas.add_text(figure, page, MARGIN, MARGIN + 0.2, title, size=13, weight="bold")
     left = page.size[0] - MARGIN
     scales = {style.resolved(_is_signed(e, key)) for key in e.maps}
     for scale in sorted(scales, reverse=True):
         left = _draw_key(figure, page, left, scale)
     height, width = e.photo.shape[:2]
     facts = "  ·  ".join(filter(None, (f"{width} × {height}", e.network)))
-    room = left - MARGIN - 0.25 - _length(f"  ·  {facts}", 8.5)
-    facts = f"{_elided(e.name, room, 8.5)}  ·  {facts}"
-    _write(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=FAINT)
+    room = left - MARGIN - 0.25 - canvas.length(f"  ·  {facts}", 8.5)
+    facts = f"{canvas.elided(e.name, room, 8.5)}  ·  {facts}"
+    canvas.add_text(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=canvas.FAINT)
 
 
 def _draw_key(figure: "Figure", page: Page, right: float, scale: Scale) -> float:
     """A colour scale between its ends' names, up to `right`; returns where the next may end."""
-    style_of_text = {"size": 7.5, "color": FAINT}
+    style_of_text = {"size": 7.5, "color": canvas.FAINT}
     low, high = ("against", "for") if scale.around_zero else ("little", "much")
-    bar = right - _length(high, 7.5) - 0.07 - _KEY_WIDTH
-    left = bar - 0.07 - _length(low, 7.5)
-    axes = _axes(figure, page, Rect(bar, MARGIN + 0.36, _KEY_WIDTH, 0.09))
+    bar = right - canvas.length(high, 7.5) - 0.07 - _KEY_WIDTH
+    left = bar - 0.07 - canvas.length(low, 7.5)
+    axes = canvas.add_axes(figure, page, Rect(bar, MARGIN + 0.36, _KEY_WIDTH, 0.09))
     axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=scale.colormap)
-    _write(figure, page, left, MARGIN + 0.44, low, **style_of_text)
-    _write(figure, page, bar + _KEY_WIDTH + 0.07, MARGIN + 0.44, high, **style_of_text)
+    canvas.add_text(figure, page, left, MARGIN + 0.44, low, **style_of_text)
+    canvas.add_text(figure, page, bar + _KEY_WIDTH + 0.07, MARGIN + 0.44, high, **style_of_text)
     return left - 0.25
 
 
 def _draw_label(figure: "Figure", page: Page, label: Label) -> None:
-    text = _elided(label.text, label.room, label.style["size"])
-    _write(figure, page, label.left, label.top, text, **label.style)
+    text = canvas.elided(label.text, label.room, label.style["size"])
+    canvas.add_text(figure, page, label.left, label.top, text, **label.style)
 
 
 def _draw_map(
     figure: "Figure", page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style
 ) -> None:
-    grey = _grey(_to_panel(e.photo, place))
+    grey = _grey(canvas.to_panel(e.photo, place))
     raw = e.maps[key]
     signed = _is_signed(e, key)
     scale = style.resolved(signed)
@@ -254,15 +294,15 @@ def _draw_map(
         heat = np.clip(fine, 0, 1)
         alpha = 0.4 + 0.35 * np.nan_to_num(heat)
     options = {"colormap": scale.colormap, "alpha": alpha, "signed": scale.around_zero}
-    _draw_image(figure, page, place, maps.overlay(grey, heat, **options))
+    canvas.draw_image(figure, page, place, maps.overlay(grey, heat, **options))
 
 
 def _draw_problem(figure: "Figure", page: Page, place: Rect, grey: np.ndarray, why: str) -> None:
     """Why there is no map, over the faded photo."""
-    axes = _draw_image(figure, page, place, 0.75 + 0.2 * grey)
-    longest = max(_length(line, 8) for line in why.split("\n"))
+    axes = canvas.draw_image(figure, page, place, 0.75 + 0.2 * grey)
+    longest = max(canvas.length(line, 8) for line in why.split("\n"))
     size = min(8.0, 8 * (place.width - 0.1) / longest)
-    style = {"ha": "center", "va": "center", "size": size, "color": INK}
+    style = {"ha": "center", "va": "center", "size": size, "color": canvas.INK}
     axes.text(0.5, 0.5, why, transform=axes.transAxes, **style)
 
 
@@ -303,14 +343,14 @@ def _draw_bars(figure: "Figure", page: Page, place: Rect, e: Explanation) -> Non
 def _draw_bar(
     figure: "Figure", page: Page, place: Rect, name: str, share: float, explained: bool
 ) -> None:
-    weight, colour = ("bold", ACCENT) if explained else ("normal", "#adb5bd")
+    weight, colour = ("bold", canvas.ACCENT) if explained else ("normal", "#adb5bd")
     style = {"size": 8.5, "weight": weight}
     right = place.left + place.width
-    label = _elided(name, place.width - 0.6, 8.5, weight)
-    _write(figure, page, place.left, place.top + 0.13, label, **style)
-    _write(figure, page, right, place.top + 0.13, _percent(share), ha="right", **style)
-    axes = _axes(figure, page, Rect(place.left, place.top + 0.19, place.width, 0.07))
-    axes.barh([0, 0], [1, np.nan_to_num(share)], height=1, color=[RULE, colour])
+    label = canvas.elided(name, place.width - 0.6, 8.5, weight)
+    canvas.add_text(figure, page, place.left, place.top + 0.13, label, **style)
+    canvas.add_text(figure, page, right, place.top + 0.13, _percent(share), ha="right", **style)
+    axes = canvas.add_axes(figure, page, Rect(place.left, place.top + 0.19, place.width, 0.07))
+    axes.barh([0, 0], [1, np.nan_to_num(share)], height=1, color=[canvas.RULE, colour])
     axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
 
 
@@ -318,56 +358,3 @@ def _percent(share: float) -> str:
     if np.isnan(share):
         return "NaN"
     return f"{100 * share:.1f} %"
-
-
-def _elided(text: str, room: float, points: float, weight: str = "normal") -> str:
-    """As much of a line as there is room for, and at least four characters."""
-    if len(text) <= _LONGEST and _length(text, points, weight) <= room:
-        return text
-    fits = lambda kept: _length(f"{text[:kept]}…", points, weight) <= room
-    lengths = range(4, min(len(text) - 1, _LONGEST))
-    kept = 3 + bisect.bisect_left(lengths, True, key=lambda kept: not fits(kept))
-    return f"{text[:kept].rstrip()}…"
-
-
-def _length(text: str, points: float, weight: str = "normal") -> float:
-    """How long a line is when it is drawn, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=points, weight=weight)
-    return text_to_path.get_text_width_height_descent(_drawable(text), font, False)[0] / 72
-
-
-def _to_panel(photo: np.ndarray, place: Rect) -> np.ndarray:
-    """The photo at the panel's resolution, `[h, w, 3]` float32 in [0, 1]; its own aspect ratio."""
-    height, width = photo.shape[:2]
-    scale = DPI * min(place.width / width, place.height / height)
-    size = (max(1, round(scale * width)), max(1, round(scale * height)))
-    resized = Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(resized, np.float32) / 255
-
-
-def _draw_image(figure: "Figure", page: Page, place: Rect, pixels: np.ndarray) -> "Axes":
-    axes = _axes(figure, page, place)
-    axes.imshow(pixels)
-    return axes
-
-
-def _axes(figure: "Figure", page: Page, place: Rect) -> "Axes":
-    width, height = page.size
-    bottom = height - place.top - place.height
-    corner = (place.left / width, bottom / height)
-    axes = figure.add_axes((*corner, place.width / width, place.height / height))
-    axes.set_axis_off()
-    return axes
-
-
-def _write(figure: "Figure", page: Page, left: float, top: float, text: str, **style: Any) -> None:
-    """Text with its baseline at `top`, taken literally: a name may hold "$" or non-text bytes."""
-    style = {"color": INK, "parse_math": False} | style
-    figure.text(left / page.size[0], 1 - top / page.size[1], _drawable(text), **style)
-
-
-def _drawable(text: str) -> str:
-    return re.sub(r"[\n\t]", " ", printable(text))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from jaxcam import _canvas, pictures
 from jaxcam import _layouts as layouts
-from jaxcam import pictures
 from jaxcam._program.centers import Centers
 
 _SQUARE = np.full((40, 40, 3), 200, np.uint8)
@@ -227,7 +227,7 @@ def test_titles_use_the_width_of_the_page(size):
 def test_lines_are_as_long_as_they_are_measured():
     figure = pictures.draw(_explanation({("Grad-CAM", "layer3\n4 × 4"): np.eye(4)}))
     for text, box in _drawn_texts(figure):
-        measured = pictures._length(text.get_text(), text.get_size(), text.get_weight())
+        measured = _canvas.length(text.get_text(), text.get_size(), text.get_weight())
         assert measured == pytest.approx(box.width, rel=0.04, abs=0.03)
 
 

@@ -62,6 +62,10 @@ def fem(
 
     References:
         Fuad et al., Features understanding in 3D CNNs for actions recognition in video, IPTA 2020.
+
+    Example:
+        >>> peaks(jaxcam.fem(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_choice("variant", variant, FEM_VARIANTS)
     check_at_least("k", k, 0)
@@ -111,6 +115,10 @@ def kpca_cam(
     References:
         Karmani et al., KPCA-CAM: visual explainability of deep computer vision models using kernel
         PCA, 2024 (arXiv 2410.00267); Schoelkopf et al., Kernel principal component analysis, 1997.
+
+    Example:
+        >>> peaks(jaxcam.kpca_cam(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_choice("kernel", kernel, KERNELS)
     if gamma is not None:

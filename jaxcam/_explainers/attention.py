@@ -80,6 +80,14 @@ def cbam_attention(
     References:
         Kang et al., 2021, eq. 7 (ATT) and its sum over blocks; Woo et al., CBAM, ECCV 2018, eq. 1
         to 3.
+
+    Example:
+        >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,)}
+        >>> model = jaxcam.models.create("cbam_compact", num_classes=3, **fields)
+        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> maps = jaxcam.cbam_attention(network, images, normalize="sum")
+        >>> maps.shape
+        (2, 8, 8)
     """
     _check_options(source, reduction, normalize)
     check_planar(images)
@@ -123,6 +131,11 @@ def layerwise_grad_cam(
 
     References:
         Kang et al., 2021, eq. 6; Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2.
+
+    Example:
+        >>> maps = jaxcam.layerwise_grad_cam(forward, images, layers=["colours", "features"])
+        >>> maps.shape, peaks(maps)
+        ((2, 8, 8), [(0, 5), (5, 3)])
     """
     check_choice("normalize", normalize, _NORMALIZE)
     check_planar(images)
@@ -174,6 +187,14 @@ def attention_grad_cam(
 
     References:
         Kang et al., 2021, eq. 6 to 9.
+
+    Example:
+        >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,)}
+        >>> model = jaxcam.models.create("cbam_compact", num_classes=3, **fields)
+        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> maps = jaxcam.attention_grad_cam(network, images, layers="layer1")
+        >>> maps.shape
+        (2, 8, 8)
     """
     _check_options(source, reduction, normalize)
     check_planar(images)

@@ -71,6 +71,11 @@ def deep_feature_factorization(
         Collins et al., Deep feature factorization for concept discovery, ECCV 2018; Lee and
         Seung, Algorithms for non-negative matrix factorization, 2000, eq. 4;
         github.com/jacobgil/pytorch-grad-cam for the offset and the head.
+
+    Example:
+        >>> found = jaxcam.deep_feature_factorization(forward, images, components=2)
+        >>> found.masks.shape, found.concepts.shape
+        ((2, 2, 4, 4), (2, 3))
     """
     if layer is not None and not isinstance(layer, str):
         raise ArgumentError("layer", repr(layer), "one name or None")

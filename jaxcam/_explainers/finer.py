@@ -52,6 +52,10 @@ def finer_cam(
 
     References:
         Zhang et al., Finer-CAM, CVPR 2025; github.com/Imageomics/Finer-CAM.
+
+    Example:
+        >>> peaks(jaxcam.finer_cam(forward, images, count=1))
+        [(0, 2), (2, 1)]
     """
     check_relu(relu)
     if callable(targets):

@@ -87,9 +87,9 @@ def fullgrad(
         2019: full-gradients, FullGrad saliency and implicit biases.
 
     Example:
-        >>> forward = lambda x: jax.nn.relu(x - 0.5).mean((1, 2))
-        >>> jaxcam.fullgrad(forward, jnp.ones((1, 4, 4, 3)), 0).shape
-        (1, 4, 4)
+        >>> maps = jaxcam.fullgrad(forward, images)
+        >>> maps.shape, peaks(maps)
+        ((2, 8, 8), [(1, 5), (5, 3)])
     """
     check_choice("rescale", rescale, RESCALE)
     check_planar(images)

@@ -56,9 +56,9 @@ def fuse(
         Kang et al. 2021, eq. 9 (product); Jiang et al., LayerCAM, IEEE TIP 2021 (maximum).
 
     Example:
-        >>> found = {"a": jnp.ones((1, 2, 2)), "b": jnp.ones((1, 4, 4))}
-        >>> fuse(found, (8, 8), how="product", normalize=None).shape
-        (1, 8, 8)
+        >>> maps = jaxcam.layer_cam(forward, images, layer=["colours", "features"])
+        >>> peaks(jaxcam.fuse(maps, (8, 8), how="product"))
+        [(1, 5), (5, 3)]
     """
     check_choice("how", how, HOW)
     check_choice("normalize", normalize, NORMALIZE)
@@ -112,6 +112,11 @@ def refine_cam(
     References:
         How to evaluate and refine your CAM, 2026 (arXiv 2605.14641);
         github.com/jacobgil/pytorch-grad-cam, `RefineCAM`.
+
+    Example:
+        >>> maps = jaxcam.refine_cam(forward, images, layers=["colours", "features"])
+        >>> peaks(maps)
+        [(1, 5), (5, 3)]
     """
     check_planar(images)
     names = _stages(forward, images)

@@ -56,6 +56,13 @@ def cam(
 
     References:
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, eq. 2.
+
+    Example:
+        >>> maps = jaxcam.cam(forward, images)
+        >>> peaks(maps)
+        [(0, 2), (2, 1)]
+        >>> print(maps.mean((1, 2)), forward(images).max(1))  # the logit is the map's mean
+        [1.58 1.75] [1.58 1.75]
     """
     check_relu(relu)
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
@@ -100,9 +107,12 @@ def grad_cam(
         Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2.
 
     Example:
-        >>> forward = lambda x: jaxcam.tag(x * 2, "features").mean((1, 2))
-        >>> jaxcam.grad_cam(forward, jnp.ones((1, 4, 4, 3)), 0).shape
-        (1, 4, 4)
+        >>> maps = jaxcam.grad_cam(forward, images)
+        >>> maps.shape, peaks(maps)
+        ((2, 4, 4), [(0, 2), (2, 1)])
+        >>> pair = jaxcam.grad_cam(forward, images, [[0, 1], [0, 1]])  # two classes of each image
+        >>> pair.shape
+        (2, 2, 4, 4)
     """
     check_relu(relu)
     formula = partial(formulas.grad_cam_map, relu=relu)
@@ -145,6 +155,10 @@ def grad_cam_plus_plus(
 
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 5, 19 and 20.
+
+    Example:
+        >>> peaks(jaxcam.grad_cam_plus_plus(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_choice("variant", variant, PLUS_PLUS)
     check_relu(relu)
@@ -170,6 +184,11 @@ def hires_cam(
 
     References:
         Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020, eq. 5.
+
+    Example:
+        >>> maps = jaxcam.hires_cam(forward, images, layer=["colours", "features"])
+        >>> {name: each.shape for name, each in maps.items()}
+        {'colours': (2, 8, 8), 'features': (2, 4, 4)}
     """
     check_relu(relu)
     formula = partial(formulas.hires_cam_map, relu=relu)
@@ -194,6 +213,10 @@ def xgrad_cam(
 
     References:
         Fu et al., Axiom-based Grad-CAM, BMVC 2020, eq. 9.
+
+    Example:
+        >>> peaks(jaxcam.xgrad_cam(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_relu(relu)
     formula = partial(formulas.xgrad_cam_map, relu=relu)
@@ -218,6 +241,10 @@ def layer_cam(
 
     References:
         Jiang et al., LayerCAM, IEEE TIP 2021, eq. 7 and 8.
+
+    Example:
+        >>> peaks(jaxcam.layer_cam(forward, images, layer="colours"))
+        [(1, 5), (5, 3)]
     """
     check_relu(relu)
     formula = partial(formulas.layer_cam_map, relu=relu)
@@ -257,6 +284,10 @@ def eigen_cam(
 
     References:
         Muhammad and Yeasin, Eigen-CAM, IJCNN 2020, eq. 4 and 5.
+
+    Example:
+        >>> peaks(jaxcam.eigen_cam(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_relu(relu, terms=False)
 
@@ -283,6 +314,10 @@ def eigen_grad_cam(
     """Eigen-CAM of G * A, elementwise, which makes it class-specific (as in pytorch-grad-cam).
 
     Args, Returns and Raises as `eigen_cam`.
+
+    Example:
+        >>> peaks(jaxcam.eigen_grad_cam(forward, images, targets=[0, 1]))
+        [(0, 2), (2, 1)]
     """
     check_relu(relu, terms=False)
     formula = partial(formulas.eigen_grad_cam_map, center=center, relu=relu)

@@ -62,6 +62,11 @@ def guided_backprop(
     References:
         Springenberg et al., Striving for simplicity: the all convolutional net, ICLR Workshop 2015,
         section 3.4.
+
+    Example:
+        >>> maps = jaxcam.guided_backprop(forward, images)
+        >>> maps.shape
+        (2, 8, 8)
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](g)
@@ -88,6 +93,11 @@ def deconvnet(
     References:
         Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section
         2.1.
+
+    Example:
+        >>> maps = jaxcam.deconvnet(forward, images)
+        >>> maps.shape
+        (2, 8, 8)
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](g)
@@ -127,6 +137,11 @@ def guided_grad_cam(
 
     References:
         Selvaraju et al., Grad-CAM, ICCV 2017, section 3.2.
+
+    Example:
+        >>> maps = jaxcam.guided_grad_cam(forward, images)
+        >>> maps.shape
+        (2, 8, 8)
     """
     check_planar(images)
     if layer is not None and not isinstance(layer, str):

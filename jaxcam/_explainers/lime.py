@@ -65,6 +65,12 @@ def lime(
     References:
         Ribeiro et al., "Why should I trust you?", KDD 2016; github.com/marcotcr/lime,
         lime_image.py.
+
+    Example:
+        >>> quarters = jnp.kron(jnp.array([[0, 1], [2, 3]]), jnp.ones((4, 4), int))  # superpixels
+        >>> maps = jaxcam.lime(forward, images, segments=jnp.stack([quarters] * 2), num_samples=64)
+        >>> peaks(maps)  # the quarters' first pixels
+        [(0, 4), (4, 0)]
     """
     if has_aux:
         surrogate, aux = lime_surrogate(forward, images, targets, has_aux=True, **options)
@@ -142,6 +148,15 @@ def lime_surrogate(
         Ribeiro et al., KDD 2016, eq. 1; Lundberg and Lee, NeurIPS 2017, theorem 2; Covert and Lee,
         AISTATS 2021, for the solution under constraints; sampling by size as in
         github.com/pytorch/captum.
+
+    Example:
+        >>> quarters = jnp.kron(jnp.array([[0, 1], [2, 3]]), jnp.ones((4, 4), int))  # superpixels
+        >>> segments = jnp.stack([quarters] * 2)
+        >>> found = jaxcam.lime_surrogate(forward, images, segments=segments, num_samples=64)
+        >>> found.coefficients.shape
+        (2, 4)
+        >>> print(found.coefficients.argmax(1))  # the quarter that speaks most for the class
+        [1 2]
     """
     _check_options(kernel, num_samples, kernel_width, alpha)
     check_planar(jnp.asarray(images))

@@ -88,6 +88,11 @@ def mask(
         Fong and Vedaldi, Interpretable explanations of black boxes by meaningful perturbation, ICCV
         2017, eq. 3 to 5; github.com/ruthcfong/perturb_explanations;
         github.com/jacobgil/pytorch-explain-black-box.
+
+    Example:
+        >>> maps = jaxcam.mask(forward, images)
+        >>> maps.shape
+        (2, 8, 8)
     """
     rules = check_variant(variant)
     given = {"has_aux": has_aux, "progress": progress}

@@ -86,6 +86,10 @@ def ss_cam(
 
     References:
         Wang et al., SS-CAM: smoothed Score-CAM for sharper visual feature localization, 2020.
+
+    Example:
+        >>> peaks(jaxcam.ss_cam(forward, images, samples=2))
+        [(0, 2), (2, 1)]
     """
     check_whole("samples", samples, 1)
     check_at_least("sigma", sigma, 0)
@@ -146,6 +150,10 @@ def is_cam(
     References:
         Naidu et al., IS-CAM: integrated Score-CAM for axiomatic-based explanations, 2020;
         github.com/frgfm/torch-cam for the running sum.
+
+    Example:
+        >>> peaks(jaxcam.is_cam(forward, images, samples=2))
+        [(0, 2), (2, 1)]
     """
     check_whole("samples", samples, 1)
     check_choice("path", path, PATHS)

@@ -90,6 +90,10 @@ def score_cam(
 
     References:
         Wang et al., Score-CAM, CVPR Workshops 2020, Algorithm 1.
+
+    Example:
+        >>> peaks(jaxcam.score_cam(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_choice("variant", variant, SCORE_VARIANTS)
     check_relu(relu)
@@ -147,6 +151,11 @@ def ablation_cam(
 
     References:
         Desai and Ramaswamy, Ablation-CAM, WACV 2020, eq. 3 and 4.
+
+    Example:
+        >>> maps = jaxcam.ablation_cam(forward, images)
+        >>> peaks(maps)
+        [(0, 2), (2, 1)]
     """
     check_choice("variant", variant, _ABLATIONS)
     check_relu(relu)

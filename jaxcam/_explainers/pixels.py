@@ -70,6 +70,11 @@ def gradient(
 
     References:
         Simonyan et al., Deep inside convolutional networks, ICLR Workshop 2014, section 3.1.
+
+    Example:
+        >>> maps = jaxcam.gradient(forward, images)
+        >>> maps.shape
+        (2, 8, 8)
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](g)
@@ -98,6 +103,10 @@ def gradient_input(
     References:
         Shrikumar et al., Not just a black box, 2016; Ancona et al., Towards better understanding of
         gradient-based attribution methods, ICLR 2018, table 1.
+
+    Example:
+        >>> peaks(jaxcam.gradient_input(forward, images))
+        [(1, 5), (5, 3)]
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](x * g)
@@ -143,6 +152,12 @@ def integrated_gradients(
 
     References:
         Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017, eq. 1 and 3.
+
+    Example:
+        >>> maps = jaxcam.integrated_gradients(forward, images, steps=4)
+        >>> change = forward(images) - forward(0 * images)
+        >>> bool(jnp.allclose(maps.sum((1, 2)), change.max(1), atol=1e-5))  # complete
+        True
     """
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("rule", rule, RULES)
@@ -213,6 +228,11 @@ def occlusion(
     References:
         Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section
         4.2.
+
+    Example:
+        >>> maps = jaxcam.occlusion(forward, images, window=3, stride=1)
+        >>> maps.shape
+        (2, 8, 8)
     """
     check_at_least("chunk", chunk, 1)
     images, box, aux = black_box(forward, images, targets, activation, has_aux=has_aux)

@@ -66,6 +66,11 @@ def relevance_cam(
 
     References:
         Lee et al., Relevance-CAM: your model already knows where to look, CVPR 2021, eq. 5 to 9.
+
+    Example:
+        >>> maps = jaxcam.relevance_cam(forward, images, layer=["colours", "features"])
+        >>> {name: peaks(each) for name, each in maps.items()}
+        {'colours': [(1, 5), (5, 3)], 'features': [(0, 2), (2, 1)]}
     """
     check_relu(relu)
 
@@ -101,6 +106,11 @@ def channel_weights(
 
     Returns:
         `[B, c]`, `[B, K, c]` for K targets per image; a dict of them for several layers.
+
+    Example:
+        >>> weights = jaxcam.channel_weights(forward, images)
+        >>> print(weights.argmax(1))  # red, green
+        [0 1]
     """
 
     def formula(activations: jax.Array, relevance: jax.Array) -> jax.Array:
@@ -148,6 +158,13 @@ def top_channels(
 
     References:
         Lee et al. 2021, Figure 4.
+
+    Example:
+        >>> found = jaxcam.top_channels(forward, images, k=2)
+        >>> found.channels.shape
+        (2, 2)
+        >>> print(found.channels[:, 0])  # red, green
+        [0 1]
     """
     if not (layer is None or isinstance(layer, str)):
         raise ArgumentError("layer", repr(layer), "one name or None")
@@ -205,6 +222,13 @@ def lrp_map(
 
     References:
         Bach et al., PLoS ONE 2015.
+
+    Example:
+        >>> maps = jaxcam.lrp_map(forward, images)
+        >>> peaks(maps)
+        [(1, 5), (5, 3)]
+        >>> print(maps.sum((1, 2)), forward(images).max(1))  # nothing is lost
+        [1.58 1.75] [1.58 1.75]
     """
 
     def formula(activations: jax.Array, relevance: jax.Array) -> jax.Array:
@@ -236,6 +260,11 @@ def clrp_map(
     References:
         Gu et al., Understanding individual decisions of CNNs via contrastive backpropagation, ACCV
         2018; in the form of Lee et al. 2021, eq. 4, without their max(0, .).
+
+    Example:
+        >>> maps = jaxcam.clrp_map(forward, images)
+        >>> peaks(maps)
+        [(1, 5), (5, 3)]
     """
     options = {"layer": layer, "layout": layout, "composite": composite, "init": init}
     return lrp_map(forward, images, targets, has_aux=has_aux, **options)

@@ -87,6 +87,11 @@ def rise(
 
     References:
         Petsiuk et al., RISE, BMVC 2018, eq. 6; github.com/eclique/RISE for the masks.
+
+    Example:
+        >>> maps = jaxcam.rise(forward, images, num_masks=64, grid=4)
+        >>> maps.shape
+        (2, 8, 8)
     """
     _check_options(num_masks, grid, keep, tolerance)
     options = {"host": host, "has_aux": has_aux, "progress": progress}

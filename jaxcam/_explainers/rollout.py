@@ -80,6 +80,13 @@ def attention_rollout(
 
     References:
         Abnar and Zuidema, Quantifying attention flow in transformers, ACL 2020, section 3.
+
+    Example:
+        >>> fields = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "size": 8}
+        >>> model = jaxcam.models.create("vit_compact", num_classes=3, **fields)
+        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> jaxcam.attention_rollout(network, images).shape
+        (2, 8, 8)
     """
     check_choice("heads", heads, HEADS)
     check_within("residual", residual, 0, 1)
@@ -136,6 +143,13 @@ def legrad(
     References:
         Bousselham et al., LeGrad: an explainability method for vision transformers via feature
         formation sensitivity, ICCV 2025; github.com/WalBouss/LeGrad.
+
+    Example:
+        >>> fields = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "size": 8}
+        >>> model = jaxcam.models.create("vit_compact", num_classes=3, **fields)
+        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> jaxcam.legrad(network, images).shape
+        (2, 8, 8)
     """
     check_planar(images)
     if isinstance(layers, str):

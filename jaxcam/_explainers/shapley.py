@@ -52,10 +52,8 @@ def shapley_cam(
         ShapleyCAM, the Shapley value of a game of channels by its second-order expansion.
 
     Example:
-        >>> forward = lambda x: jaxcam.tag(x * 2, "features").mean((1, 2)) ** 3
-        >>> target = jaxcam.targets.residual_softmax(0)
-        >>> jaxcam.shapley_cam(forward, jnp.ones((1, 4, 4, 3)), target).shape
-        (1, 4, 4)
+        >>> peaks(jaxcam.shapley_cam(forward, images, jaxcam.targets.residual_softmax([0, 1])))
+        [(0, 2), (2, 1)]
     """
     check_relu(relu)
 

@@ -60,10 +60,9 @@ def smooth(
         parameter values, 2018 (variance).
 
     Example:
-        >>> forward = lambda x: jaxcam.tag(x * 2, "features").mean((1, 2))
         >>> smoothed = jaxcam.smooth(jaxcam.grad_cam, samples=2)
-        >>> smoothed(forward, jnp.ones((1, 4, 4, 3)), 0, layer="features").shape
-        (1, 4, 4)
+        >>> peaks(smoothed(forward, images))
+        [(0, 2), (2, 1)]
     """
     check_whole("samples", samples, 1)
     check_at_least("sigma", sigma, 0)
@@ -112,6 +111,12 @@ def aug_smooth(
 
     References:
         github.com/jacobgil/pytorch-grad-cam, `aug_smooth=True`.
+
+    Example:
+        >>> smoothed = jaxcam.aug_smooth(jaxcam.grad_cam, factors=(1.0,))
+        >>> maps = smoothed(forward, images, layer="features")
+        >>> maps.shape
+        (2, 4, 4)
     """
     scales = tuple(map(float, factors))
     if not scales:
@@ -155,6 +160,11 @@ def eigen_smooth(method: Callable) -> Explainer:
     References:
         github.com/jacobgil/pytorch-grad-cam, `eigen_smooth=True`; Muhammad and Yeasin, Eigen-CAM,
         IJCNN 2020.
+
+    Example:
+        >>> maps = jaxcam.eigen_smooth(jaxcam.grad_cam)(forward, images)
+        >>> peaks(maps)
+        [(0, 2), (2, 1)]
     """
     name = getattr(method, "__name__", repr(method))
     if "relu" not in inspect.signature(method).parameters:

@@ -45,6 +45,11 @@ def quickshift(
     References:
         Vedaldi and Soatto, Quick shift and kernel methods for mode seeking, ECCV 2008;
         skimage.segmentation.quickshift.
+
+    Example:
+        >>> segments = jaxcam.quickshift(images, kernel_size=1, max_dist=10)
+        >>> segments.shape
+        (2, 8, 8)
     """
     with wanted("jaxcam.quickshift"):
         from skimage.segmentation import quickshift as one

@@ -46,6 +46,13 @@ def split(
 
     Raises:
         ValueError: there is no such layer.
+
+    Example:
+        >>> cut = jaxcam.split(forward, images, "features")
+        >>> cut.activations.shape
+        (2, 4, 4, 3)
+        >>> bool(jnp.allclose(cut.head(cut.activations), cut.logits))
+        True
     """
     program = traced(forward, images)
     check_output(program, images.shape[0], has_aux, classes=False)

@@ -54,6 +54,11 @@ def tag(x: jax.Array, name: str) -> jax.Array:
 
     Raises:
         ValueError: `name` is not a non-empty string without "@".
+
+    Example:
+        >>> squared = lambda x: jaxcam.tag(x**2, "squares").mean((1, 2))
+        >>> list(jaxcam.layers(squared, images))
+        ['squares']
     """
     if not isinstance(name, str) or not name or "@" in name:
         raise ArgumentError("name", repr(name), "a non-empty string without '@'")
@@ -75,6 +80,14 @@ def layers(forward: Forward, images: Any) -> Layers:
     Raises:
         TypeError: `images` is neither an array nor a `jax.ShapeDtypeStruct`. What `forward` raises
             passes through.
+
+    Example:
+        >>> known = jaxcam.layers(forward, images)
+        >>> print(known)
+        colours   [2, 8, 8, 3]
+        features  [2, 4, 4, 3]  (default)  every 2 px from 0.5
+        >>> known.default, known["features"].shape
+        ('features', (2, 4, 4, 3))
     """
     program = trace.trace(forward, images)
     _, found = opened(program, None, images)
@@ -97,6 +110,13 @@ def tap(forward: Forward, layer: Layer = None) -> Callable:
     Raises:
         ValueError: (when the function is called) a layer does not exist, lies inside a loop, or has
             another shape than its delta.
+
+    Example:
+        >>> opened = jaxcam.tap(forward, "features")
+        >>> logits, activations = opened(images, None)
+        >>> score = lambda delta: opened(images, delta)[0][:, 0].sum()
+        >>> jax.grad(score)(0 * activations).shape  # d(red) / dA
+        (2, 4, 4, 3)
     """
 
     def tapped(images: jax.Array, delta: Any = None) -> tuple[Any, Any]:

@@ -295,11 +295,9 @@ def explain(
             and what was expected.
 
     Example:
-        >>> def my_cam(a, g):
-        ...     return jax.nn.relu(a * g).sum(-1)
-        >>> forward = lambda x: jaxcam.tag(x * 2, "features").mean((1, 2))
-        >>> jaxcam.explain(my_cam, forward, jnp.ones((1, 4, 4, 3)), 0, layer="features").shape
-        (1, 4, 4)
+        >>> my_cam = lambda a, g: jax.nn.relu(a * g).sum(-1)
+        >>> peaks(jaxcam.explain(my_cam, forward, images, layer="features"))
+        [(0, 2), (2, 1)]
     """
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     return by_formula(question, formula)
@@ -352,6 +350,13 @@ def activations_and_gradients(
 
     Raises:
         ValueError: as `explain`.
+
+    Example:
+        >>> logits, a, g = jaxcam.activations_and_gradients(forward, images, layer="features")
+        >>> a.shape, g.shape
+        ((2, 4, 4, 3), (2, 4, 4, 3))
+        >>> print((a * g).sum((1, 2, 3)), logits.max(1))  # the network is linear above the layer
+        [1.58 1.75] [1.58 1.75]
     """
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     output, acts, grads, aux = gradients(question)

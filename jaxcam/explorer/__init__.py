@@ -43,9 +43,15 @@ def page(photos: Sequence[Shown | Mapping[str, Any]], *, network: str, title: st
         ValueError: there are no photos, or none of a photo's maps.
 
     Example:
-        >>> heat = jaxcam.explorer.Heat("Grad-CAM", "layer4", 3, raw[0])
-        >>> shown = jaxcam.explorer.Shown("cat.jpg", photo, classes, probabilities, 3, [heat])
-        >>> jaxcam.explorer.write("cat.html", [shown], network="ResNet-50")
+        >>> import numpy as np
+        >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
+        >>> maps = [jaxcam.explorer.Heat("Grad-CAM", "features", 0, np.asarray(heat[0]))]
+        >>> names = ["red", "green", "blue"]
+        >>> odds = np.array([0.9, 0.1, 0.0])
+        >>> shown = jaxcam.explorer.Shown("spot", photo, names, odds, 0, maps)
+        >>> text = jaxcam.explorer.page([shown], network="my network")
+        >>> text[:15]
+        '<!DOCTYPE html>'
     """
     if not photos:
         raise ArgumentError("photos", "none", "one at least")
@@ -82,7 +88,19 @@ def write(
     network: str,
     title: str = "",
 ) -> None:
-    """Writes the page, whole or not at all; arguments and errors are those of `page`."""
+    """Writes the page, whole or not at all; arguments and errors are those of `page`.
+
+    Example:
+        >>> import pathlib
+        >>> import numpy as np
+        >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
+        >>> maps = [jaxcam.explorer.Heat("Grad-CAM", "features", 0, np.asarray(heat[0]))]
+        >>> names = ["red", "green", "blue"]
+        >>> odds = np.array([0.9, 0.1, 0.0])
+        >>> shown = jaxcam.explorer.Shown("spot", photo, names, odds, 0, maps)
+        >>> path = pathlib.Path("spot.html")
+        >>> jaxcam.explorer.write(path, [shown], network="my network")
+    """
     files.write_text(path, page(photos, network=network, title=title))
 
 

@@ -72,6 +72,16 @@ def encoded(shown: Shown) -> dict[str, Any]:
 
     Raises:
         ValueError: a photo without maps, or a map that is not `[h, w]`.
+
+    Example:
+        >>> import numpy as np
+        >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
+        >>> maps = [jaxcam.explorer.Heat("Grad-CAM", "features", 0, np.asarray(heat[0]))]
+        >>> names = ["red", "green", "blue"]
+        >>> odds = np.array([0.9, 0.1, 0.0])
+        >>> shown = jaxcam.explorer.Shown("spot", photo, names, odds, 0, maps)
+        >>> sorted(jaxcam.explorer.encoded(shown))
+        ['box', 'classes', 'heats', 'image', 'name', 'target']
     """
     if not shown.heats:
         raise ArgumentError("heats", f"none for photo {shown.name!r}", "one map at least")

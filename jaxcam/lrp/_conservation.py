@@ -99,6 +99,11 @@ def conservation(
 
     Raises:
         ValueError: as `relevance`; several targets per image.
+
+    Example:
+        >>> sums = jaxcam.lrp.conservation(forward, images)
+        >>> print(sums.entered, sums.layers["features"], sums.pixels)
+        [1.58 1.75] [1.58 1.75] [1.58 1.75]
     """
     question = ask(
         forward, images, targets, layer=PIXELS, has_aux=has_aux, spatial=False, relevance=True

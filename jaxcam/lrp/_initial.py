@@ -28,6 +28,11 @@ def initial(
 
     Raises:
         ValueError: an unknown name or another shape; `targets` is a function.
+
+    Example:
+        >>> logits = jnp.array([[1.0, 4.0, 3.0]])
+        >>> print(jaxcam.lrp.initial(logits), jaxcam.lrp.initial(logits, init="contrastive"))
+        [[0. 4. 0.]] [[-2.  4. -2.]]
     """
     if callable(targets):
         raise ArgumentError("targets", "a function", "classes: see `of_function` for functions")

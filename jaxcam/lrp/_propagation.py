@@ -71,6 +71,13 @@ def relevance(
     References:
         Bach et al., PLoS ONE 2015, eq. 56 to 60; Gu et al., Understanding individual decisions of
         CNNs via contrastive backpropagation, 2018 (contrastive).
+
+    Example:
+        >>> relevance = jaxcam.lrp.relevance(forward, images)
+        >>> relevance.shape
+        (2, 8, 8, 3)
+        >>> print(relevance.sum((1, 2, 3)), forward(images).max(1))
+        [1.58 1.75] [1.58 1.75]
     """
     options = {"layer": layer, "has_aux": has_aux, "spatial": False, "relevance": True}
     question = ask(forward, images, targets, **options)
@@ -94,6 +101,11 @@ def propagate(
 
     Returns:
         A `Relevance`.
+
+    Example:
+        >>> found = jaxcam.lrp.propagate(forward, images, layer=["colours", "features"])
+        >>> {name: each.shape for name, each in found.relevance.items()}
+        {'colours': (2, 8, 8, 3), 'features': (2, 4, 4, 3)}
     """
     options = {"layer": layer, "has_aux": has_aux, "spatial": False, "relevance": True}
     return propagated(ask(forward, images, targets, **options), composite, init)

@@ -51,6 +51,13 @@ def transform(forward: Forward, composite: Any = "z_plus") -> Forward:
     Raises:
         ValueError: unknown composite; when called: an equation without a rule, named with the layer
             it sits in.
+
+    Example:
+        >>> prepared = jaxcam.lrp.transform(forward)
+        >>> logits, propagate = jax.vjp(prepared, images)
+        >>> (cotangent,) = propagate(jax.nn.one_hot(jnp.array([0, 1]), 3))
+        >>> print((images * cotangent).sum((1, 2, 3)), logits.max(1))
+        [1.58 1.75] [1.58 1.75]
     """
     composite = resolve(composite)
 

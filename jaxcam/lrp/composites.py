@@ -127,6 +127,11 @@ def z_plus(**choices: str) -> Composite:
 
     Args:
         **choices: `bias`, `product` and `attention` of `Composite`.
+
+    Example:
+        >>> composite = jaxcam.lrp.z_plus(product="half")  # of gates
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     return Composite({"*": rules.z_plus}, **choices)
 
@@ -139,6 +144,11 @@ def epsilon(epsilon: float = 1e-6, **choices: str) -> Composite:
     Args:
         epsilon: added to denominators, with their sign.
         **choices: as in `z_plus`.
+
+    Example:
+        >>> composite = jaxcam.lrp.epsilon(0.1)  # which keeps what is small
+        >>> print(jaxcam.lrp.relevance(forward, images, composite=composite).sum((1, 2, 3)))
+        [1.03 1.15]
     """
     return Composite({"*": rules.epsilon(epsilon)}, **choices)
 
@@ -149,6 +159,12 @@ def epsilon_plus_flat(epsilon: float = 1e-6, **choices: str) -> Composite:
     Args:
         epsilon: as in `epsilon`.
         **choices: as in `z_plus`.
+
+    Example:
+        >>> composite = jaxcam.lrp.epsilon_plus_flat()
+        >>> maps = jaxcam.lrp_map(forward, images, composite=composite)
+        >>> peaks(maps)
+        [(1, 5), (5, 3)]
     """
     mapping = {"first": rules.flat, CONV: rules.z_plus, DENSE: rules.epsilon(epsilon)}
     return Composite(mapping, **choices)
@@ -170,6 +186,11 @@ def epsilon_gamma_box(
         gamma: of the gamma rule.
         epsilon: as in `epsilon`.
         **choices: as in `z_plus`.
+
+    Example:
+        >>> composite = jaxcam.lrp.epsilon_gamma_box(low=0.0, high=1.0)
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     first = rules.z_box(low, high)
     mapping = {"first": first, CONV: rules.gamma(gamma), DENSE: rules.epsilon(epsilon)}
@@ -182,6 +203,11 @@ def epsilon_alpha2_beta1(epsilon: float = 1e-6, **choices: str) -> Composite:
     Args:
         epsilon: as in `epsilon`.
         **choices: as in `z_plus`.
+
+    Example:
+        >>> composite = jaxcam.lrp.epsilon_alpha2_beta1()
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     return Composite({CONV: rules.alpha_beta(2, 1), DENSE: rules.epsilon(epsilon)}, **choices)
 
@@ -195,6 +221,10 @@ def mobile(**choices: str) -> Composite:
 
     Args:
         **choices: as in `z_plus`.
+
+    Example:
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=jaxcam.lrp.mobile()))
+        [(1, 5), (5, 3)]
     """
     return Composite({"*": rules.or_flat(rules.z_plus)}, **choices)
 

@@ -49,12 +49,56 @@ _TINY = 1e-30  # below it a denominator counts as 0: relevance divided by it cou
 
 Part = Callable[[jax.Array], jax.Array]
 
-positive: Part = lambda a: jnp.maximum(a, 0)
-negative: Part = lambda a: jnp.minimum(a, 0)
-itself: Part = lambda a: a
-square: Part = lambda a: a * a
-# Behind a barrier: XLA's CPU backend (jax 0.10.2) makes NaN of some products with constant ones.
-ones: Part = lambda a: jax.lax.optimization_barrier(jnp.ones_like(a))
+
+def positive(a: jax.Array) -> jax.Array:
+    """max(a, 0).
+
+    Example:
+        >>> print(jaxcam.lrp.rules.positive(jnp.array([-2.0, 3.0])))
+        [0. 3.]
+    """
+    return jnp.maximum(a, 0)
+
+
+def negative(a: jax.Array) -> jax.Array:
+    """min(a, 0).
+
+    Example:
+        >>> print(jaxcam.lrp.rules.negative(jnp.array([-2.0, 3.0])))
+        [-2.  0.]
+    """
+    return jnp.minimum(a, 0)
+
+
+def itself(a: jax.Array) -> jax.Array:
+    """The values themselves.
+
+    Example:
+        >>> jaxcam.lrp.rules.itself(-2.0)
+        -2.0
+    """
+    return a
+
+
+def square(a: jax.Array) -> jax.Array:
+    """a^2, elementwise.
+
+    Example:
+        >>> print(jaxcam.lrp.rules.square(jnp.array([-2.0, 3.0])))
+        [4. 9.]
+    """
+    return a * a
+
+
+def ones(a: jax.Array) -> jax.Array:
+    """1 for every a.
+
+    Example:
+        >>> print(jaxcam.lrp.rules.ones(jnp.array([-2.0, 3.0])))
+        [1. 1.]
+    """
+    # Behind a barrier: XLA's CPU backend (jax 0.10.2) makes NaN of some products with constants.
+    return jax.lax.optimization_barrier(jnp.ones_like(a))
 
 
 class Term(NamedTuple):
@@ -212,6 +256,12 @@ def epsilon(epsilon: float = 1e-6) -> Rule:
     """LRP-epsilon: R_i = sum_j x_i w_ij / (z_j + epsilon sign z_j) R_j (Bach et al., eq. 58).
 
     z_j = sum_i x_i w_ij.
+
+    Example:
+        >>> rules = jaxcam.lrp.rules
+        >>> composite = jaxcam.lrp.Composite({"colours": rules.epsilon(1e-3), "*": rules.z_plus})
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     check_at_least("epsilon", epsilon, 0)
     return Rule("epsilon", lrp_0.groups, float(epsilon))
@@ -221,6 +271,12 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0) -> Rule:
     """LRP-alpha-beta: R_i = sum_j (alpha p_ij - beta n_ij) R_j (Bach et al., eq. 60).
 
     p_ij = (x_i w_ij)+ / sum (x w_j)+, n_ij = (x_i w_ij)- / sum (x w_j)-.
+
+    Example:
+        >>> rules = jaxcam.lrp.rules
+        >>> composite = jaxcam.lrp.Composite({"*": rules.alpha_beta(2, 1)})
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     if abs(alpha - beta - 1) > 1e-6 or beta < 0:
         got = f"{alpha} and {beta}"
@@ -237,6 +293,12 @@ def gamma(gamma: float = 0.25) -> Rule:
 
     R_i = sum_j p_ij / (sum_i p_ij) R_j, p_ij = x_i w_ij + gamma (x_i w_ij)+ where y_j > 0, with ()-
     where y_j < 0 (Montavon et al. 2019, table 10.1, for x >= 0; Andeol et al. 2021, eq. 9).
+
+    Example:
+        >>> rules = jaxcam.lrp.rules
+        >>> composite = jaxcam.lrp.Composite({"first": rules.flat, "*": rules.gamma(0.5)})
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     check_at_least("gamma", gamma, 0)
     more: Part = lambda w: w + gamma * positive(w)
@@ -260,6 +322,12 @@ def z_box(low: Any = None, high: Any = None) -> Rule:
 
     Raises:
         ValueError: a low bound is above its high bound.
+
+    Example:
+        >>> rules = jaxcam.lrp.rules
+        >>> composite = jaxcam.lrp.Composite({"first": rules.z_box(0.0, 1.0), "*": rules.z_plus})
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=composite))
+        [(1, 5), (5, 3)]
     """
     if low is not None and high is not None and not np.all(np.asarray(low) <= np.asarray(high)):
         raise ArgumentError("low and high", f"{low} and {high}", "low <= high")
@@ -290,6 +358,11 @@ def or_flat(rule: Rule) -> Rule:
 
     Raises:
         ValueError: a rule that passes relevance whole.
+
+    Example:
+        >>> rule = jaxcam.lrp.rules.or_flat(jaxcam.lrp.rules.z_plus)
+        >>> rule.name
+        'z_plus_or_flat'
     """
     if not rule.groups:
         raise ArgumentError("rule", repr(rule.name), "one with denominators")

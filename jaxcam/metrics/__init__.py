@@ -70,20 +70,22 @@ from jaxcam.metrics._perturbation import (
 )
 from jaxcam.metrics._randomization import (
     ClassSensitivity,
-    Similarity,
     cascade,
     class_sensitivity,
-    hog,
-    hog_similarity,
     shuffled,
-    similarity,
-    spearman,
-    ssim,
 )
 from jaxcam.metrics._road import (
     Road,
     impute,
     road,
+)
+from jaxcam.metrics._similarity import (
+    Similarity,
+    hog,
+    hog_similarity,
+    similarity,
+    spearman,
+    ssim,
 )
 
 __all__ = [

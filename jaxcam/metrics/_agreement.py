@@ -29,6 +29,12 @@ def sim(
 
     References:
         Kang et al., 2021, the distillation paper, table 1.
+
+    Example:
+        >>> teacher = jnp.array([[3.0, 2.0, 1.0]])
+        >>> student = jnp.array([[3.0, 1.0, 2.0]])
+        >>> print(jaxcam.metrics.sim(teacher, student, n=3))
+        [[1. 0. 0.]]
     """
     logits = jnp.asarray(logits)
     other = jnp.asarray(other)

@@ -49,6 +49,10 @@ def confidence(
     Raises:
         ValueError: bad images or targets, as in `jaxcam.targets.check`, several targets per image,
             or a `forward` that returns something else than `has_aux` says.
+
+    Example:
+        >>> print(jaxcam.metrics.confidence(forward, images))
+        [0.83 0.87]
     """
     check_images(images)
     logits = logits_of(forward, has_aux)(images)
@@ -86,6 +90,11 @@ def confidences(
 
     Raises:
         ValueError: bad images or targets; saliency or mask of another size; `top` outside (0, 1].
+
+    Example:
+        >>> full, masked = jaxcam.metrics.confidences(forward, images, heat)
+        >>> print(full, masked)
+        [0.83 0.87] [0.71 0.73]
     """
     check_images(images)
     model = logits_of(forward, has_aux)
@@ -121,6 +130,12 @@ def mask_images(
 
     Raises:
         ValueError: saliency is not of the images' size; `top` outside (0, 1].
+
+    Example:
+        >>> soft = jaxcam.metrics.mask_images(images, heat)
+        >>> hard = jaxcam.metrics.mask_images(images, heat, top=0.1)  # whole pixels, the best tenth
+        >>> print(images.sum((1, 2, 3)), soft.sum((1, 2, 3)), hard.sum((1, 2, 3)))
+        [23.2 23.2] [3. 3.] [3.9 3.9]
     """
     saliency = checked(saliency, images)
     pixels = at_least_float32(images)
@@ -141,6 +156,10 @@ def drop(full: jax.Array, masked: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: the shapes do not fit each other.
+
+    Example:
+        >>> print(jaxcam.metrics.drop(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6])))
+        [50.  0.]
     """
     lost = jnp.maximum(full - masked, 0)
     return 100 * jnp.where(full == 0, lost, lost / jnp.where(full == 0, 1, full))
@@ -159,6 +178,10 @@ def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.A
 
     Raises:
         TypeError: the shapes do not fit each other.
+
+    Example:
+        >>> print(jaxcam.metrics.increase(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6])))
+        [  0. 100.]
     """
     won = full <= masked if ties else full < masked
     return jnp.where(jnp.isnan(full + masked), jnp.nan, jnp.where(won, 100.0, 0.0))
@@ -199,6 +222,12 @@ def average_drop(
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1; Wang et al., Score-CAM, 2020,
         section 4.2.
+
+    Example:
+        >>> print(jaxcam.metrics.average_drop(forward, images, heat))
+        [14.72 15.68]
+        >>> print(jaxcam.metrics.average_drop(forward, images, 1 - heat))  # hides the spots
+        [39.46 37.18]
     """
     options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
     options |= {"activation": activation, "has_aux": has_aux}
@@ -240,6 +269,11 @@ def average_increase(
 
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
+
+    Example:
+        >>> shown = 1.0 * (heat > 0)  # grey elsewhere speaks against the class
+        >>> print(jaxcam.metrics.average_increase(forward, images, shown))
+        [100. 100.]
     """
     options: dict[str, Any] = {"top": top, "strict": strict, "mask": mask}
     options |= {"activation": activation, "has_aux": has_aux}
@@ -263,6 +297,11 @@ def win_rate(drops: ArrayLike, rival_drops: ArrayLike) -> jax.Array:
 
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1.
+
+    Example:
+        >>> drops = jnp.array([10.0, 20.0, 30.0])
+        >>> print(jaxcam.metrics.win_rate(drops, jnp.array([20.0, 20.0, 20.0])))
+        [100.  50.   0.]
     """
     drops = jnp.asarray(drops)
     rival_drops = jnp.asarray(rival_drops)

@@ -23,6 +23,10 @@ def gain(full: jax.Array, masked: jax.Array) -> jax.Array:
 
     Raises:
         TypeError: the shapes do not fit each other.
+
+    Example:
+        >>> print(jaxcam.metrics.gain(jnp.array([0.5, 0.8]), jnp.array([0.75, 0.4])))
+        [50.  0.]
     """
     won = jnp.maximum(masked - full, 0)
     room = 1 - full
@@ -66,7 +70,9 @@ def average_gain(
         Zhang et al., Opti-CAM, CVIU 2024, AG.
 
     Example:
-        >>> won = average_gain(forward, images, heat)
+        >>> shown = 1.0 * (heat > 0)  # grey elsewhere speaks against the class
+        >>> print(jaxcam.metrics.average_gain(forward, images, shown))
+        [31.77 32.59]
     """
     found = confidences(
         forward,
@@ -121,7 +127,8 @@ def drop_in_deletion(
         Jung and Oh, Towards better explanations of class activation mapping, ICCV 2021, ADD.
 
     Example:
-        >>> lost = drop_in_deletion(forward, images, heat)
+        >>> print(jaxcam.metrics.drop_in_deletion(forward, images, heat))
+        [39.46 37.18]
     """
     check_images(images)
     model = logits_of(forward, has_aux)

@@ -80,6 +80,12 @@ def deletion(
     References:
         Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE,
         evaluation.py.
+
+    Example:
+        >>> curve = jaxcam.metrics.deletion(forward, images, heat, step=0.25)
+        >>> print(curve)
+        [[0.83 0.24 0.33 0.33 0.33]
+         [0.87 0.24 0.33 0.33 0.33]]
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
@@ -126,6 +132,12 @@ def insertion(
     References:
         Petsiuk et al., RISE, BMVC 2018; the conventions are those of github.com/eclique/RISE,
         evaluation.py.
+
+    Example:
+        >>> curve = jaxcam.metrics.insertion(forward, images, heat, step=0.25, baseline=0.0)
+        >>> print(curve)
+        [[0.33 0.89 0.83 0.83 0.83]
+         [0.33 0.91 0.87 0.87 0.87]]
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
@@ -144,6 +156,10 @@ def auc(curve: ArrayLike) -> jax.Array:
 
     Raises:
         ValueError: fewer than two points.
+
+    Example:
+        >>> print(jaxcam.metrics.auc(jnp.array([[1.0, 0.5, 0.0], [1.0, 1.0, 1.0]])))
+        [0.5 1. ]
     """
     curve = jnp.asarray(curve)
     if curve.ndim == 0 or curve.shape[-1] < 2:
@@ -170,6 +186,10 @@ def blur(images: jax.Array) -> jax.Array:
 
     References:
         Petsiuk et al., RISE, BMVC 2018; github.com/eclique/RISE, evaluation.py.
+
+    Example:
+        >>> print(jaxcam.metrics.blur(images).max((1, 2, 3)))
+        [0.08 0.08]
     """
     check_images(images)
     out = at_least_float32(images)

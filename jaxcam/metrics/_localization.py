@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_within
+from jaxcam.metrics import _components as components
 from jaxcam.metrics._common import checked, finite, only
 
 
@@ -34,6 +35,10 @@ def box_mask(
 
     Raises:
         ValueError: boxes or boxes_mask have another shape.
+
+    Example:
+        >>> print(jaxcam.metrics.box_mask(boxes, (8, 8)).sum((1, 2)))  # pixels
+        [9 9]
     """
     boxes, valid = _checked_boxes(boxes, boxes_mask)
     filled = _distances(boxes, size) <= 0
@@ -56,6 +61,11 @@ def resize_boxes(boxes: ArrayLike, old: Sequence, new: Sequence[int]) -> jax.Arr
 
     Raises:
         ValueError: the last axis of `boxes` is not 4.
+
+    Example:
+        >>> print(jaxcam.metrics.resize_boxes(boxes, (8, 8), (16, 32)))
+        [[16.  0. 27.  5.]
+         [ 8.  8. 19. 13.]]
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
@@ -96,6 +106,10 @@ def mask_iou(
 
     References:
         Lee et al., Relevance-CAM, CVPR 2021, section 4.3.
+
+    Example:
+        >>> print(jaxcam.metrics.mask_iou(heat, boxes))
+        [1. 1.]
     """
     saliency = checked(saliency)
     return _overlap(maps.threshold(saliency, k=k), saliency, boxes, boxes_mask, mask)
@@ -128,6 +142,10 @@ def loc(
 
     References:
         Chattopadhay et al., Grad-CAM++, WACV 2018, eq. 26.
+
+    Example:
+        >>> print(jaxcam.metrics.loc(heat, boxes))
+        [0.56 0.56]
     """
     check_within("delta", delta, 0, 1, ends="[)")
     saliency = checked(saliency)
@@ -164,6 +182,12 @@ def pointing_game(
 
     References:
         Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018.
+
+    Example:
+        >>> print(jaxcam.metrics.pointing_game(heat, boxes))
+        [1. 1.]
+        >>> print(jaxcam.metrics.pointing_game(-heat, boxes))
+        [0. 0.]
     """
     check_at_least("tolerance", tolerance, 0)
     saliency = checked(saliency)
@@ -202,6 +226,10 @@ def energy_in_box(
 
     References:
         Wang et al., Score-CAM, CVPR Workshops 2020.
+
+    Example:
+        >>> print(jaxcam.metrics.energy_in_box(heat + 0.1, boxes))
+        [0.47 0.47]
     """
     saliency = checked(saliency)
     energy = jax.nn.relu(saliency)
@@ -237,12 +265,17 @@ def box_from_map(
 
     References:
         Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016.
+
+    Example:
+        >>> print(jaxcam.metrics.box_from_map(heat))
+        [[4. 0. 6. 2.]
+         [2. 4. 4. 6.]]
     """
     saliency = checked(saliency)
     marked = maps.threshold_of_max(saliency, fraction=fraction)
-    largest = _largest(components(marked))
-    left, right = _ends(largest.any(1))
-    top, bottom = _ends(largest.any(2))
+    largest = components.largest(components.components(marked))
+    left, right = components.ends(largest.any(1))
+    top, bottom = components.ends(largest.any(2))
     box = jnp.stack([left, top, right, bottom], 1).astype(jnp.float32)
     return only(box, finite(saliency), marked.any((1, 2)), mask)
 
@@ -264,6 +297,12 @@ def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = 
 
     References:
         Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015.
+
+    Example:
+        >>> found = jaxcam.metrics.box_from_map(heat, fraction=0.5)
+        >>> print(found, jaxcam.metrics.box_iou(found, boxes))
+        [[5. 1. 5. 1.]
+         [3. 5. 3. 5.]] [0.11 0.11]
     """
     boxes, valid = _checked_boxes(boxes, boxes_mask)
     box = jnp.asarray(box, jnp.float32)
@@ -275,57 +314,6 @@ def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = 
     union = _areas(box)[:, None] + _areas(boxes) - common
     iou = jnp.nan_to_num(jnp.where(valid, common / union, 0))
     return only(iou.max(1), valid.any(1))
-
-
-@jax.jit
-def components(marked: jax.Array) -> jax.Array:
-    """The 8-connected components of `[B, H, W]` bool: int32, 0 outside, each its own number.
-
-    A component's number is the raster index of its last pixel, plus 1. It spreads along whole rows
-    and columns at once and one step diagonally, until nothing changes: a few rounds for a blob,
-    more only for a maze.
-    """
-    index = jnp.arange(1, marked[0].size + 1, dtype=jnp.int32).reshape(marked.shape[1:])
-    labels = jnp.where(marked, index[None], 0)
-
-    def spread(state: tuple) -> tuple:
-        old, _ = state
-        new = jnp.where(marked, _largest_neighbour(old), 0)
-        for axis in (1, 2):
-            new = _run_maximum(_run_maximum(new, axis), axis, reverse=True)
-        return new, (new != old).any()
-
-    return jax.lax.while_loop(lambda state: state[1], spread, (labels, marked.any()))[0]
-
-
-def _largest_neighbour(labels: jax.Array) -> jax.Array:
-    return jax.lax.reduce_window(
-        labels, jnp.iinfo(jnp.int32).min, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME"
-    )
-
-
-def _run_maximum(labels: jax.Array, axis: int, reverse: bool = False) -> jax.Array:
-    """Running maximum along an axis that starts anew after each 0."""
-
-    def combine(before: tuple, here: tuple) -> tuple:
-        return jnp.where(here[1], here[0], jnp.maximum(before[0], here[0])), before[1] | here[1]
-
-    return jax.lax.associative_scan(combine, (labels, labels == 0), reverse=reverse, axis=axis)[0]
-
-
-def _largest(labels: jax.Array) -> jax.Array:
-    """The pixels of each image's largest component, `[B, H, W]` bool."""
-    flat = labels.reshape(labels.shape[0], -1)
-    none = jnp.zeros(flat.shape[1] + 1, jnp.int32)
-    count = jax.vmap(lambda one: none.at[one].add(1))(flat)
-    count = count.at[:, 0].set(0)  # of no component
-    _, best = _ends(count == count.max(1, keepdims=True))  # the last of the equally large ones
-    return (labels == best[:, None, None]) & (labels > 0)
-
-
-def _ends(line: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first and the last True of each row, `[B, n]` bool -> `[B]` twice."""
-    return jnp.argmax(line, 1), line.shape[1] - 1 - jnp.argmax(line[:, ::-1], 1)
 
 
 def _overlap(

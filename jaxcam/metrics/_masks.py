@@ -37,7 +37,9 @@ def mass_accuracy(
         Arras et al., CLEVR-XAI, Information Fusion 2022, section 3.2.
 
     Example:
-        >>> share = mass_accuracy(heat, segmentation == cat)
+        >>> objects = jaxcam.metrics.box_mask(boxes, (8, 8))
+        >>> print(jaxcam.metrics.mass_accuracy(heat + 0.1, objects))
+        [0.47 0.47]
     """
     saliency, objects = _checked(saliency, objects)
     relevance = jax.nn.relu(saliency)
@@ -74,7 +76,9 @@ def rank_accuracy(
         Arras et al. 2022, section 3.2.
 
     Example:
-        >>> share = rank_accuracy(heat, segmentation == cat)
+        >>> objects = jaxcam.metrics.box_mask(boxes, (8, 8))
+        >>> print(jaxcam.metrics.rank_accuracy(heat, objects))
+        [1. 1.]
     """
     saliency, objects = _checked(saliency, objects)
     size = objects.sum((1, 2))
@@ -104,7 +108,9 @@ def pointing_at(
         Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018.
 
     Example:
-        >>> hit = pointing_at(heat, segmentation == cat)
+        >>> objects = jaxcam.metrics.box_mask(boxes, (8, 8))
+        >>> print(jaxcam.metrics.pointing_at(heat, objects))
+        [1. 1.]
     """
     saliency, objects = _checked(saliency, objects)
     top = saliency == saliency.max((1, 2), keepdims=True)

@@ -75,7 +75,10 @@ def infidelity(
         2.1; the scale of section 5.
 
     Example:
-        >>> error = infidelity(forward, images, heat, jaxcam.targets.logit(classes), square=16)
+        >>> logit = jaxcam.targets.logit([0, 1])
+        >>> error = jaxcam.metrics.infidelity(forward, images, heat, logit, square=4, num_samples=8)
+        >>> error.shape
+        (2,)
     """
     check_images(images)
     check_whole("num_samples", num_samples, 1)
@@ -155,7 +158,9 @@ def max_sensitivity(
         Yeh et al. 2019, definition 3.1.
 
     Example:
-        >>> change = max_sensitivity(forward, images, jaxcam.grad_cam)
+        >>> change = jaxcam.metrics.max_sensitivity(forward, images, jaxcam.grad_cam, num_samples=2)
+        >>> change.shape
+        (2,)
     """
     check_images(images)
     check_above("radius", radius, 0)
@@ -234,7 +239,10 @@ def region_perturbation(
         2017, equations 5 to 12.
 
     Example:
-        >>> score = aopc(region_perturbation(forward, images, heat))
+        >>> options = {"side": 2, "steps": 4, "baseline": 0.0}
+        >>> print(jaxcam.metrics.region_perturbation(forward, images, heat, **options))
+        [[0.83 0.53 0.39 0.28 0.24]
+         [0.87 0.54 0.4  0.28 0.24]]
     """
     check_images(images)
     saliency = checked(saliency, images)
@@ -277,7 +285,10 @@ def aopc(curve: ArrayLike) -> jax.Array:
         Samek et al. 2017, equation 12.
 
     Example:
-        >>> score = aopc(region_perturbation(forward, images, heat))
+        >>> options = {"side": 2, "steps": 4, "baseline": 0.0}
+        >>> curve = jaxcam.metrics.region_perturbation(forward, images, heat, **options)
+        >>> print(jaxcam.metrics.aopc(curve))
+        [0.38 0.4 ]
     """
     curve = jnp.asarray(curve)
     if curve.ndim == 0 or curve.shape[-1] < 2:

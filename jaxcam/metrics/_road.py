@@ -83,7 +83,9 @@ def road(
         2022, section 5; combined as in github.com/jacobgil/pytorch-grad-cam.
 
     Example:
-        >>> found = road(forward, images, heat, percent=(20, 50, 80))
+        >>> found = jaxcam.metrics.road(forward, images, heat, percent=(10, 50))
+        >>> found.combined.shape, found.morf.shape
+        ((2,), (2, 2))
     """
     check_images(images)
     saliency = checked(saliency, images)
@@ -147,7 +149,9 @@ def impute(
         github.com/tleemann/road_evaluation.
 
     Example:
-        >>> filled = impute(images, heat > 0.5)
+        >>> filled = jaxcam.metrics.impute(images, heat > 0.9)
+        >>> print(images[0, 0:3, 5, 0], filled[0, 0:3, 5, 0])  # without what was brightest
+        [0.5 0.9 0.5] [0.5  0.43 0.5 ]
     """
     check_images(images)
     missing = jnp.asarray(missing, bool)

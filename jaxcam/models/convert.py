@@ -52,6 +52,12 @@ def to_torchvision(variables: Mapping) -> dict[str, np.ndarray]:
 
     Raises:
         ValueError: a variable that has no counterpart in PyTorch's layers.
+
+    Example:
+        >>> model, variables = jaxcam.models.load("tiny20")
+        >>> state = jaxcam.models.to_torchvision(variables)
+        >>> state["fc.weight"].shape
+        (20, 192)
     """
     state = {}
     for key, path, value in _entries(variables):
@@ -76,6 +82,14 @@ def from_torchvision(name: str, state_dict: Mapping[str, Any], **options: Any) -
     Raises:
         ValueError: keys that are missing, unused or misshapen, each named; values that are no
             floats or not finite, or negative variances; or what `create` raises.
+
+    Example:
+        >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,), "num_classes": 3}
+        >>> model = jaxcam.models.create("resnet18", **fields)
+        >>> state = jaxcam.models.to_torchvision(model.init(jax.random.key(0), images))
+        >>> variables = jaxcam.models.from_torchvision("resnet18", state, **fields)
+        >>> model.apply(variables, images).shape
+        (2, 3)
     """
     state = torchvision_keys(state_dict)
     return fill(create(name, **infer_classes(name, state, options)), state, name)

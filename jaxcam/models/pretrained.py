@@ -145,7 +145,12 @@ PUBLISHED |= {
 
 
 def available() -> list[str]:
-    """The names that `load` knows: bundled networks first, then the published ones."""
+    """The names that `load` knows: bundled networks first, then the published ones.
+
+    Example:
+        >>> jaxcam.models.available()[:2]
+        ['tiny20', 'tiny20_cbam']
+    """
     return [*weights.bundled(), *PUBLISHED]
 
 
@@ -169,6 +174,12 @@ def load(
             it.
         ValueError: an unknown name, a file that is no safetensors file, whose metadata are of wrong
             types, or whose weights do not fit, are no floats or not finite, or negative variances.
+
+    Example:
+        >>> model, variables = jaxcam.models.load("tiny20")
+        >>> forward = jaxcam.linen(model, variables)
+        >>> jax.eval_shape(forward, jnp.zeros((1, 64, 64, 3))).shape
+        (1, 20)
     """
     path = weights.locate(name_or_path, tuple(PUBLISHED))
     about = _about(name_or_path, path, architecture, options)
@@ -211,6 +222,11 @@ def describe(
     Raises:
         FileNotFoundError: no such file.
         ValueError: as `load`, or another number of classes than the network has.
+
+    Example:
+        >>> about = jaxcam.models.describe("tiny20")
+        >>> about.classes[:2], about.preprocess.size
+        (('goldfish', 'king penguin'), 64)
     """
     path = None
     if str(name_or_path) not in PUBLISHED:
@@ -248,6 +264,16 @@ def save(
     Raises:
         ValueError: variables that do not fit the architecture, values that overflow `dtype`, a
             wrong number of classes, an unknown `dtype`, or a key of `extra_metadata` that is taken.
+
+    Example:
+        >>> import pathlib
+        >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,), "num_classes": 3}
+        >>> model = jaxcam.models.create("resnet18", **fields)
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> path = pathlib.Path("mine.safetensors")
+        >>> jaxcam.models.save(path, "resnet18", fields, variables, ["red", "green", "blue"])
+        >>> jaxcam.models.describe(path).classes
+        ('red', 'green', 'blue')
     """
     state = to_torchvision(variables)
     options = {key: value for key, value in options.items() if key not in _RUNTIME}

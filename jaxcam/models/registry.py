@@ -97,6 +97,12 @@ def create(name: str, *, num_classes: int = 1000, **options: Any) -> nn.Module:
     Raises:
         ValueError: an unknown name (the nearest are named), an unknown option (the valid ones are
             named) or a value that the option does not take.
+
+    Example:
+        >>> model = jaxcam.models.create("resnet_compact", num_classes=3)
+        >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> shapes["params"]["fc"]["kernel"].shape
+        (192, 3)
     """
     check_choice("name", name, ARCHITECTURES, kind="architectures")
     check_whole("num_classes", num_classes, 1)

@@ -39,8 +39,8 @@ def probabilities(outputs: jax.Array, activation: Activation = None) -> jax.Arra
             network says; a function that returns another shape.
 
     Example:
-        >>> float(probabilities(jnp.zeros((1, 1)))[0, 0])
-        0.5
+        >>> print(jaxcam.targets.probabilities(jnp.zeros((1, 1))))
+        [[0.5]]
     """
     outputs = at_least_float32(outputs)
     function = _function_of(activation, single=outputs.shape[-1] == 1)
@@ -95,8 +95,8 @@ def confidence(outputs: Any, targets: Targets = None, activation: Activation = N
         ValueError: as `scores` and `probabilities`.
 
     Example:
-        >>> float(confidence(jnp.zeros((1, 4)), 2)[0])
-        0.25
+        >>> print(jaxcam.targets.confidence(jnp.zeros((1, 4)), 2))
+        [0.25]
     """
     if callable(targets):
         return of_function(jax.tree.map(at_least_float32, outputs), targets)

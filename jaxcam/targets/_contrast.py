@@ -30,8 +30,8 @@ def residual_softmax(classes: Any = None) -> Callable[[Any], jax.Array]:
         softmax target (arXiv 2501.06261).
 
     Example:
-        >>> round(float(residual_softmax(0)(jnp.zeros((1, 4)))[0]), 4)
-        -1.3863
+        >>> print(jaxcam.targets.residual_softmax(0)(jnp.zeros((1, 4))))
+        [-1.39]
     """
 
     def score(logits: jax.Array) -> jax.Array:
@@ -71,8 +71,8 @@ def finer(
         explanation, CVPR 2025; github.com/Imageomics/Finer-CAM for weights and defaults.
 
     Example:
-        >>> float(finer(0, count=1)(jnp.array([[3.0, 1.0, 2.0]]))[0])
-        1.0
+        >>> print(jaxcam.targets.finer(0, count=1)(jnp.array([[3.0, 1.0, 2.0]])))
+        [1.]
     """
     check_choice("weighting", weighting, WEIGHTINGS)
 

@@ -31,8 +31,8 @@ def logit(classes: Any) -> Target:
         ValueError: when called, as `jaxcam.targets.check`.
 
     Example:
-        >>> float(logit(1)(jnp.array([[3.0, 4.0]]))[0])
-        4.0
+        >>> print(jaxcam.targets.logit(1)(jnp.array([[3.0, 4.0]])))
+        [4.]
     """
     return lambda logits: scores(_logits(logits), classes)
 
@@ -51,8 +51,8 @@ def probability(classes: Any, *, activation: Activation = None) -> Target:
         ValueError: when called, as `jaxcam.targets.confidence`.
 
     Example:
-        >>> float(probability(0)(jnp.zeros((1, 4)))[0])
-        0.25
+        >>> print(jaxcam.targets.probability(0)(jnp.zeros((1, 4))))
+        [0.25]
     """
     return lambda logits: scores(probabilities(_logits(logits), activation), classes)
 
@@ -68,6 +68,10 @@ def log_probability(classes: Any) -> Target:
 
     Raises:
         ValueError: when called, as `jaxcam.targets.check`.
+
+    Example:
+        >>> print(jaxcam.targets.log_probability(0)(jnp.zeros((1, 4))))
+        [-1.39]
     """
 
     def score(logits: jax.Array) -> jax.Array:
@@ -92,8 +96,8 @@ def log_odds(classes: Any) -> Target:
         ValueError: when called, as `jaxcam.targets.check`.
 
     Example:
-        >>> round(float(log_odds(0)(jnp.zeros((1, 3)))[0]), 4)
-        -0.6931
+        >>> print(jaxcam.targets.log_odds(0)(jnp.zeros((1, 3))))
+        [-0.69]
     """
 
     def score(logits: jax.Array) -> jax.Array:
@@ -119,6 +123,11 @@ def binary(positive: bool = True) -> Target:
 
     Raises:
         ValueError: when called, of another number of logits.
+
+    Example:
+        >>> logits = jnp.array([[1.5], [-2.0]])
+        >>> print(jaxcam.targets.binary()(logits), jaxcam.targets.binary(False)(logits))
+        [ 1.5 -2. ] [-1.5  2. ]
     """
 
     def score(logits: jax.Array) -> jax.Array:
@@ -144,8 +153,8 @@ def difference(first: Any, second: Any) -> Target:
         ValueError: when called, as `jaxcam.targets.check`.
 
     Example:
-        >>> float(difference(0, 1)(jnp.array([[3.0, 5.0]]))[0])
-        -2.0
+        >>> print(jaxcam.targets.difference(0, 1)(jnp.array([[3.0, 5.0]])))
+        [-2.]
     """
 
     def score(logits: jax.Array) -> jax.Array:
@@ -167,6 +176,11 @@ def similarity(vector: jax.Array, *, kind: str = "cosine") -> Target:
 
     Raises:
         ValueError: an unknown `kind`; when called, embeddings of another size.
+
+    Example:
+        >>> score = jaxcam.targets.similarity(jnp.array([1.0, 0.0]))
+        >>> print(score(jnp.array([[2.0, 0.0], [1.0, 1.0]])))
+        [1.   0.71]
     """
     check_choice("kind", kind, ("cosine", "dot"))
 
@@ -203,6 +217,11 @@ def region(mask: jax.Array, classes: Any, *, axis: int = -1) -> Target:
     References:
         Vinogradova et al., Towards interpretable semantic segmentation via gradient-weighted class
         activation mapping (Seg-Grad-CAM), AAAI 2020, eq. 3.
+
+    Example:
+        >>> segmented = jnp.stack([heat, 1 - heat], -1)  # a segmentation's output [B, H, W, N]
+        >>> print(jaxcam.targets.region(heat > 0.9, 0)(segmented))
+        [1. 1.]
     """
 
     def score(output: jax.Array) -> jax.Array:
@@ -234,6 +253,11 @@ def box(target: jax.Array, classes: Any) -> Target:
     References:
         Petsiuk et al., Black-box explanation of object detectors via saliency maps (D-RISE), CVPR
         2021, eq. 2 to 5: similarity as a product of overlap and class score.
+
+    Example:
+        >>> found = jnp.array([[[0.0, 0, 4, 4], [4, 4, 8, 8]]]), jnp.array([[[0.9], [0.6]]])
+        >>> print(jaxcam.targets.box(jnp.array([4.0, 4, 8, 8]), 0)(found))  # the second fits
+        [0.6]
     """
 
     def score(output: Any) -> jax.Array:

@@ -37,6 +37,10 @@ def check(targets: Targets, batch: int, classes: int) -> Any:
     Raises:
         ValueError: `targets` are not integers, do not fit the batch, or (where values are known)
             are out of range.
+
+    Example:
+        >>> print(jaxcam.targets.check([0, 2], batch=2, classes=3))
+        [0 2]
     """
     if targets is None or callable(targets):
         return targets
@@ -95,6 +99,10 @@ def resolve(logits: jax.Array, targets: Targets = None) -> Any:
 
     Raises:
         ValueError: as `check`.
+
+    Example:
+        >>> print(jaxcam.targets.resolve(jnp.array([[1.0, 4.0, 3.0]])))
+        [1]
     """
     if callable(targets):
         return targets
@@ -119,6 +127,11 @@ def scores(logits: Any, targets: Targets = None, batch: int | None = None) -> ja
 
     Raises:
         ValueError: as `check`, or a target function returned another shape than `[B]`.
+
+    Example:
+        >>> logits = jnp.array([[1.0, 4.0, 3.0]])
+        >>> print(jaxcam.targets.scores(logits), jaxcam.targets.scores(logits, [[0, 2]]))
+        [4.] [[1. 3.]]
     """
     if callable(targets):
         return of_function(logits, targets, batch)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcam import cli, methods, pictures
+from jaxcam import _canvas, cli, methods, pictures
 from jaxcam.cli import commands, outputs
 
 
@@ -86,7 +86,7 @@ def test_a_map_that_varies_by_rounding_alone_is_no_evidence():
 def test_long_names_are_drawn_at_once():
     """As much as there is room for, found by halving."""
     for text in ("x" * 3000, "tabby", "tabby cat " * 40):
-        shown = pictures._elided(text, 1.5, 8.5)
-        assert shown == text or pictures._length(shown, 8.5) <= 1.5 < pictures._length(
+        shown = _canvas.elided(text, 1.5, 8.5)
+        assert shown == text or _canvas.length(shown, 8.5) <= 1.5 < _canvas.length(
             shown[:-1] + text[len(shown) - 1] + "…", 8.5
         )

@@ -7,7 +7,7 @@ import pytest
 from skimage.measure import label
 
 from jaxcam import metrics
-from jaxcam.metrics._localization import components
+from jaxcam.metrics._components import components
 from tests.metrics import literal
 
 SIZE = (12, 15)

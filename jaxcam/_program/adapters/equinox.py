@@ -33,6 +33,16 @@ def equinox(
 
     Raises:
         TypeError: `model` is not an Equinox module.
+
+    Example:
+        >>> import equinox as eqx
+        >>> key = jax.random.key(0)
+        >>> pool = eqx.nn.Lambda(lambda x: x.mean((1, 2)))
+        >>> parts = [eqx.nn.Conv2d(3, 4, 3, key=key), pool, eqx.nn.Linear(4, 3, key=key)]
+        >>> print(jaxcam.layers(jaxcam.equinox(eqx.nn.Sequential(parts)), images))
+        layers.0  [2, 4, 6, 6]  positions 6 x 6  (default)  every 1 px from 1
+        layers.1  [2, 4]
+        layers.2  [2, 3]
     """
     import equinox as eqx
 

@@ -28,6 +28,14 @@ def haiku(
 
     Raises:
         TypeError: `transformed` is neither.
+
+    Example:
+        >>> import haiku as hk
+        >>> model = hk.transform(lambda x: hk.Linear(3)(hk.Conv2D(4, 3)(x).mean((1, 2))))
+        >>> params = model.init(jax.random.key(0), images)
+        >>> print(jaxcam.layers(jaxcam.haiku(model, params), images))
+        conv2_d  [2, 8, 8, 4]  (default)
+        linear   [2, 3]
     """
     import haiku as hk
 

@@ -31,6 +31,16 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Adapted:
     Raises:
         TypeError: `model` is not a Keras model.
         ValueError: Keras runs on another backend, or the model is not built.
+
+    Example:
+        >>> import os
+        >>> os.environ["KERAS_BACKEND"] = "jax"  # before the first import of keras
+        >>> from keras import Sequential, layers
+        >>> parts = [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+        >>> model = Sequential(parts)
+        >>> model.build(images.shape)
+        >>> print([known.shape for known in jaxcam.layers(jaxcam.keras(model), images).values()])
+        [(2, 6, 6, 4), (2, 4), (2, 3)]
     """
     import keras as api
 

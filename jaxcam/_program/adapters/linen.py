@@ -27,6 +27,15 @@ def linen(model: Any, variables: Any, **apply_kwargs: Any) -> Adapted:
 
     Raises:
         TypeError: `model` is not a Linen module.
+
+    Example:
+        >>> from flax import linen as nn
+        >>> pool = lambda x: x.mean((1, 2))
+        >>> model = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, pool, nn.Dense(3)])
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> print(jaxcam.layers(jaxcam.linen(model, variables), images))
+        layers_0  [2, 8, 8, 4]  (default)
+        layers_3  [2, 3]
     """
     from flax import linen as nn
 

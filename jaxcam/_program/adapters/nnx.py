@@ -30,6 +30,15 @@ def nnx(model: Any, **call_kwargs: Any) -> Adapted:
 
     Raises:
         TypeError: `model` is not an NNX module.
+
+    Example:
+        >>> from flax import nnx
+        >>> rngs = nnx.Rngs(0)
+        >>> pool = lambda x: x.mean((1, 2))
+        >>> parts = [nnx.Conv(3, 4, (3, 3), rngs=rngs), pool, nnx.Linear(4, 3, rngs=rngs)]
+        >>> print(jaxcam.layers(jaxcam.nnx(nnx.Sequential(*parts)), images))
+        layers.0  [2, 8, 8, 4]  (default)
+        layers.2  [2, 3]
     """
     from flax import linen as nn
     from flax import nnx as api
