@@ -23,6 +23,7 @@ LEVELS = [
         "jaxcam.models",
         "jaxcam.lrp",
         "jaxcam.datasets",
+        "jaxcam._canvas",
         "jaxcam._layouts",
     },
     {"jaxcam._explainers", "jaxcam.blackbox"},

@@ -84,7 +84,7 @@ def cbam_attention(
     Example:
         >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,)}
         >>> model = jaxcam.models.create("cbam_compact", num_classes=3, **fields)
-        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> network = jaxcam.linen(model, jax.jit(model.init)(jax.random.key(0), images))
         >>> maps = jaxcam.cbam_attention(network, images, normalize="sum")
         >>> maps.shape
         (2, 8, 8)
@@ -191,7 +191,7 @@ def attention_grad_cam(
     Example:
         >>> fields = {"stage_sizes": (1,), "widths": (4,), "strides": (1,)}
         >>> model = jaxcam.models.create("cbam_compact", num_classes=3, **fields)
-        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> network = jaxcam.linen(model, jax.jit(model.init)(jax.random.key(0), images))
         >>> maps = jaxcam.attention_grad_cam(network, images, layers="layer1")
         >>> maps.shape
         (2, 8, 8)

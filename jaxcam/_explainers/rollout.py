@@ -84,7 +84,7 @@ def attention_rollout(
     Example:
         >>> fields = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "size": 8}
         >>> model = jaxcam.models.create("vit_compact", num_classes=3, **fields)
-        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> network = jaxcam.linen(model, jax.jit(model.init)(jax.random.key(0), images))
         >>> jaxcam.attention_rollout(network, images).shape
         (2, 8, 8)
     """
@@ -147,7 +147,7 @@ def legrad(
     Example:
         >>> fields = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "size": 8}
         >>> model = jaxcam.models.create("vit_compact", num_classes=3, **fields)
-        >>> network = jaxcam.linen(model, model.init(jax.random.key(0), images))
+        >>> network = jaxcam.linen(model, jax.jit(model.init)(jax.random.key(0), images))
         >>> jaxcam.legrad(network, images).shape
         (2, 8, 8)
     """
