@@ -1,14 +1,24 @@
 """What the site takes from outside docs/: the README, other pages of the root, and the results.
 
-They stay where a reader of the repository expects them; links are made to fit here.
+They stay where a reader of the repository expects them; links are made to fit here. Notebooks are
+run and shown with their outputs; those of a script that has not changed since are taken from
+build/notebooks (remove the folder to run all of them again).
 """
 
+import base64
+import hashlib
+import json
 import pathlib
 import re
+import sys
 
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import cells  # noqa: E402  (a module of this folder)
+
+CACHE = ROOT / "build" / "notebooks"
 # Pages of the repository's root, and what they are called here.
 PAGES = {
     "README.md": "index.md",
@@ -27,7 +37,31 @@ def on_files(files, config):
         if path.suffix in (".md", ".png", ".jpg"):
             name = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.py")):
+        for name, content in _notebook(path).items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
+
+
+def _notebook(path):
+    """A script's page, pictures and `.ipynb`, by file name."""
+    script = path.read_text(encoding="utf-8")
+    kept = CACHE / f"{hashlib.sha256(script.encode()).hexdigest()[:16]}.json"
+    if not kept.exists():
+        print(f"running {path.name}", file=sys.stderr)
+        rows = []
+        for cell in cells.run(cells.read(script), {"__name__": "notebook"}):
+            rows.append({**cell._asdict(), "picture": base64.b64encode(cell.picture).decode()})
+        CACHE.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(rows))
+    done = []
+    for row in json.loads(kept.read_text()):
+        done.append(cells.Cell(**{**row, "picture": base64.b64decode(row["picture"])}))
+    page, pictures = cells.page(done, path.stem)
+    links = f"[As a Jupyter notebook]({path.stem}.ipynb) · [as a script]({path.name})"
+    title, _, rest = page.partition("\n")
+    shown = f"{title}\n\n{links}\n{rest}"
+    return {f"{path.stem}.md": shown, f"{path.stem}.ipynb": cells.notebook(done), **pictures}
 
 
 def on_page_markdown(markdown, page, config, files):
