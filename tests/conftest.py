@@ -1,11 +1,11 @@
 """Session-wide settings and fixtures. The environment is set before jax is imported."""
 
+import gc
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores
-# (ecosystem.md 1b).
+# Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores.
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
@@ -51,3 +51,11 @@ def strict(request: pytest.FixtureRequest):
         return
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap():
+    """Programs and their traces stay for the session: the collector need not look at them again."""
+    yield
+    gc.collect()
+    gc.freeze()
