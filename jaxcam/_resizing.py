@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice, check_size
 from jaxcam._ground.interpolation import WEIGHTS, seen_from, separable
+from jaxcam._ground.units import without_denormals
 from jaxcam._program.centers import Centers
 
 _RESIZE = {
@@ -76,7 +76,8 @@ def _placed(
 
 
 def as_maps(maps: ArrayLike) -> jax.Array:
+    """Maps in float32 (float64 stays), once they are `[..., h, w]`; denormal numbers are 0."""
     maps = jnp.asarray(maps)
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
         raise ArgumentError("maps", f"shape {maps.shape}", "[..., h, w] with h, w > 0")
-    return at_least_float32(maps)
+    return without_denormals(maps)

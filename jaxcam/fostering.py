@@ -17,6 +17,7 @@ import optax
 from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import ask, gradients, mapped
 
@@ -301,12 +302,13 @@ def _checked(maps: jax.Array) -> jax.Array:
     maps = jnp.asarray(maps)
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ArgumentError("maps", f"shape {maps.shape}", "[B, h, w]")
-    return at_least_float32(maps)
+    return without_denormals(maps)
 
 
 def _distribution(maps: jax.Array) -> jax.Array:
     """ReLU(L) / sum ReLU(L); all 0, and with zero gradient, where nothing is positive."""
     positive = jax.nn.relu(maps)
+    positive = positive / unit(positive, (1, 2))
     total = positive.sum((1, 2), keepdims=True)
     empty = total == 0
     return jnp.where(empty, 0, positive / jnp.where(empty, 1, total))

@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground.errors import (
-    check_choice,
-    check_within,
-)
+from jaxcam._ground.errors import check_choice, check_within
+from jaxcam._ground.units import unit
 from jaxcam._overlays import figure, overlay
 from jaxcam._resizing import as_maps, resize
 
@@ -69,7 +67,7 @@ def normalize(maps: ArrayLike, method: str = "min_max", *, percentile: float = 1
     check_within("percentile", percentile, 0, 100, ends="(]")
     if percentile < 100:
         maps = _without_outliers(maps, percentile)
-    return _NORMALIZE[method](maps)
+    return _NORMALIZE[method](maps / unit(maps, (-2, -1)))
 
 
 def threshold(maps: ArrayLike, *, k: float = 1.0) -> jax.Array:
@@ -96,6 +94,7 @@ def threshold(maps: ArrayLike, *, k: float = 1.0) -> jax.Array:
         [5 5]
     """
     maps = as_maps(maps)
+    maps = maps / unit(maps, (-2, -1))
     # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded
     # mean.
     above = maps - maps.min(axis=(-2, -1), keepdims=True)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import check_relu, combined, positions, rectified
 from jaxcam._ground.errors import check_above, check_at_least, check_choice
+from jaxcam._ground.units import unit
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer
 from jaxcam._program.question import explain
@@ -134,6 +135,12 @@ def fem_map(
 ) -> jax.Array:
     """L = sum_k mu_k [A_k >= mu_k + k sigma_k] (Fuad et al. 2020). `[B, h, w, c]`."""
     space = positions(activations)
+    scale = unit(activations, (*space, activations.ndim - 1))
+    return scale[..., 0] * _fem(activations / scale, k, variant, relu)
+
+
+def _fem(activations: jax.Array, k: float, variant: str, relu: str | None) -> jax.Array:
+    space = positions(activations)
     mean = activations.mean(space, keepdims=True)
     bound = mean + k * activations.std(space, keepdims=True)
     if variant == "paper":
@@ -153,8 +160,12 @@ def kpca_cam_map(
     """L = sqrt(lambda) v, the first of the centred kernel matrix. `[B, h, w, c]` -> `[B, h, w]`."""
     size = activations.shape[-1]
     rows = activations.reshape(len(activations), -1, size)
+    scale = unit(rows, (1, 2))
+    rows = rows / scale
     rows = rows - rows.mean(1, keepdims=True)
     products = jnp.einsum("bic,bjc->bij", rows, rows, precision=jax.lax.Precision.HIGHEST)
+    if kernel != "linear":  # which is homogeneous: its map is scaled
+        products = products * scale * scale
     values = KERNELS[kernel](products, gamma or 1 / size)
     # What centring leaves of equal rows are rounding errors, no component.
     eps = float(jnp.finfo(values.dtype).eps)
@@ -164,8 +175,11 @@ def kpca_cam_map(
     spectrum, vectors = jnp.linalg.eigh(values)
     length = jnp.sqrt(jnp.maximum(spectrum[:, -1:], 0))
     flat = jnp.where(spectrum[:, -1:] > noise, length, 0) * vectors[:, :, -1]
-    agreement = (flat * activations.mean(-1).reshape(flat.shape)).sum(1, keepdims=True)
+    above = (activations.reshape(len(rows), -1, size) / scale).mean(-1)
+    agreement = (flat * above).sum(1, keepdims=True)
     flat = jnp.where(agreement < 0, -flat, flat)
+    if kernel == "linear":
+        flat = flat * scale[..., 0]
     return rectified(flat.reshape(activations.shape[:-1]), _whole(relu))
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._ground.errors import check_choice
+from jaxcam._ground.units import unit
 
 # How the terms w_k A_k become a map: ReLU of their sum over channels, the sum of their ReLUs, or
 # their sum as it is.
@@ -19,21 +20,47 @@ EIGEN = "eigen"  # or their first principal component: `eigen_smooth`
 
 
 class PlusPlus(NamedTuple):
-    """What the published Grad-CAM++ do differently."""
+    """What the published Grad-CAM++ do differently: alpha = F / (2 F + third + eps)."""
 
-    third: Callable[[jax.Array, jax.Array], jax.Array]  # the term beside 2 G^2 in the denominator
+    factor: Callable[[jax.Array], jax.Array]  # F of G: G^2, or 1 where it can be reduced by that
+    third: Callable[[jax.Array, jax.Array], jax.Array]  # of A and G, of degree 1 in A, in G F's + 1
     eps: float  # added to the denominator
     normalized: bool  # whether alpha is normalised over the positions of positive gradient
     mean: bool  # whether w_k is a mean over positions, not a sum
 
 
 PLUS_PLUS = {
-    "paper": PlusPlus(lambda a, g: total(a) * g**3, 0.0, normalized=False, mean=False),
-    "official": PlusPlus(lambda a, g: total(a) * g**3, 0.0, normalized=True, mean=False),
-    "rcam": PlusPlus(lambda a, g: total(a * g**3), 0.0, normalized=False, mean=False),
-    "jacobgil": PlusPlus(lambda a, g: total(a) * g**3, 1e-6, normalized=False, mean=False),
-    "xplique": PlusPlus(lambda a, g: average(a) * g**3, 0.0, normalized=False, mean=True),
+    "paper": PlusPlus(
+        jnp.ones_like, lambda a, g: total(a) * g, eps=0.0, normalized=False, mean=False
+    ),
+    "official": PlusPlus(
+        jnp.ones_like, lambda a, g: total(a) * g, eps=0.0, normalized=True, mean=False
+    ),
+    "rcam": PlusPlus(
+        jnp.square, lambda a, g: total(a * g**3), eps=0.0, normalized=False, mean=False
+    ),
+    "jacobgil": PlusPlus(
+        jnp.square, lambda a, g: total(a) * g**3, eps=1e-6, normalized=False, mean=False
+    ),
+    "xplique": PlusPlus(
+        jnp.ones_like, lambda a, g: average(a) * g, eps=0.0, normalized=False, mean=True
+    ),
 }
+
+
+class Units(NamedTuple):
+    """A and G of Grad-CAM++ in units of their own, u and v, powers of two for each channel.
+
+    alpha G = G F / (2 F + T), T of degree 1 in A and one more in G than F, is that of A / u and G /
+    v if 2 F, T and G are taken as often as this says: none of it overflows or vanishes.
+    """
+
+    activations: jax.Array  # A / u
+    gradients: jax.Array  # G / v
+    gradient_unit: jax.Array  # v, `[B, 1, 1, c]` as all below
+    twice: jax.Array  # of 2 F: min(1, 1 / (u v))
+    third: jax.Array  # of T: min(1, u v)
+    weight: jax.Array  # of G: min(v, 1 / u)
 
 
 def check_relu(relu: str | None, *, terms: bool = True) -> None:
@@ -114,19 +141,39 @@ def grad_cam_plus_plus_weights(
     float32. `[B, h, w, c]` twice -> `[B, c]`.
     """
     rules = PLUS_PLUS[variant]
-    square = gradients**2
-    positive = jax.nn.relu(gradients)
-    denominator = 2 * square + rules.third(activations, gradients) + rules.eps
-    nothing = denominator == 0
-    alpha = square / jnp.where(nothing, 1, denominator)
-    alpha = jnp.where((gradients == 0) | nothing, 0, alpha)
+    own = units(activations, gradients)
+    positive = jax.nn.relu(own.gradients)
+    factor = rules.factor(own.gradients)
+    denominator = 2 * factor
+    if rules.eps:
+        denominator = denominator + rules.eps / jnp.square(own.gradient_unit)
+    third = rules.third(own.activations, own.gradients)
+    denominator = own.twice * denominator + own.third * third
+    nothing = (denominator == 0) | (own.gradients == 0)
+    alpha = jnp.where(nothing, 0, factor / jnp.where(nothing, 1, denominator))
+    unit_of_weights = own.weight
     if rules.normalized:
         whole = total(jnp.where(positive > 0, alpha, 0))
         alpha = alpha / jnp.where(whole == 0, 1, whole)
-    weights = alpha * positive
+        unit_of_weights = own.gradient_unit
+    weights = alpha * positive * unit_of_weights
     if rules.mean:
         return weights.mean(positions(weights))
     return weights.sum(positions(weights))
+
+
+def units(activations: jax.Array, gradients: jax.Array) -> Units:
+    """Activations and gradients `[B, *spatial, c]` in units of their own."""
+    of_a = unit(activations, positions(activations))
+    of_g = unit(gradients, positions(gradients))
+    return Units(
+        activations=activations / of_a,
+        gradients=gradients / of_g,
+        gradient_unit=of_g,
+        twice=jnp.minimum(1, 1 / of_a / of_g),
+        third=jnp.minimum(1, of_a * of_g),
+        weight=jnp.minimum(of_g, 1 / of_a),
+    )
 
 
 def grad_cam_plus_plus_map(
@@ -180,10 +227,11 @@ def eigen_cam_map(
     shown = activations
     if center:
         shown = activations - average(activations)
-    matrix = shown.reshape(len(shown), -1, shown.shape[-1])
+    scale = unit(activations, tuple(range(1, activations.ndim)))
+    matrix = (shown / scale).reshape(len(shown), -1, shown.shape[-1])
     vector = jnp.linalg.svd(matrix, full_matrices=False)[2][:, 0]
-    maps = weighted_sum(shown, vector)
-    agreement = (maps * activations.mean(-1)).reshape(len(maps), -1).sum(1)
+    maps = weighted_sum(shown / scale, vector)
+    agreement = (maps * (activations / scale).mean(-1)).reshape(len(maps), -1).sum(1)
     sign = jnp.where(agreement < 0, -1, 1).astype(maps.dtype)
     return combined(shown, vector * sign[:, None], relu)
 

@@ -25,18 +25,26 @@ from jaxcam._ground.errors import (
     check_whole,
     shown,
 )
+from jaxcam._ground.units import unit
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.question import Question, ask, by_formula, gradients
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
+
+def _length(terms: jax.Array) -> jax.Array:
+    """sqrt(sum_k L_k^2), of which no square overflows or vanishes."""
+    scale = unit(terms, terms.ndim - 1)
+    return scale[..., 0] * jnp.sqrt(((terms / scale) ** 2).sum(-1))
+
+
 # Of terms [B, *spatial, C].
 REDUCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sum": lambda terms: terms.sum(-1),
     "abs_max": lambda terms: jnp.abs(terms).max(-1),
     "abs_sum": lambda terms: jnp.abs(terms).sum(-1),
-    "norm": lambda terms: jnp.sqrt((terms**2).sum(-1)),
+    "norm": _length,
 }
 RULES = ("midpoint", "left", "right", "trapezoid")
 

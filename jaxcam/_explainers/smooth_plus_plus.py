@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import loops
-from jaxcam._explainers.formulas import check_relu, combined, positions, total
+from jaxcam._explainers.formulas import check_relu, combined, positions, total, units
 from jaxcam._explainers.smoothing import noisy
 from jaxcam._ground.dtypes import at_least_float32, floating
 from jaxcam._ground.errors import check_at_least, check_choice, check_whole
@@ -80,7 +80,7 @@ def smooth_grad_cam_plus_plus(
     output, aux = question.parted(outputs)
     if targets is None:
         question = dataclasses.replace(question, targets=resolve(output))
-    powers = _powers(question, jax.random.split(key, samples), sigma)
+    noised = _gradients(question, jax.random.split(key, samples), sigma)
 
     def formula(activations: jax.Array, stacked: jax.Array) -> jax.Array:
         weights = smooth_weights(activations, stacked, variant)
@@ -88,46 +88,49 @@ def smooth_grad_cam_plus_plus(
 
     maps = {}
     for name in question.names:
-        maps[name] = _mapped(question, formula, name, acts, powers)
+        maps[name] = _mapped(question, formula, name, acts, noised)
     return question.answer(maps, aux)
 
 
-def smooth_weights(activations: jax.Array, powers: jax.Array, variant: str) -> jax.Array:
-    """w_k = sum_ij alpha_ijk ReLU(D_1)_ijk. A `[B, h, w, c]`, D_1 to D_3 `[3, B, h, w, c]`."""
-    first, second, third = powers
+def smooth_weights(activations: jax.Array, noised: jax.Array, variant: str) -> jax.Array:
+    """w_k = sum_ij alpha_ijk ReLU(D_1)_ijk. A `[B, h, w, c]`, G of n images `[n, B, h, w, c]`."""
+    batch, rows, *rest = activations.shape
+    own = units(activations, jnp.moveaxis(noised, 0, 1).reshape(batch, -1, *rest))
+    each = own.gradients.reshape(batch, -1, rows, *rest)
+    first = each.mean(1)
+    second = (each**2).mean(1)
+    third = (each**3).mean(1)
     numerator = second
+    unit_of_weights = own.weight
     if variant == "paper":
         numerator = first
-    denominator = 2 * second + total(activations) * third
+        unit_of_weights = own.twice
+    product = total(own.activations) * third
     if variant == "torchcam":
-        denominator = 2 * second + total(activations * third)
+        product = total(own.activations * third)
+    denominator = own.twice * 2 * second + own.third * product
     nothing = denominator == 0
     alpha = jnp.where(nothing, 0, numerator / jnp.where(nothing, 1, denominator))
-    return (alpha * jax.nn.relu(first)).sum(positions(first))
+    return (alpha * jax.nn.relu(first) * unit_of_weights).sum(positions(first))
 
 
-def _powers(question: Question, keys: jax.Array, sigma: float) -> dict[str, tuple]:
-    """Means over noisy images of G, G^2 and G^3, by layer; K targets in front."""
+def _gradients(question: Question, keys: jax.Array, sigma: float) -> dict[str, jax.Array]:
+    """G of each noisy image, `[n, ...]` by layer; K targets behind n."""
 
     def one(key: jax.Array) -> dict:
         shown = noisy(question.images, key, sigma)
         _, _, grads, _ = gradients(dataclasses.replace(question, images=shown))
-        found = {}
-        for name, gradient in grads.items():
-            wide = at_least_float32(gradient)
-            found[name] = (wide, wide**2, wide**3)
-        return found
+        return jax.tree.map(at_least_float32, grads)
 
-    every = loops.map(one, keys)
-    return jax.tree.map(lambda values: values.mean(0), every)
+    return loops.map(one, keys)
 
 
 def _mapped(
-    question: Question, formula: Callable, name: str, acts: Mapping, powers: Mapping
+    question: Question, formula: Callable, name: str, acts: Mapping, noised: Mapping
 ) -> jax.Array:
-    """The formula of A and the three powers, of one target or of K."""
+    """The formula of A and the gradients of n noisy images, of one target or of K."""
     a = at_least_float32(question.spatial(name, acts[name]))
-    stacked = jnp.stack([question.spatial(name, power) for power in powers[name]])
+    stacked = question.spatial(name, noised[name])
     if stacked.ndim == a.ndim + 1:
         return formula(a, stacked)
     return jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, stacked)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward
 from jaxcam._program.trace import check_forward
 
@@ -33,9 +33,17 @@ def logits_of(forward: Forward, has_aux: bool) -> Forward:
 
 
 def checked(
-    saliency: ArrayLike, images: jax.Array | None = None, name: str = "saliency"
+    saliency: ArrayLike,
+    images: jax.Array | None = None,
+    name: str = "saliency",
+    *,
+    absolute: bool = False,
 ) -> jax.Array:
-    """Saliency as float32 (float64 stays), once it is `[B, H, W]` and of the images' size."""
+    """Saliency as float32 (float64 stays), once it is `[B, H, W]` and of the images' size.
+
+    It is in the unit of each map's own largest value, so that no sum of it overflows, unless its
+    size matters, which is `absolute`; denormal numbers are 0.
+    """
     saliency = jnp.asarray(saliency)
     expected = "[B, H, W]"
     fits = saliency.ndim == 3 and 0 not in saliency.shape
@@ -44,7 +52,10 @@ def checked(
         fits = fits and saliency.shape == images.shape[:3]
     if not fits:
         raise ArgumentError(name, f"shape {saliency.shape}", expected)
-    return at_least_float32(saliency)
+    saliency = without_denormals(saliency)
+    if absolute:
+        return saliency
+    return saliency / unit(saliency, (1, 2))
 
 
 def checked_pair(first: ArrayLike, second: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam import fostering, maps
-from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_whole
+from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward, check_images
 from jaxcam.metrics._common import checked, checked_pair, finite, logits_of, only, pearson
 from jaxcam.metrics._faithfulness import confidences, drop, mask_images, one_target
@@ -369,10 +369,8 @@ def _measured(measure: Callable, saliency: ArrayLike, mask: ArrayLike | None) ->
 
 def _relative_difference(saliency: jax.Array) -> jax.Array:
     size = jax.nn.relu(saliency)
-    highest = size.max((1, 2), keepdims=True)
-    size = size / jnp.where(highest == 0, 1, highest)  # sums of it cannot overflow
     # Of 3 x 3 equal values the rounded mean may lie below them.
-    varied = size.min((1, 2)) < 1
+    varied = size.min((1, 2)) < size.max((1, 2))
     active = size > size.mean((1, 2), keepdims=True)
 
     def mean(cells: jax.Array) -> jax.Array:
@@ -396,5 +394,6 @@ def _sizes(weights: ArrayLike) -> jax.Array:
     weights = jnp.asarray(weights)
     if weights.ndim != 2 or not weights.shape[1]:
         raise ArgumentError("weights", f"shape {weights.shape}", "[B, c]")
-    size = jnp.abs(at_least_float32(weights))
+    size = jnp.abs(without_denormals(weights))
+    size = size / unit(size, 1)
     return size / size.sum(1, keepdims=True)

@@ -235,7 +235,7 @@ def energy_in_box(
     energy = jax.nn.relu(saliency)
     boxes, valid = _checked_boxes(boxes, boxes_mask, len(energy))
     inside = box_mask(boxes, energy.shape[1:], boxes_mask=valid)
-    # In units of the maximum, so that the sum neither overflows nor vanishes.
+    # In units of the maximum, so that a constant map gives the exact share.
     highest = energy.max((1, 2), keepdims=True)
     energy = energy / jnp.where(highest == 0, 1, highest)
     total = energy.sum((1, 2))

@@ -43,7 +43,7 @@ def mass_accuracy(
     """
     saliency, objects = _checked(saliency, objects)
     relevance = jax.nn.relu(saliency)
-    # In units of the maximum, so that the sum neither overflows nor vanishes.
+    # In units of the maximum, so that a constant map gives the exact share.
     highest = relevance.max((1, 2), keepdims=True)
     relevance = relevance / jnp.where(highest == 0, 1, highest)
     total = relevance.sum((1, 2))

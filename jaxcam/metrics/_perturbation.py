@@ -16,6 +16,7 @@ from jaxcam._ground.errors import (
     check_above,
     check_whole,
 )
+from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward, check_images
 from jaxcam.metrics._common import checked, finite, logits_of, only
 from jaxcam.metrics._faithfulness import one_target, ranks
@@ -82,16 +83,12 @@ def infidelity(
     """
     check_images(images)
     check_whole("num_samples", num_samples, 1)
-    saliency = checked(saliency, images)
+    saliency = checked(saliency, images, absolute=not scaled)
     change = _noise(images, sigma) if square is None else _squares(images, square)
     model = logits_of(forward, has_aux)
     logits = model(images)
     chosen = one_target(logits, targets)
     full = confidence(logits, chosen, activation)
-    weights = saliency
-    if scaled:  # the size does not matter, and cannot overflow
-        highest = jnp.abs(saliency).max((1, 2), keepdims=True)
-        weights = saliency / jnp.where(highest == 0, 1, highest)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
     pixels = at_least_float32(images)
 
@@ -100,7 +97,7 @@ def infidelity(
         changed = cast_like(pixels[None] - steps, images).reshape(-1, *images.shape[1:])
         outputs = model(changed).reshape(len(numbers), images.shape[0], -1)
         lost = full[None] - jax.vmap(lambda z: confidence(z, chosen, activation))(outputs)
-        told = (weights[None] * steps.sum(-1)).sum((-2, -1))
+        told = (saliency[None] * steps.sum(-1)).sum((-2, -1))
         return jnp.stack([told, lost], -1)
 
     found = chunks.over(evaluate, num_samples, chunk, loop=loops.map)
@@ -172,19 +169,21 @@ def max_sensitivity(
     chosen = one_target(model(images), targets)
     pixels = at_least_float32(images)
     first = _maps(explain(model, images, chosen), images)
-    size = _norm(first)
+    scale = unit(first, (1, 2))
+    size = _norm(first / scale)
 
     def change(key: jax.Array) -> jax.Array:
         delta = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype, -radius, radius)
         again = _maps(explain(model, cast_like(pixels + delta, images), chosen), images)
-        return _norm(again - first)
+        return _norm(again / scale - first / scale)
 
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
     most = loops.map(change, keys).max(0)
     known = jnp.isfinite(most) & finite(first)
-    if relative:
-        known = known & (size > 0)
-        most = most / jnp.where(size > 0, size, 1)
+    if not relative:
+        return only(most * scale[:, 0, 0], known, mask)
+    most = most / jnp.where(size > 0, size, 1)
+    known = known & (size > 0)
     return only(most, known, mask)
 
 
@@ -353,11 +352,10 @@ def _maps(raw: jax.Array, images: jax.Array) -> jax.Array:
     if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
         expected = f"maps [{images.shape[0]}, h, w]"
         raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
-    return at_least_float32(raw)
+    return without_denormals(raw)
 
 
 def _norm(values: jax.Array) -> jax.Array:
-    """Euclidean norm of `[B, h, w]`, in units of the largest so that no square overflows."""
-    largest = jnp.abs(values).max((1, 2))
-    unit = jnp.where(largest > 0, largest, 1)
-    return unit * jnp.sqrt(((values / unit[:, None, None]) ** 2).sum((1, 2)))
+    """Euclidean norm of `[B, h, w]`, of which no square overflows or vanishes."""
+    scale = unit(values, (1, 2))
+    return scale[:, 0, 0] * jnp.sqrt(((values / scale) ** 2).sum((1, 2)))

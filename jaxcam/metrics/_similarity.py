@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxcam import maps
 from jaxcam._ground import filters
 from jaxcam._ground.errors import ArgumentError, check_whole
+from jaxcam._ground.units import unit
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 
 # SSIM's Gaussian window, 11 x 11, and its constants
@@ -21,6 +22,7 @@ _K2 = 0.03
 _ORIENTATIONS = 9
 _BLOCK = 3
 _HOG_EPS = 1e-5
+_HOG_LARGE = 2.0**40  # images of more are taken to be of this size
 _HOG_CLIP = 0.2
 
 
@@ -195,7 +197,9 @@ def hog(images: ArrayLike, *, cell: int = 16) -> jax.Array:
         >>> jaxcam.metrics.hog(large).shape
         (2, 81)
     """
-    images = checked(images, name="images")
+    images = checked(images, name="images", absolute=True)
+    # No square overflows; of so large differences the constant is no part.
+    images = images / jnp.maximum(unit(images, (1, 2)) / _HOG_LARGE, 1)
     check_whole("cell", cell, 1)
     down = images.shape[1] // cell
     across = images.shape[2] // cell
