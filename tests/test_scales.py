@@ -39,7 +39,7 @@ class Degrees(NamedTuple):
     """A map of activations times s is times s^a, of logits times s times s^l."""
 
     activations: int | None  # None: not asked
-    logits: int | None
+    logits: int
     # Of no degree, but of one at either end, where a softmax is flat or one-hot: (small, large).
     ends: bool = False
     small: int = 0
@@ -68,7 +68,7 @@ DEGREES = {
     "clrp": Degrees(1, 1, least=-80),
     "rise": Degrees(1, 1, options=LOGITS),
     "lime": Degrees(1, 1, options=LOGITS),
-    "mask": Degrees(None, None),  # its prices are those of probabilities
+    "mask": Degrees(None, 0),  # not looked at: its prices are those of probabilities
     "shapley_cam": Degrees(1, 1),
     "finer_cam": Degrees(None, 1, ends=True, small=1),
     "smooth_grad_cam_plus_plus": Degrees(None, 0, ends=True, small=1),

@@ -9,13 +9,21 @@ import jax.numpy as jnp
 from jaxcam import loops
 from jaxcam._explainers.black_box import BlackBox, Progress, black_box
 from jaxcam._explainers.superpixels import Segments, hide, number, present, show
-from jaxcam._explainers.surrogates import KERNELS, fitted
+from jaxcam._explainers.surrogates import KERNELS, fitted, least_samples
 from jaxcam._ground import chunks
-from jaxcam._ground.errors import ArgumentError, check_above, check_at_least, check_choice
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_above,
+    check_at_least,
+    check_choice,
+    check_whole,
+)
 from jaxcam._program.checks import check_planar
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.signature import Explanation, one_answer
-from jaxcam.targets import Activation, Targets
+from jaxcam.targets import Activation, Targets, concrete
+
+_SAMPLES = 1000  # LIME's own
 
 
 class Surrogate(NamedTuple):
@@ -86,7 +94,7 @@ def lime_surrogate(
     *,
     segments: Segments = None,
     num_segments: int | None = None,
-    num_samples: int = 1000,
+    num_samples: int | None = None,
     hide_color: Any = None,
     kernel: str = "cosine",
     kernel_width: float = 0.25,
@@ -105,9 +113,11 @@ def lime_surrogate(
     kernel   samples z                    fit
     cosine   z_s = 0 or 1 alike,          min sum_i w_i (y_i - b_0 - b z_i)^2 + alpha |b|^2, where
              the first all 1              w = sqrt(exp(-d^2 / width^2)), d = 1 - cos(z, 1)
-    shap     all 1; all 0; then sums k    min sum_i (y_i - b_0 - b z_i)^2 + alpha |b|^2 such that
-             drawn as 1 / (k (S - k)),    the model is exact on the first two: Shapley values
-             each subset of k alike
+    shap     all 1; all 0; each segment   min sum_i w_i (y_i - b_0 - b z_i)^2 + alpha |b|^2 such
+             alone; then sums k drawn as  that the model is exact on the first two, w making up for
+             1 / (k (S - k)), each        what was not drawn: Shapley values, exact where y is
+             subset of k alike; each      additive
+             beside its complement
 
     An image's result depends neither on the others of its batch nor on `chunk`. Costs `num_samples`
     forward passes, and one if `targets` is None.
@@ -122,7 +132,8 @@ def lime_surrogate(
         num_segments: S, to which all images are padded. Needed inside a transformation, where
             segments must be an array of 0 to S - 1; else segments are renumbered, and None takes as
             many as the image with most has.
-        num_samples: rows of z.
+        num_samples: rows of z; None is 1000, or for "shap" 4 S + 2 if that is more. "shap" needs
+            2 S + 2, unless alpha is above 0.
         hide_color: what stands in for a hidden segment: None for its mean colour, or a number,
             `[C]` or whole images.
         kernel: "cosine" (LIME) or "shap" (KernelSHAP).
@@ -158,17 +169,18 @@ def lime_surrogate(
         >>> print(found.coefficients.argmax(1))  # the quarter that speaks most for the class
         [1 2]
     """
-    _check_options(kernel, num_samples, kernel_width, alpha)
+    _check_options(kernel, kernel_width, alpha)
     check_planar(jnp.asarray(images))
     rules = KERNELS[kernel]
+    if alpha is None:
+        alpha = rules.alpha
     labels, count = number(images, segments, num_segments)
+    there = present(labels, count)
+    num_samples = _samples(num_samples, kernel, there, alpha)
     options = {"host": host, "has_aux": has_aux, "progress": progress}
     images, box, aux = black_box(forward, images, targets, activation, **options)
     if key is None:
         key = jax.random.key(0)
-    if alpha is None:
-        alpha = rules.alpha
-    there = present(labels, count)
     samples = rules.sample(key, num_samples, there)
     hidden = hide(images, labels, count, hide_color)
     answers = _answers(box, (images, hidden, labels), samples, chunk, host, progress)
@@ -208,9 +220,23 @@ def _answers(
     return loops.fold(step, start, plan.steps, on_host=host, progress=told)[:count]
 
 
-def _check_options(kernel: str, num_samples: int, kernel_width: float, alpha: float | None) -> None:
+def _samples(asked: int | None, kernel: str, there: jax.Array, alpha: float) -> int:
+    """How many samples are drawn of images with these segments `[B, S]`; checked."""
+    segments = there.shape[1]
+    if concrete(there) is not None:
+        segments = int(there.sum(1).max())
+    if asked is None:
+        return max(_SAMPLES, 2 * least_samples(kernel, segments, 0.0) - 2)
+    least = least_samples(kernel, segments, alpha)
+    what = ""
+    if least > segments:
+        what = f"for {segments} segments with kernel={kernel!r}"
+    check_whole("num_samples", asked, least, what=what)
+    return int(asked)
+
+
+def _check_options(kernel: str, kernel_width: float, alpha: float | None) -> None:
     check_choice("kernel", kernel, KERNELS)
-    check_at_least("num_samples", num_samples, KERNELS[kernel].least)
     check_above("kernel_width", kernel_width, 0)
     if alpha is not None and not alpha >= 0:
         raise ArgumentError("alpha", alpha, "at least 0, or None")

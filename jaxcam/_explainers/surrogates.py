@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 _dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
+_LEAST = float(jnp.finfo(jnp.float32).tiny)
 _ROUNDING = 1e-5  # of an answer: logits of 10 in float32, through a softmax
 
 # Samples -------------------------------------------------------------
@@ -23,20 +24,62 @@ def halves(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnames="count")
 def coalitions(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
-    """KernelSHAP's z `[n, B, S]` bool: all, none, then k segments, k as 1 / (k (S - k))."""
+    """KernelSHAP's z `[n, B, S]` bool: all, none, then pairs of a coalition and its complement.
+
+    First each segment alone; then k from 2 to S - 2 segments, k as 1 / (k (S - k)), of which
+    `coalition_weights` knows how many there would be. Where there are none, all.
+    """
+    pairs = -(-max(count - 2, 0) // 2)
+    total = present.sum(1)
+    place = jnp.cumsum(present, 1) - 1  # of each segment among those that are present
+    alone = (jnp.arange(pairs)[:, None, None] == place[None]) & present[None]
+    some = jnp.where((total > 3)[None, :, None], _subsets(key, pairs, present), present[None])
+    singles = jnp.arange(pairs)[:, None] < total[None]
+    first = jnp.where(singles[:, :, None], alone, some)
+    both = jnp.stack([first, present[None] & ~first], 1).reshape(2 * pairs, *present.shape)
+    ends = jnp.stack([present, jnp.zeros_like(present)])
+    return jnp.concatenate([ends, both])[:count]
+
+
+def _subsets(key: jax.Array, count: int, present: jax.Array) -> jax.Array:
+    """`[n, B, S]` bool: k of the present segments, k from 2 to S - 2 as 1 / (k (S - k))."""
     for_subsets, for_sizes = jax.random.split(key)
-    total = present.sum(1, keepdims=True)
-    k = jnp.arange(1, present.shape[1] + 1)[None]
-    ways = jnp.where(k < total, k * (total - k), 1).astype(jnp.float32)
-    shares = jnp.where(k < total, 1 / ways, 0)
-    least = jnp.finfo(jnp.float32).tiny
-    below = jnp.cumsum(shares, 1) / jnp.maximum(shares.sum(1, keepdims=True), least)
-    sizes = 1 + (below[None] <= jax.random.uniform(for_sizes, (count, 1, 1))).sum(2)
-    everything = total[:, 0]
-    sizes = jnp.minimum(sizes, everything[None] - 1).at[0].set(everything).at[1].set(0)
+    shares = _shares(present)[:, 1:]
+    below = jnp.cumsum(shares, 1) / jnp.maximum(shares.sum(1, keepdims=True), _LEAST)
+    sizes = 2 + (below[None] <= jax.random.uniform(for_sizes, (count, 1, 1))).sum(2)
+    sizes = jnp.minimum(sizes, present.sum(1)[None] - 2)
     uniform = _uniform(for_subsets, count, present.shape[1])
     drawn = jnp.where(present[None], uniform[:, None], 2.0)
     return jnp.argsort(jnp.argsort(drawn, axis=2), axis=2) < sizes[:, :, None]
+
+
+def _shares(present: jax.Array) -> jax.Array:
+    """1 / (k (S - k)) of k = 1, 2, ..., 0 from S on; of k = S - 1 with k = 1. `[B, S]` twice."""
+    total = present.sum(1, keepdims=True)
+    k = jnp.arange(1, present.shape[1] + 1)[None]
+    ways = jnp.where(k < total, k * (total - k), 1).astype(jnp.float32)
+    shares = jnp.where((k < total) & (k < jnp.maximum(total - 1, 2)), 1 / ways, 0)
+    return shares.at[:, 0].multiply(2)
+
+
+def coalition_weights(samples: jax.Array, present: jax.Array) -> jax.Array:
+    """What each coalition z `[n, S]` counts: as often as Shapley's kernel would draw its like.
+
+    Those of one segment, or of all but one, share what sizes 1 and S - 1 have, the others what is
+    left, each as much; all and none count nothing. Their mean, of those that count, is 1.
+    """
+    total = present.sum().astype(samples.dtype)
+    size = samples.sum(1)
+    edge = (size == 1) | (size == total - 1)
+    middle = (size > 1) & (size < total - 1)
+    edge = edge & (size < total)
+    shares = _shares(present[None])[0]
+    weights = jnp.zeros(len(samples), jnp.float32)
+    for kind, share in ((edge, shares[0]), (middle, shares[1:].sum())):
+        number = jnp.maximum(kind.sum(), 1).astype(jnp.float32)
+        weights = jnp.where(kind, share / number, weights)
+    counted = (edge | middle).sum().astype(jnp.float32)
+    return weights * counted / jnp.maximum(weights.sum(), _LEAST)
 
 
 def _uniform(key: jax.Array, count: int, segments: int) -> jax.Array:
@@ -83,36 +126,45 @@ def weighted_ridge(
 
 
 def constrained_ridge(
-    samples: jax.Array, answers: jax.Array, present: jax.Array, alpha: float
+    samples: jax.Array,
+    answers: jax.Array,
+    weights: jax.Array,
+    present: jax.Array,
+    alpha: float,
 ) -> tuple:
-    """The line b = A^-1 (X^T Y - 1 (1^T A^-1 X^T Y - y_all + y_none) / 1^T A^-1 1).
+    """The line b = d / S + (X^T W X + alpha I + c 1 1^T)^-1 X^T W (Y - y_none - |z| d / S).
 
-    A = X^T X + alpha I, Y less y_none. The least squares of all samples but the first two, exact on
-    those two: y_all with all segments, y_none with none.
+    X = z - |z| / S, d = y_all - y_none. The least squares of all samples but the first two, exact
+    on those two: y_all with all segments, y_none with none, so that the sum of b is d. What is
+    left to find sums to 0, whatever c > 0, of which z tells no more than X; float32 does then.
 
     Args:
         samples: `[n, S]`, in the first row all that are present, in the second none.
         answers: `[n, K]`.
+        weights: W's diagonal `[n]`; the first two are not looked at.
         present: `[S]`, which segments there are.
-        alpha: at least 0; with 0, n - 2 must be S or more.
+        alpha: at least 0; with 0 the rows beyond the second must span all segments.
 
     Returns:
         Coefficients `[K, S]`, whose sum is y_all - y_none; intercepts y_none `[K]`; R^2 of the
         other samples `[K]`.
     """
-    whole = answers[0]
     none = answers[1]
-    x = samples[2:]
+    share = (answers[0] - none)[None] / jnp.maximum(present.sum(), 1).astype(answers.dtype)
+    z = samples[2:]
     y = answers[2:] - none[None]
-    ones = present.astype(x.dtype)[:, None]
-    solved = _solve(_dot(x.T, x), jnp.concatenate([_dot(x.T, y), ones], 1), alpha)
-    free = solved[:, :-1]
-    push = solved[:, -1:]
-    excess = free.sum(0) - (whole - none)
-    b = free - push * excess[None] / push.sum()
-    mean = y.mean(0, keepdims=True)
-    alike = jnp.full(len(x), 1 / max(len(x), 1), x.dtype)
-    return b.T, none, _r2(y - mean, _dot(x, b) - mean, alike)
+    ones = present.astype(z.dtype)[None]
+    size = z.sum(1, keepdims=True)
+    segments = jnp.maximum(ones.sum(), 1)
+    x = z - size / segments * ones
+    w = weights[2:, None]
+    gram = _dot(x.T, w * x)
+    gram = gram + ones.T * ones * jnp.maximum(jnp.trace(gram), 1) / segments**2
+    found = _solve(gram, _dot(x.T, w * (y - size * share)), alpha)
+    b = ones.T * (share + found - found.sum(0, keepdims=True) / segments)
+    often = w[:, 0] / jnp.maximum(w.sum(), _LEAST)
+    mean = _dot(often, y)[None]
+    return b.T, none, _r2(y - mean, _dot(z, b) - mean, often)
 
 
 def _solve(gram: jax.Array, right: jax.Array, alpha: float) -> jax.Array:
@@ -160,7 +212,8 @@ def _fit_cosine(
 def _fit_shap(
     samples: jax.Array, answers: jax.Array, present: jax.Array, width: float, alpha: float
 ) -> tuple:
-    return constrained_ridge(samples, answers, present, alpha)
+    weights = coalition_weights(samples, present)
+    return constrained_ridge(samples, answers, weights, present, alpha)
 
 
 class Kernel(NamedTuple):
@@ -171,9 +224,18 @@ class Kernel(NamedTuple):
     fit: Callable
     alpha: float
     least: int  # samples that it needs
+    each: int  # and for each segment, where alpha is 0
+
+
+def least_samples(kernel: str, segments: int, alpha: float) -> int:
+    """How many samples determine the line of so many segments."""
+    rules = KERNELS[kernel]
+    if alpha > 0:
+        return rules.least
+    return rules.least + rules.each * segments
 
 
 KERNELS = {
-    "cosine": Kernel(halves, _fit_cosine, 1.0, 1),
-    "shap": Kernel(coalitions, _fit_shap, 0.0, 3),
+    "cosine": Kernel(halves, _fit_cosine, 1.0, least=1, each=0),
+    "shap": Kernel(coalitions, _fit_shap, 0.0, least=2, each=2),
 }

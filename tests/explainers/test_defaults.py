@@ -31,7 +31,7 @@ DEFAULTS = {
     jaxcam.ablation_cam: {"variant": "paper", "relu": "sum"},
     jaxcam.rise: {"num_masks": 8000, "grid": 7, "keep": 0.5, "tolerance": None},
     jaxcam.lime_surrogate: {
-        "num_samples": 1000,
+        "num_samples": None,
         "kernel": "cosine",
         "kernel_width": 0.25,
         "alpha": None,

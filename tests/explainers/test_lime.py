@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcam._explainers import superpixels, surrogates
-from jaxcam._explainers.lime import lime, lime_surrogate
+from jaxcam._explainers.lime import _samples, lime, lime_surrogate
 from jaxcam._explainers.superpixels import quickshift
 
 SEGMENTS = np.stack(
@@ -220,9 +220,10 @@ def test_constrained_ridge_equals_its_limit(design):
     samples, answers, _ = design
     samples = np.concatenate([samples[:1], np.zeros((1, 7)), samples[1:]])
     answers = np.concatenate([answers[:1], [[0.3, 0.1]], answers[1:]])
-    weights = np.array([1e8, 1e8] + [1.0] * 59)
+    weights = np.concatenate([[1e8, 1e8], 0.5 + np.arange(59) / 59])
     coefficients, intercept = literal_ridge(samples, answers, weights, 0.0)
-    found = surrogates.constrained_ridge(single(samples), single(answers), jnp.ones(7, bool), 0.0)
+    rows = single(samples), single(answers)
+    found = surrogates.constrained_ridge(*rows, single(weights), jnp.ones(7, bool), 0.0)
     np.testing.assert_allclose(found[0], coefficients, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[1], intercept, atol=1e-5)
 
@@ -234,12 +235,60 @@ def test_coalitions_have_shapley_sizes():
     np.testing.assert_array_equal(samples[0], present)
     assert not samples[1].any()
     assert not samples[:, 0, 5:].any()
-    sizes = samples[2:, 0].sum(1)
-    shares = np.array([1 / (k * (5 - k)) for k in range(1, 5)])
-    np.testing.assert_allclose(
-        np.bincount(sizes, minlength=5)[1:5] / 6000, shares / shares.sum(), atol=0.025
+    np.testing.assert_array_equal(
+        samples[3::2], np.asarray(present) & ~samples[2::2]
+    )  # complements
+    np.testing.assert_array_equal(samples[2:18:2, 1], np.eye(8, dtype=bool))  # each one alone
+    np.testing.assert_allclose(samples[2:, 1].mean(0), 0.5, atol=0.025)
+    for image, total in ((0, 5), (1, 8)):
+        own = samples[:, image, :total]
+        sizes = own.sum(1)
+        weights = np.asarray(surrogates.coalition_weights(single(own), jnp.ones(total, bool)))
+        np.testing.assert_array_equal(weights[:2], 0)
+        np.testing.assert_allclose(weights[2:].mean(), 1, rtol=1e-4)
+        shares = np.array([1 / (k * (total - k)) for k in range(1, total)])
+        heard = np.bincount(sizes, weights, minlength=total)[1:total] / 6000
+        np.testing.assert_allclose(heard, shares / shares.sum(), atol=0.025)
+    alone = np.asarray(surrogates.coalition_weights(single(samples[:, 2]), present[2]))
+    np.testing.assert_array_equal(alone, 0)
+
+
+@pytest.mark.parametrize(("count", "more"), [(2, 0), (5, 5), (64, 0)])
+def test_shap_of_an_additive_model_is_exact_from_the_least_number_of_samples(count, more):
+    """A black box of which nothing is known but that segments add up; fewer samples are refused."""
+    size = 8
+    segments = np.arange(size * size).reshape(1, size, size) * count // (size * size)
+    sums = np.random.default_rng(count).normal(size=count)
+    worth = (sums[segments[0]] / np.bincount(segments.ravel())[segments[0]])[..., None]
+    asked = []
+
+    def box(photos):
+        asked.append(len(photos))
+        return (photos * worth).sum((1, 2, 3), dtype=np.float64)[:, None] + 0.5
+
+    options = {"segments": segments, "hide_color": 0, "activation": "identity", "host": True}
+    explain = partial(lime_surrogate, box, np.ones((1, size, size, 1), np.float32), 0, **options)
+    least = 2 * count + 2
+    found = explain(kernel="shap", num_samples=least + more)
+    np.testing.assert_allclose(found.coefficients[0], sums, atol=5e-5)
+    np.testing.assert_allclose(found.intercept, 0.5, atol=1e-5)
+    words = (
+        f"num_samples: got {least - 1}, expected a whole number, at least {least}, for {count} s"
     )
-    np.testing.assert_allclose(samples[2:, 0, :5].mean(0), 0.5, atol=0.025)
+    with pytest.raises(ValueError, match=words):
+        explain(kernel="shap", num_samples=least - 1)
+    if more:
+        found = explain(kernel="shap", num_samples=least - 3, alpha=0.1)
+        assert np.isfinite(found.coefficients).all()
+
+
+def test_samples_by_default_grow_with_the_segments():
+    there = jnp.ones((1, 400), bool)
+    assert _samples(None, "shap", there, 0.0) == 1602
+    assert _samples(None, "shap", there[:, :9], 0.0) == 1000
+    assert _samples(None, "cosine", there, 1.0) == 1000
+    with pytest.raises(ValueError, match="num_samples: got 20, expected a whole number, at least"):
+        jax.jit(lambda there: _samples(20, "shap", there, 0.0))(there)
 
 
 def test_one_segment_takes_it_all(tiny):
@@ -343,7 +392,7 @@ def test_bad_input_is_named(tiny):
     explain = partial(lime, forward, images, 0, segments=SEGMENTS)
     with pytest.raises(ValueError, match="kernel: got 'mine', expected one of 'cosine', 'shap'"):
         explain(kernel="mine")
-    with pytest.raises(ValueError, match="num_samples: got 2, expected at least 3"):
+    with pytest.raises(ValueError, match="num_samples: got 2, expected a whole number, at"):
         explain(kernel="shap", num_samples=2)
     with pytest.raises(ValueError, match="kernel_width: got 0, expected a number above 0"):
         explain(kernel_width=0)
