@@ -240,12 +240,33 @@ def test_nan_images_are_refused(name):
 
 @pytest.mark.parametrize("name", LAWS)
 def test_a_target_out_of_range_is_refused_and_under_jit_nan(name):
+    """At every layer, also far below the logits; what else is asked of the image stays."""
     with pytest.raises(ValueError, match="targets: got class 4, expected 0 to 3"):
         explain(name, targets=np.array([0, 4, 1]))
-    found = jax.jit(lambda t: explain(name, targets=t))(jnp.array([0, 4, 1]))
-    assert np.isnan(found[1]).all()
-    if name != "mask":  # one optimisation for all: what is NaN there is its own image's
-        assert np.isfinite(np.asarray(found)[[0, 2]]).all()
+    options = {}
+    if name in LAYERED and name != "cam":  # which has but the last
+        options = {"layer": ["layer1", "layer2"]}
+    jitted = jax.jit(lambda t: explain(name, targets=t, **options))
+    for found in jax.tree.leaves(jitted(jnp.array([[0, 1], [4, 2], [1, -1]]))):
+        assert np.isnan(found[1, 0]).all() and np.isnan(found[2, 1]).all()
+        assert np.isfinite(found[0]).all()
+        assert np.isfinite(found[1, 1]).all() and np.isfinite(found[2, 0]).all()
+
+
+@pytest.mark.parametrize("init", ["one_hot", "contrastive", "official"])
+def test_relevance_of_a_target_out_of_range_is_nan_at_every_layer(init):
+    options = {"layer": ["pixels", "layer1", "layer2"], "init": init}
+    jitted = jax.jit(lambda t: jaxcam.lrp.relevance(forward, IMAGES, t, **options))
+    for found in jax.tree.leaves(jitted(jnp.array([0, 4, -1]))):
+        assert np.isnan(found[1:]).all()
+        assert np.isfinite(found[0]).all()
+
+
+def test_gradients_of_a_target_out_of_range_are_nan():
+    jitted = jax.jit(lambda t: jaxcam.activations_and_gradients(forward, IMAGES, t, layer="layer1"))
+    logits, _, slopes = jitted(jnp.array([0, 4, 1]))
+    assert np.isnan(slopes[1]).all()
+    assert np.isfinite(slopes[0]).all() and np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", LAYERED)

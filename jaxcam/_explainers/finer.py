@@ -62,7 +62,7 @@ def finer_cam(
         raise ArgumentError("targets", "a function", "classes: it is they that are set apart")
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     options = {"count": count, "strength": strength, "weighting": weighting}
-    score = contrast(question.targets, **options)
+    score = contrast(question.within, **options)
     _, acts, grads, aux = gradients(question, score=score)
     formula = lambda a, g: grad_cam_map(a, g, relu)
     maps = {}

@@ -124,7 +124,7 @@ def full_gradients(question: Question) -> tuple[jax.Array, list, Any]:
     for like in (images, *places):
         seeds.append(zeros_like(jax.ShapeDtypeStruct(like.shape, like.dtype), images))
     output, pull, aux = jax.vjp(seeded, seeds, has_aux=True)
-    score = lambda z: scores(z, question.targets, len(images))
+    score = lambda z: scores(z, question.within, len(images))
     values, pull_scores = jax.vjp(score, output)
     back = lambda each: pull(pull_scores(each)[0])[0]
     if values.ndim == 1:

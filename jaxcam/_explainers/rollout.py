@@ -163,7 +163,7 @@ def legrad(
     streams, pull, (output, aux) = jax.vjp(
         after, attended.zeros(tokens.places, images), has_aux=True
     )
-    chosen = resolve(output, question.targets)
+    chosen = resolve(output, question.within)
     score = lambda values: scores(head(values), chosen, len(images))
     found = []
     for index, place in enumerate(tokens.places):

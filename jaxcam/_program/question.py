@@ -92,6 +92,17 @@ class Question:
             return found, aux
         return found
 
+    @property
+    def within(self) -> Any:
+        """The targets, a class out of range the nearest one.
+
+        What a formula asks for: so that no NaN reaches the other targets of an image. `marked` says
+        at the end which were out of range.
+        """
+        if self.classes is None or self.targets is None or concrete(self.targets) is not None:
+            return self.targets
+        return jnp.clip(self.targets, 0, self.classes - 1)
+
     def marked(self, maps: jax.Array) -> jax.Array:
         """Maps, NaN where the class is out of range and nobody could say so."""
         if self.classes is None or self.targets is None or concrete(self.targets) is not None:
@@ -231,7 +242,7 @@ def gradients(
     """
     images = question.images
     if score is None:
-        score = lambda z: scores(z, question.targets, len(images))
+        score = lambda z: scores(z, question.within, len(images))
     if deltas is None:
         deltas = zeros(question)
 
@@ -367,6 +378,7 @@ def activations_and_gradients(
         found_g[name] = question.spatial(name, grads[name])
         if found_g[name].ndim > found_a[name].ndim:
             found_g[name] = jnp.moveaxis(found_g[name], 0, 1)
+        found_g[name] = question.marked(found_g[name])
     found = (output, found_a, found_g)
     if question.alone:
         (name,) = question.names

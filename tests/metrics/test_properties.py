@@ -234,3 +234,14 @@ def test_metrics_under_pmap(arguments):
     values = np.asarray(mapped(*map(split, (images, saliency, targets, mask)))).reshape(4, -1)
     np.testing.assert_allclose(values[:3], game(images[:3], saliency[:3], targets[:3]), rtol=1e-5)
     assert np.isnan(values[3]).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(BETWEEN) - {"adcc", "adcc_of_maps", "max_sensitivity"}))
+def test_a_target_out_of_range_is_nan_under_jit(name, arguments):
+    """A metric of maps alone, as parts of ADCC are, knows no class."""
+    images, saliency, *_ = arguments
+    between = [saliency] * len(BETWEEN[name])
+    measure = jax.jit(lambda t: getattr(metrics, name)(forward, images, *between, t))
+    for value in leaves(measure(np.array([1, 3, 2]))):
+        assert np.isnan(value[1]).all()
+        assert np.isfinite(value[[0, 2]]).all()
