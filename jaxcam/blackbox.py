@@ -12,6 +12,7 @@ Many such models answer with probabilities. What asks for confidence (`jaxcam.ri
 import importlib
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
     """`model` on JAX arrays, also under `jit`, `vmap`, `pmap` and loops; the device asks the host.
 
     Args:
-        model: images `[B, H, W, C]` -> outputs `[B, N]`, NumPy arrays.
+        model: images `[B, *spatial, C]` -> outputs `[B, N]`, NumPy arrays.
         num_outputs: N.
 
     Returns:
@@ -152,17 +153,19 @@ def callback(model: Model, num_outputs: int) -> Callable[[jax.Array], jax.Array]
         (2, 3)
     """
 
-    def ask(images: np.ndarray) -> np.ndarray:
-        flat = np.asarray(images).reshape(-1, *images.shape[-3:])
+    def ask(images: np.ndarray, *, axes: int) -> np.ndarray:
+        flat = np.asarray(images).reshape(-1, *images.shape[-axes:])
         found = np.asarray(model(flat), np.float32)
         if found.shape != (len(flat), num_outputs):
             expected = str((len(flat), num_outputs))
             raise ArgumentError("model", f"a result of shape {found.shape}", expected)
-        return found.reshape(*images.shape[:-3], num_outputs)
+        return found.reshape(*images.shape[:-axes], num_outputs)
 
     def forward(images: jax.Array) -> jax.Array:
-        result = jax.ShapeDtypeStruct((*images.shape[:-3], num_outputs), jnp.float32)
-        return jax.pure_callback(ask, result, images, vmap_method="expand_dims")
+        axes = images.ndim - 1  # all but the batch; vmap puts others in front
+        result = jax.ShapeDtypeStruct((len(images), num_outputs), jnp.float32)
+        call = partial(ask, axes=axes)
+        return jax.pure_callback(call, result, images, vmap_method="expand_dims")
 
     return forward
 

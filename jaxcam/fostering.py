@@ -6,6 +6,7 @@ everywhere, also at a map without a positive value, where both are 0. Whoever av
 such maps out (`jaxcam.metrics` gives NaN for them); a map with a NaN gives NaN.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcam._explainers.formulas import grad_cam_map
+from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._ground.units import unit, without_denormals
@@ -53,19 +55,20 @@ class Fostered(NamedTuple):
     aux: Any
 
 
-def cam_entropy(maps: jax.Array, *, norm: str = "sum") -> jax.Array:
+def cam_entropy(maps: jax.Array, *, norm: str = "sum", spatial: int = 2) -> jax.Array:
     """Entropy of a map as a distribution over its cells: ce = -sum_ij P_ij ln P_ij, P = M / sum M.
 
     Args:
         maps: `[B, h, w]`, in any unit.
         norm: "sum", or "softmax": P = softmax of the map as it is, which depends on its scale.
+        spatial: how many axes of positions maps have: 1 for `[B, l]`, 3 for `[B, d, h, w]`.
 
     Returns:
         `[B]` in nats: 0 for a single cell, ln(h w) for a constant map. 0 for a map without a
         positive value.
 
     Raises:
-        ValueError: `maps` is not `[B, h, w]`, or `norm` is unknown.
+        ValueError: `maps` is not `[B, h, w]`, or as `spatial` says; `norm` is unknown.
 
     References:
         Schoettl, Improving the interpretability of CNNs by CAM fostering, 2020 (arXiv 2009.12546),
@@ -77,13 +80,14 @@ def cam_entropy(maps: jax.Array, *, norm: str = "sum") -> jax.Array:
         [4.16 2.08]
     """
     check_choice("norm", norm, _NORMS)
-    maps = _checked(maps)
+    maps = _checked(maps, spatial)
+    axes = space.of_maps(maps)
     if norm == "sum":
         p = _distribution(maps)
     else:
-        p = jax.nn.softmax(maps, axis=(1, 2))
+        p = jax.nn.softmax(maps, axis=axes)
     empty = p == 0  # not p > 0: a NaN must stay one
-    return -jnp.where(empty, 0, p * jnp.log(jnp.where(empty, 1, p))).sum((1, 2))
+    return -jnp.where(empty, 0, p * jnp.log(jnp.where(empty, 1, p))).sum(axes)
 
 
 def cam_area(maps: jax.Array) -> jax.Array:
@@ -109,7 +113,7 @@ def cam_area(maps: jax.Array) -> jax.Array:
         >>> print(jaxcam.fostering.cam_area(heat))  # half a cell, a spot's variance along each axis
         [0.5 0.5]
     """
-    p = _distribution(_checked(maps))
+    p = _distribution(_checked(maps, 2))
     rows = _centred(p.sum(2))
     columns = _centred(p.sum(1))
     spread_y = (p.sum(2) * rows**2).sum(1)
@@ -120,7 +124,7 @@ def cam_area(maps: jax.Array) -> jax.Array:
     return jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, determinant)))
 
 
-def cam_dispersion(maps: jax.Array) -> jax.Array:
+def cam_dispersion(maps: jax.Array, *, spatial: int = 2) -> jax.Array:
     """Relative variance of a map's cells: cd = var(M) / mean(M)^2, the population's variance.
 
     It has no unit and, computed on M / mean(M), needs no epsilon: the paper's only matters where
@@ -128,13 +132,14 @@ def cam_dispersion(maps: jax.Array) -> jax.Array:
 
     Args:
         maps: `[B, h, w]`, in any unit.
+        spatial: as in `cam_entropy`.
 
     Returns:
         `[B]`: 0 for a constant map, n - 1 for a single one of n cells. 0 for a map without a
         positive value.
 
     Raises:
-        ValueError: `maps` is not `[B, h, w]`.
+        ValueError: `maps` is not `[B, h, w]`, or as `spatial` says.
 
     References:
         Schoettl 2020, eq. of cd.
@@ -144,9 +149,10 @@ def cam_dispersion(maps: jax.Array) -> jax.Array:
         >>> print(jaxcam.fostering.cam_dispersion(jnp.stack([even, heat[0]])))
         [0. 8.]
     """
-    p = _distribution(_checked(maps))
-    cells = p.shape[1] * p.shape[2]
-    return jnp.square(cells * p - p.sum((1, 2), keepdims=True)).mean((1, 2))
+    p = _distribution(_checked(maps, spatial))
+    axes = space.of_maps(p)
+    cells = math.prod(p.shape[1:])
+    return jnp.square(cells * p - p.sum(axes, keepdims=True)).mean(axes)
 
 
 # What each term adds to the loss; a high dispersion is what is wanted, hence its sign.
@@ -298,18 +304,20 @@ def _check_beta(beta: Any) -> None:
         raise ArgumentError("beta", repr(beta), "a number, 0 or more")
 
 
-def _checked(maps: jax.Array) -> jax.Array:
+def _checked(maps: jax.Array, spatial: int) -> jax.Array:
     maps = jnp.asarray(maps)
-    if maps.ndim != 3 or 0 in maps.shape[1:]:
-        raise ArgumentError("maps", f"shape {maps.shape}", "[B, h, w]")
+    cells = {1: "[B, l]", 2: "[B, h, w]", 3: "[B, d, h, w]"}[space.check_spatial(spatial)]
+    if maps.ndim != spatial + 1 or 0 in maps.shape[1:]:
+        raise ArgumentError("maps", f"shape {maps.shape}", cells)
     return without_denormals(maps)
 
 
 def _distribution(maps: jax.Array) -> jax.Array:
     """ReLU(L) / sum ReLU(L); all 0, and with zero gradient, where nothing is positive."""
     positive = jax.nn.relu(maps)
-    positive = positive / unit(positive, (1, 2))
-    total = positive.sum((1, 2), keepdims=True)
+    axes = space.of_maps(maps)
+    positive = positive / unit(positive, axes)
+    total = positive.sum(axes, keepdims=True)
     empty = total == 0
     return jnp.where(empty, 0, positive / jnp.where(empty, 1, total))
 

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._explainers.formulas import grad_cam_map
+from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.layers import layers as layers_of
 from jaxcam._program.question import Question, ask, check_used, gradients, mapped
@@ -58,7 +59,7 @@ def cbam_attention(
         forward: images `[B, H, W, C]` -> logits `[B, N]`, in which each block's ATT is a layer
             `"<block>.att"`: that of `jaxcam.models.create("cbam_resnet50")` and the like, or one of
             your own with `jaxcam.tag(f_o - f_i, "block3.att")` in it.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: checked as in `grad_cam`; the map does not depend on them.
         blocks: names of blocks, `"layer3.1"`; None takes all, that is every layer named `"att"` or
             `"....att"`.
@@ -90,13 +91,13 @@ def cbam_attention(
         (2, 8, 8)
     """
     _check_options(source, reduction, normalize)
-    check_planar(images)
+    check_images(images)
     names = _attention_layers(forward, images, blocks, source)
     question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
     outputs, found = run(question.program, images, question.sites, {})
     maps = _attention_sum(question, names, found, reduction, normalize)
     if getattr(question.targets, "ndim", 1) == 2:
-        shape = (*question.targets.shape, *images.shape[1:3])
+        shape = (*question.targets.shape, *images.shape[1:-1])
         maps = jnp.broadcast_to(maps[:, None], shape)
     return _with_aux(question.marked(maps), question, question.parted(outputs)[1])
 
@@ -115,7 +116,7 @@ def layerwise_grad_cam(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`; any network.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints, or a function logits -> scores
             `[B]`.
         layers: names of layers; None takes the last three of `layer1`, `layer2`, ..., which hold
@@ -138,7 +139,7 @@ def layerwise_grad_cam(
         ((2, 8, 8), [(0, 5), (5, 3)])
     """
     check_choice("normalize", normalize, _NORMALIZE)
-    check_planar(images)
+    check_images(images)
     names = stage_layers(forward, images, layers)
     question = ask(forward, images, targets, layer=names, has_aux=has_aux)
     _, acts, grads, aux = gradients(question)
@@ -197,7 +198,7 @@ def attention_grad_cam(
         (2, 8, 8)
     """
     _check_options(source, reduction, normalize)
-    check_planar(images)
+    check_images(images)
     gates = _attention_layers(forward, images, blocks, source)
     stages = stage_layers(forward, images, layers)
     # One forward pass for both factors. No logit depends on what the gates show.
@@ -208,11 +209,11 @@ def attention_grad_cam(
     _, acts, grads, aux = gradients(question)
     attention = _attention_sum(question, gates, acts, reduction, normalize)
     evidence = _evidence(question, stages, acts, grads, normalize)
-    if evidence.ndim == 4:
+    if evidence.ndim > attention.ndim:
         attention = attention[:, None]
     maps = attention * evidence
     if softmax:
-        maps = jax.nn.softmax(maps, axis=(-2, -1))
+        maps = jax.nn.softmax(maps, axis=space.last(images.ndim - 2))
     return _with_aux(question.marked(maps), question, aux)
 
 
@@ -245,17 +246,17 @@ def _attention_sum(
 
 def _sum(maps: Sequence[jax.Array], question: Question, normalize: str | None) -> jax.Array:
     """The sum of maps `[..., h, w]` of any resolution, at the size of the images."""
-    height, width = question.images.shape[1:3]
+    size = question.images.shape[1:-1]
     large = []
     for each in maps:
-        resized = resize(each, (height, width))
+        resized = resize(each, size)
         if normalize == "each":
-            resized = rescale(resized)
+            resized = rescale(resized, spatial=len(size))
         large.append(resized)
     total = sum(large[1:], large[0])
     if normalize is None:
         return total
-    return rescale(total)
+    return rescale(total, spatial=len(size))
 
 
 def _attention_layers(
@@ -263,7 +264,8 @@ def _attention_layers(
 ) -> list[str]:
     if blocks is not None:
         return [f"{block}.{source}" for block in _names("blocks", blocks)]
-    known = list(layers_of(forward, images))
+    with of_other_axes(images):
+        known = list(layers_of(forward, images))
     found = []
     for name in known:
         last = name.partition("@")[0].rpartition(".")[2]
@@ -284,7 +286,8 @@ def stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | Non
     """The layers asked for, or the last three of `layer1`, `layer2`, ..."""
     if asked is not None:
         return _names("layers", asked)
-    known = list(layers_of(forward, images))
+    with of_other_axes(images):
+        known = list(layers_of(forward, images))
     found = [name for name in known if re.fullmatch(r"layer\d+", name)]
     if not found:
         raise ArgumentError(

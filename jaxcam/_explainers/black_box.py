@@ -14,7 +14,7 @@ import numpy as np
 from jaxcam._ground.dtypes import floating
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import eager
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.trace import check_forward
 from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
 
@@ -25,14 +25,14 @@ Progress = Callable[[int, int], Any]
 class BlackBox(NamedTuple):
     """A model, and what it is asked."""
 
-    forward: Callable  # images [B, H, W, C] -> outputs, or (outputs, aux)
+    forward: Callable  # images [B, *spatial, C] -> outputs, or (outputs, aux)
     targets: Any  # resolved: [B], [B, K] or a function of the outputs
     activation: Activation  # of the outputs, see `jaxcam.targets.probabilities`
     host: bool = False  # whether it lives outside JAX
     has_aux: bool = False
 
     def ask(self, images: jax.Array) -> Any:
-        """Outputs `[n, B, N]` of n versions of each image, `[n, B, H, W, C]`.
+        """Outputs `[n, B, N]` of n versions of each image, `[n, B, *spatial, C]`.
 
         A model in JAX is mapped over the versions, so that one which closes over something of the
         batch's size is asked as ever.
@@ -51,7 +51,8 @@ class BlackBox(NamedTuple):
         """What the model returns, and aux (or None)."""
         if self.host:
             images = np.asarray(images)
-        output = self.forward(images)
+        with of_other_axes(images):
+            output = self.forward(images)
         aux = None
         if self.has_aux:
             output, aux = output
@@ -98,7 +99,7 @@ def black_box(
     """
     check_forward(forward)
     images = jnp.asarray(images)
-    check_planar(images)
+    check_images(images)
     images = floating(images)
     for name, given in (("host", host), ("progress", progress)):
         if given and concrete(images) is None:

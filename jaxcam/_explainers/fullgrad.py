@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam._ground import primitives
+from jaxcam._ground import primitives, space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program import axes as axes_of
 from jaxcam._program import axis_rules, grids, trace
 from jaxcam._program.axes import Axes
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Grid
 from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.question import Question, ask
@@ -68,7 +68,7 @@ def fullgrad(
 
     Args:
         forward: as in `grad_cam`.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: as in `grad_cam`.
         rescale: what psi scales to [0, 1]: "layer" (all that belongs to the images, and to a bias,
             as the authors' code), "channel" (each map, as pytorch-grad-cam), or None (nothing, so
@@ -92,13 +92,13 @@ def fullgrad(
         ((2, 8, 8), [(1, 5), (5, 3)])
     """
     check_choice("rescale", rescale, RESCALE)
-    check_planar(images)
+    check_images(images)
     question = ask(forward, images, targets, layer="pixels", has_aux=has_aux)
     inputs, biases, aux = full_gradients(question)
     shown = []
     for term, grid in [(inputs, question.grids["pixels"]), *biases]:
         if grid is not None and grid.spatial:
-            shown.append(_shown(grid(term), images.shape[1:3], rescale))
+            shown.append(_shown(grid(term), images.shape[1:-1], rescale))
     maps = sum(shown[1:], start=shown[0])
     if inputs.ndim > images.ndim:
         maps = jnp.moveaxis(maps, 0, 1)
@@ -236,7 +236,8 @@ def _floating(value: Any) -> bool:
 def _shown(term: jax.Array, size: tuple[int, ...], rescale: str | None) -> jax.Array:
     """The sum of psi over channels: `[..., B, h, w, c]` -> `[..., B, H, W]`."""
     found = jnp.abs(term)
-    axes = {"layer": (-3, -2, -1), "channel": (-3, -2)}
+    every = space.last(len(size) + 1)
+    axes = {"layer": every, "channel": every[:-1]}
     if rescale is not None:
         low = found.min(axes[rescale], keepdims=True)
         span = found.max(axes[rescale], keepdims=True) - low

@@ -1,5 +1,6 @@
 """Maps of several layers made one: their mean, greatest or product, and RefineCAM."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxcam._explainers.attention import stage_layers
 from jaxcam._explainers.gradient import grad_cam_plus_plus
-from jaxcam._ground.errors import ArgumentError, check_choice, check_size
-from jaxcam._program.checks import check_planar
+from jaxcam._ground.errors import ArgumentError, check_choice, check_sides
+from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.layers import layers as layers_of
 from jaxcam._program.signature import Explanation, one_answer
@@ -38,7 +39,7 @@ def fuse(
 
     Args:
         maps: raw maps `[..., h_l, w_l]` by layer, as explainers return them of several layers.
-        size: (H, W), of the result.
+        size: (H, W), of the result; or (L,), or (D, H, W).
         how: "mean" (pytorch-grad-cam's of several target layers), "max" (torchcam's `fuse_cams`),
             or "product" (RefineCAM; MAL-Grad-CAM of its two factors).
         normalize: what makes the layers comparable, as in `jaxcam.maps.normalize`: "positive",
@@ -49,8 +50,8 @@ def fuse(
         `[..., H, W]` float32.
 
     Raises:
-        ValueError: no maps, maps that differ in more than their last two axes, an unknown `how` or
-            `normalize`, or a `size` that is not two positive integers.
+        ValueError: no maps, maps that differ in more than their axes of positions, an unknown `how`
+            or `normalize`, or a `size` that is not one to three positive integers.
 
     References:
         Kang et al. 2021, eq. 9 (product); Jiang et al., LayerCAM, IEEE TIP 2021 (maximum).
@@ -62,17 +63,18 @@ def fuse(
     """
     check_choice("how", how, HOW)
     check_choice("normalize", normalize, NORMALIZE)
-    size = check_size("size", size)
+    size = check_sides("size", size)
+    spatial = len(size)
     if not isinstance(maps, Mapping) or not maps:
         raise ArgumentError("maps", f"a {type(maps).__name__}", "maps of layers by name")
-    fronts = {tuple(jnp.shape(each)[:-2]) for each in maps.values()}
+    fronts = {tuple(jnp.shape(each)[:-spatial]) for each in maps.values()}
     if len(fronts) > 1:
         raise ArgumentError("maps", f"shapes {sorted(fronts)} before h and w", "one for all")
     found = []
     for each in maps.values():
         resized = resize(each, size)
         if normalize is not None:
-            resized = rescale(resized, normalize)
+            resized = rescale(resized, normalize, spatial=spatial)
         found.append(resized)
     return HOW[how](jnp.stack(found))
 
@@ -95,7 +97,7 @@ def refine_cam(
 
     Args:
         forward: as in `grad_cam`.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: as in `grad_cam`.
         layers: names; None takes the last three stages: of each spatial size the last layer that
             everything passes through.
@@ -118,7 +120,7 @@ def refine_cam(
         >>> peaks(maps)
         [(1, 5), (5, 3)]
     """
-    check_planar(images)
+    check_images(images)
     names = _stages(forward, images)
     if layers is not None:
         names = stage_layers(forward, images, layers)
@@ -126,7 +128,7 @@ def refine_cam(
     maps = found
     if has_aux:
         maps = found[0]
-    fused = fuse(maps, images.shape[1:3], how="product", normalize="positive")
+    fused = fuse(maps, images.shape[1:-1], how="product", normalize="positive")
     if has_aux:
         return fused, found[1]
     return fused
@@ -134,10 +136,11 @@ def refine_cam(
 
 def _stages(forward: Forward, images: jax.Array) -> list[str]:
     """Of each spatial size the last layer that everything passes through; the last three."""
-    known = layers_of(forward, images)
+    with of_other_axes(images):
+        known = layers_of(forward, images)
     ends: dict[tuple[int, ...], str] = {}
     for name, size in known.grids.items():
-        if name in known.cuts and len(size) == 2 and size[0] * size[1] > 1:
+        if name in known.cuts and len(size) == images.ndim - 2 and math.prod(size) > 1:
             ends[size] = name
     if not ends:
         got = f"None for a model with no spatial extent among its {len(known)} layers"

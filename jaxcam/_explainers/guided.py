@@ -17,7 +17,7 @@ from jaxcam._explainers.pixels import REDUCTIONS, pixels
 from jaxcam._ground import primitives
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program import trace
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import by_formula, traced
@@ -122,7 +122,7 @@ def guided_grad_cam(
 
     Args:
         forward: as in `guided_backprop`.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: as in `grad_cam`; None is the arg-max.
         layer: of Grad-CAM, which is resized to the images; a name, or None for the default layer.
         layout: as in `grad_cam`.
@@ -143,14 +143,14 @@ def guided_grad_cam(
         >>> maps.shape
         (2, 8, 8)
     """
-    check_planar(images)
+    check_images(images)
     if layer is not None and not isinstance(layer, str):
         raise ArgumentError("layer", repr(layer), "one name or None")
     coarse = grad_cam(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     fine = guided_backprop(forward, images, targets, reduction=reduction, has_aux=has_aux)
     if not has_aux:
-        return fine * resize(coarse, images.shape[1:3])
-    return fine[0] * resize(coarse[0], images.shape[1:3]), fine[1]
+        return fine * resize(coarse, images.shape[1:-1])
+    return fine[0] * resize(coarse[0], images.shape[1:-1]), fine[1]
 
 
 # Programs with another ReLU ----------------------------------------------

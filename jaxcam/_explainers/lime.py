@@ -18,7 +18,7 @@ from jaxcam._ground.errors import (
     check_choice,
     check_whole,
 )
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets, concrete
@@ -57,7 +57,7 @@ def lime(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
             or a function of what `forward` returns -> y `[B]`, taken as it is.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(maps, aux)`.
@@ -124,7 +124,7 @@ def lime_surrogate(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: as in `lime`.
         segments: ints `[B, H, W]`; a function of one image `[H, W, C]` -> ints `[H, W]`, such as a
             partial of `skimage.segmentation.slic`; or None for `quickshift(images)`. For the
@@ -170,7 +170,7 @@ def lime_surrogate(
         [1 2]
     """
     _check_options(kernel, kernel_width, alpha)
-    check_planar(jnp.asarray(images))
+    check_images(jnp.asarray(images))
     rules = KERNELS[kernel]
     if alpha is None:
         alpha = rules.alpha

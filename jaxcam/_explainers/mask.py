@@ -58,7 +58,7 @@ def mask(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`, in JAX: its gradient is needed.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (a mask for each), or a function of
             what `forward` returns -> y `[B]`, taken as it is.
         variant: "official", "jacobgil", or a `MaskVariant` of one's own, such as
@@ -101,20 +101,25 @@ def mask(
         baseline = rules.baseline
     if key is None:
         key = jax.random.key(0)
-    batch, height, width, _ = images.shape
+    batch, *size, _ = images.shape
     null = make_baseline(images, baseline)
     kinds = box.kinds
-    if kinds:  # a copy of each image for each of its targets
-        images = jnp.repeat(images, kinds[0], 0)
+    if kinds:  # a copy of the batch for each target
+        images = _copies(images, *kinds)
         if null is not None:
-            null = jnp.repeat(null, kinds[0], 0)
-        box = box._replace(targets=box.targets.ravel())
+            null = _copies(null, *kinds)
     cells = optimize(box, images, null, rules, key, progress)
-    saliency = jnp.clip(1 - enlarge(cells, (height, width), rules), 0, 1)
-    saliency = saliency.reshape(batch, *kinds, height, width)
+    saliency = jnp.clip(1 - enlarge(cells, tuple(size), rules), 0, 1)
+    if kinds:
+        saliency = jnp.moveaxis(saliency.reshape(*kinds, batch, *size), 0, 1)
     if has_aux:
         return saliency, aux
     return saliency
+
+
+def _copies(images: jax.Array, count: int) -> jax.Array:
+    """The batch so many times, one behind the other."""
+    return jnp.tile(images, (count, *[1] * (images.ndim - 1)))
 
 
 def check_variant(variant: str | MaskVariant) -> MaskVariant:
@@ -185,12 +190,11 @@ def _descend(
 ) -> tuple:
     """A step for each key; `carry` is the masks `[B, h, w]` and Adam's state."""
     images, null = scene
-    _, height, width, _ = images.shape
-    size = (height - rules.jitter, width - rules.jitter)
+    size = tuple(side - rules.jitter for side in images.shape[1:-1])
 
     def losses(cells: jax.Array, key: jax.Array) -> jax.Array:
         perturbed = perturb(images, null, enlarge(cells, size, rules), key, rules)
-        return (penalties(cells, rules) + box.scores(perturbed[None])[0]).sum()
+        return (penalties(cells, rules) + _scores(box, perturbed)).sum()
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         cells, state = carry
@@ -201,6 +205,19 @@ def _descend(
         return (jnp.clip(moved, 0, 1), state), None
 
     return loops.scan(step, carry, keys)[0]
+
+
+def _scores(box: BlackBox, images: jax.Array) -> jax.Array:
+    """The confidences `[K B]` of K copies of the batch, each in its own of K targets; or `[B]`.
+
+    The model is asked about the batch as it came, copy by copy: it may close over something of the
+    batch's size.
+    """
+    if not box.kinds:
+        return box.scores(images[None])[0]
+    (kinds,) = box.kinds
+    found = box.scores(images.reshape(kinds, -1, *images.shape[1:]))  # [K, B, K]
+    return jnp.diagonal(found, axis1=0, axis2=2).T.ravel()
 
 
 def _adam(rules: MaskVariant) -> optax.GradientTransformation:
@@ -220,42 +237,41 @@ def _ones(
     box: BlackBox, images: jax.Array, null: jax.Array | None, rules: MaskVariant, key: jax.Array
 ) -> jax.Array:
     del box, null, key
-    batch, height, width, _ = images.shape
-    return jnp.ones((batch, len(centres(height, rules.cell)), len(centres(width, rules.cell))))
+    batch, *size, _ = images.shape
+    return jnp.ones((batch, *(len(centres(side, rules.cell)) for side in size)))
 
 
 def _circle(
     box: BlackBox, images: jax.Array, null: jax.Array | None, rules: MaskVariant, key: jax.Array
 ) -> jax.Array:
     """The smallest of 35 smooth circles that leaves at most 1 % of what the largest takes away."""
-    _, height, width, _ = images.shape
-    size = (height, width)
+    size = images.shape[1:-1]
     still = rules._replace(jitter=0, noise=0.0)
     radii = jnp.asarray(np.array(_RADII) * (min(size) / _CIRCLE_SIDE), jnp.float32)
 
     def ask(weights: jax.Array) -> jax.Array:
-        weights = jnp.broadcast_to(weights, images.shape[:3])
-        return box.scores(perturb(images, null, weights, key, still)[None])[0]
+        weights = jnp.broadcast_to(weights, images.shape[:-1])
+        return _scores(box, perturb(images, null, weights, key, still))
 
     scores = loops.map(lambda radius: ask(1 - circle(radius, size)), radii)
     least = scores[-1:]
     full = ask(jnp.ones(size))[None]
     enough = (scores - least) / (full - least) < _CIRCLE_SCORE
     first = jnp.where(enough.any(0), jnp.argmax(enough, 0), len(radii) - 1)
-    rows = centres(height, rules.cell)[:, None]
-    columns = centres(width, rules.cell)[None]
-    return jax.vmap(lambda i: _stretch(1 - circle(radii[i], size))[rows, columns])(first)
+    cells = np.ix_(*(centres(side, rules.cell) for side in size))
+    return jax.vmap(lambda i: _stretch(1 - circle(radii[i], size))[cells])(first)
 
 
 START = {"ones": _ones, "circle": _circle}
 
 
-def circle(radius: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """A centred disc of ones, smoothed, `[H, W]`."""
-    height, width = size
-    y = jnp.arange(height, dtype=jnp.float32)[:, None] - height // 2
-    x = jnp.arange(width, dtype=jnp.float32)[None] - width // 2
-    disc = (x**2 + y**2 <= radius**2).astype(jnp.float32)
+def circle(radius: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """A centred disc of ones (an interval, a ball), smoothed, `[H, W]`."""
+    lines = []
+    for side in size:
+        lines.append((jnp.arange(side, dtype=jnp.float32) - side // 2) ** 2)
+    squared = sum(jnp.ix_(*lines)[1:], start=jnp.ix_(*lines)[0])
+    disc = (squared <= radius**2).astype(jnp.float32)
     return smooth(disc[None, ..., None], _CIRCLE_BLUR, "symmetric")[0, ..., 0]
 
 

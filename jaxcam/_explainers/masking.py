@@ -3,6 +3,7 @@
 Masks m `[B, h, w]` are cells of several pixels; 1 keeps the image, 0 puts the baseline there.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._ground import filters, interpolation, order
+from jaxcam._ground import filters, interpolation, order, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_choice
 
@@ -60,16 +61,19 @@ def penalties(cells: jax.Array, rules: MaskVariant) -> jax.Array:
     # Not jnp.abs, whose gradient at 0 is 1: at m = 1 nothing is hidden, and the published codes
     # have 0.
     hidden = (1 - cells) * jax.lax.stop_gradient(jnp.sign(1 - cells))
-    down = jnp.diff(cells, axis=1)
-    right = jnp.diff(cells, axis=2)
+    axes = space.of_maps(cells)
+    steps = [jnp.diff(cells, axis=axis) for axis in axes]
     if rules.penalty == "mean":
-        uneven = _mean(_power(jnp.abs(down), rules.beta)) + _mean(
-            _power(jnp.abs(right), rules.beta)
-        )
+        uneven = jnp.zeros((), cells.dtype)
+        for step in steps:
+            uneven = uneven + _mean(_power(jnp.abs(step), rules.beta))
         return rules.l1 * _mean(hidden) + rules.tv * uneven
-    squared = jnp.pad(down**2, ((0, 0), (0, 1), (0, 0)))
-    squared += jnp.pad(right**2, ((0, 0), (0, 0), (0, 1)))
-    return rules.l1 * hidden.sum((1, 2)) + rules.tv * _power(squared, rules.beta / 2).sum((1, 2))
+    squared = jnp.zeros_like(cells)
+    for axis, step in zip(axes, steps, strict=True):
+        widths = [(0, 0)] * cells.ndim
+        widths[axis] = (0, 1)
+        squared = squared + jnp.pad(step**2, widths)
+    return rules.l1 * hidden.sum(axes) + rules.tv * _power(squared, rules.beta / 2).sum(axes)
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
@@ -79,7 +83,7 @@ def _power(x: jax.Array, exponent: float) -> jax.Array:
 
 def _mean(x: jax.Array) -> jax.Array:
     """Over the cells; 0 of none."""
-    return x.sum((1, 2)) / max(x.shape[1] * x.shape[2], 1)
+    return x.sum(space.of_maps(x)) / max(math.prod(x.shape[1:]), 1)
 
 
 # From cells to pixels ------------------------------------------------
@@ -90,10 +94,10 @@ def centres(side: int, cell: int) -> np.ndarray:
     return np.minimum(np.arange(0, side, cell) + cell // 2, side - 1)
 
 
-def enlarge(cells: jax.Array, size: tuple[int, int], rules: MaskVariant) -> jax.Array:
+def enlarge(cells: jax.Array, size: tuple[int, ...], rules: MaskVariant) -> jax.Array:
     """Masks `[B, h, w]` at the images' size `[B, H, W]`; the gradient passes by the smoothing."""
-    height, width = size
-    weights = interpolation.separable(cells, _shares(height, rules), _shares(width, rules))
+    shares = [_shares(side, rules) for side in size]
+    weights = interpolation.separable(cells, *shares)
     if not rules.blur:
         return weights
     blurred = smooth(weights[..., None], rules.blur, "edge")[..., 0]
@@ -110,10 +114,8 @@ def _shares(side: int, rules: MaskVariant) -> np.ndarray:
 
 def smooth(images: jax.Array, sigma: float, border: filters.Border) -> jax.Array:
     """A Gaussian blur of `[B, H, W, C]`, in float32."""
-    height, width = images.shape[1:3]
-    rows = filters.smoothing(height, sigma, border)
-    columns = filters.smoothing(width, sigma, border)
-    blurred = interpolation.separable(images.astype(jnp.float32), rows, columns)
+    matrices = [filters.smoothing(side, sigma, border) for side in images.shape[1:-1]]
+    blurred = interpolation.separable(images.astype(jnp.float32), *matrices)
     return blurred.astype(images.dtype)
 
 
@@ -135,8 +137,8 @@ def perturb(
     if null is None:
         null = jnp.broadcast_to(jax.random.normal(for_null, images.shape[1:]), images.shape)
     if rules.jitter:
-        row, col = jax.random.randint(for_shift, (2,), 0, rules.jitter)
-        crop = lambda x: jax.lax.dynamic_slice(x, (0, row, col, 0), (*weights.shape, x.shape[3]))
+        shift = jax.random.randint(for_shift, (images.ndim - 2,), 0, rules.jitter)
+        crop = lambda x: jax.lax.dynamic_slice(x, (0, *shift, 0), (*weights.shape, x.shape[-1]))
         images = crop(images)
         null = crop(null)
     kept = weights[..., None]
@@ -147,19 +149,27 @@ def perturb(
 
 
 def magnify(images: jax.Array, pixels: int) -> jax.Array:
-    """Bilinear, to so many rows and columns more."""
+    """Linear, to so many rows and columns more."""
     if not pixels:
         return images
-    batch, height, width, channels = images.shape
-    shape = (batch, height + pixels, width + pixels, channels)
-    return jax.image.resize(images, shape, "bilinear", antialias=False)
+    batch, *size, channels = images.shape
+    shape = (batch, *(side + pixels for side in size), channels)
+    return jax.image.resize(images, shape, "linear", antialias=False)
 
 
 # Baselines -----------------------------------------------------------
 
+
+def _median(images: jax.Array) -> jax.Array:
+    if images.ndim != 4:
+        got = f"'median' for images of shape {images.shape}: its window is of 11 x 11 pixels"
+        raise ArgumentError("baseline", got, "'blur', 'constant', 'noise' or values")
+    return order.window_median(images, _MEDIAN)
+
+
 BASELINES = {
     "blur": partial(smooth, sigma=_BLUR, border="edge"),
-    "median": partial(order.window_median, side=_MEDIAN),
+    "median": _median,
     "constant": jnp.zeros_like,
     "noise": lambda images: None,
 }

@@ -5,6 +5,7 @@ colours become is said by `reduction`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -214,12 +215,12 @@ def occlusion(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
             or a function of what `forward` returns -> Y `[B]`, taken as it is.
-        window: (h, w) in pixels, or one number for both; at most the image.
-        stride: (down, right) in pixels, or one number for both; at most the window, so that no
-            pixel is left out.
+        window: (h, w) in pixels, or one number for every axis; at most the image.
+        stride: (down, right) in pixels, or one number for every axis; at most the window, so that
+            no pixel is left out.
         baseline: what is shown in the window, as in `integrated_gradients`.
         activation: what makes logits the confidences Y, as in `jaxcam.targets.probabilities`;
             "identity" explains logits.
@@ -244,25 +245,27 @@ def occlusion(
     """
     check_at_least("chunk", chunk, 1)
     images, box, aux = black_box(forward, images, targets, activation, has_aux=has_aux)
-    rows, columns = _windows(window, stride, images.shape[1:3])
-    lines = jnp.asarray(rows)
-    places = jnp.asarray(columns)
+    covers = _windows(window, stride, images.shape[1:-1])
+    counts = tuple(map(len, covers))
     start = broadcast(baseline, images)
     whole = at_least_float32(images)
-    across = len(columns)
 
     def evaluate(index: jax.Array) -> jax.Array:
-        hidden = lines[index // across][:, :, None] & places[index % across][:, None]
-        shown = jnp.where(hidden[:, None, :, :, None], start[None], whole[None])
+        hidden = jnp.ones((len(index), *[1] * len(covers)), bool)
+        for axis, place in enumerate(jnp.unravel_index(index, counts)):
+            line = jnp.asarray(covers[axis])[place]
+            shape = [len(index), *[1] * len(covers)]
+            shape[axis + 1] = line.shape[1]
+            hidden = hidden & line.reshape(shape)
+        shown = jnp.where(hidden[:, None, ..., None], start[None], whole[None])
         return box.scores(cast_like(shown, images))
 
-    count = len(rows) * across
+    count = math.prod(counts)
     lost = box.scores(images[None]) - chunks.over(evaluate, count, chunk, loop=loops.map)
-    lost = lost.reshape(len(rows), across, *lost.shape[1:])
-    down = jnp.asarray(rows / rows.sum(0), lost.dtype)
-    right = jnp.asarray(columns / columns.sum(0), lost.dtype)
-    highest = jax.lax.Precision.HIGHEST
-    maps = jnp.einsum("rc...,rH,cW->...HW", lost, down, right, precision=highest)
+    maps = lost.reshape(*counts, *lost.shape[1:])
+    for cover in covers:  # each takes the first axis to the end
+        share = jnp.asarray(cover / cover.sum(0), lost.dtype)
+        maps = jnp.tensordot(maps, share, (0, 0), precision=jax.lax.Precision.HIGHEST)
     if has_aux:
         return maps, aux
     return maps
@@ -298,10 +301,10 @@ def places(steps: int, rule: str, dtype: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(shares, dtype), jnp.asarray(weights, dtype)
 
 
-def _windows(window: Any, stride: Any, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows and which columns each place of a window covers: `[n, H]` and `[m, W]` bool."""
-    lengths = _pair("window", window)
-    steps = _pair("stride", stride)
+def _windows(window: Any, stride: Any, size: Sequence[int]) -> list[np.ndarray]:
+    """Which rows, and which columns, each place of a window covers: `[n, H]` and `[m, W]` bool."""
+    lengths = _each("window", window, len(size))
+    steps = _each("stride", stride, len(size))
     found = []
     for side, length, step in zip(size, lengths, steps, strict=True):
         check_whole("window", length, 1, side, what="the image's side")
@@ -310,13 +313,16 @@ def _windows(window: Any, stride: Any, size: Sequence[int]) -> tuple[np.ndarray,
         starts = np.array([*range(0, last, step), last])
         offset = np.arange(side) - starts[:, None]
         found.append((offset >= 0) & (offset < length))
-    down, right = found
-    return down, right
+    return found
 
 
-def _pair(argument: str, value: Any) -> tuple[Any, Any]:
+def _each(argument: str, value: Any, axes: int) -> tuple[Any, ...]:
+    """A number for each axis."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) != 2:
-            raise ArgumentError(argument, shown(value), "a whole number or (down, right)")
-        return value[0], value[1]
-    return value, value
+        if len(value) != axes:
+            expected = "a whole number or (down, right)"
+            if axes != 2:
+                expected = f"a whole number or one for each of {axes} axes"
+            raise ArgumentError(argument, shown(value), expected)
+        return tuple(value)
+    return (value,) * axes

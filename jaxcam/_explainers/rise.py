@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import Progress, black_box
-from jaxcam._ground import chunks, interpolation
+from jaxcam._ground import chunks, interpolation, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
 from jaxcam._program.layers import zeros_like
@@ -54,7 +54,7 @@ def rise(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: None (arg-max), an int, `[B]` or `[B, K]` ints (K classes cost no more than one),
             or a function of what `forward` returns -> y `[B]`, taken as it is.
         num_masks: N. The authors take 4000 for VGG-16, 8000 for ResNet-50.
@@ -96,11 +96,11 @@ def rise(
     _check_options(num_masks, grid, keep, tolerance)
     options = {"host": host, "has_aux": has_aux, "progress": progress}
     images, box, aux = black_box(forward, images, targets, activation, **options)
-    batch, height, width, _ = images.shape
+    batch, *size, _ = images.shape
     plan = chunks.equal(num_masks, chunk)
     if key is None:
         key = jax.random.key(0)
-    grids, shifts = draw(key, plan.padded, grid, keep, (height, width))
+    grids, shifts = draw(key, plan.padded, grid, keep, tuple(size))
 
     def step(sums: Sums, i: Any) -> Sums:
         first = i * plan.size
@@ -108,12 +108,12 @@ def rise(
         valid = first + np.arange(plan.size) < num_masks
         return _add(sums, i % 2, drawn, box.scores(masked), valid)
 
-    shape = (2, batch, *box.kinds, height, width)
+    shape = (2, batch, *box.kinds, *size)
     maps = zeros_like(jax.ShapeDtypeStruct(shape, jnp.float32), images)
     start = Sums(maps, jnp.zeros(2, jnp.float32))
     done = None
     if tolerance is not None:
-        done = partial(_settled, tolerance=tolerance)
+        done = partial(_settled, tolerance=tolerance, spatial=len(size))
     told = chunks.telling(progress, plan)
     sums = loops.fold(step, start, plan.steps, done=done, on_host=host, progress=told)
     found = sums.maps.sum(0) / (sums.count.sum() * keep)
@@ -127,21 +127,23 @@ def rise(
 
 @partial(jax.jit, static_argnames=("count", "grid", "keep", "size"))
 def draw(
-    key: jax.Array, count: int, grid: int, keep: float, size: tuple[int, int]
+    key: jax.Array, count: int, grid: int, keep: float, size: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """`count` random masks: grids `[n, s, s]` bool and shifts `[n, 2]`, each from its own key."""
 
     def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         for_cells, for_shift = jax.random.split(jax.random.fold_in(key, index))
         limits = jnp.array([_cell(side, grid) for side in size])
-        cells = jax.random.bernoulli(for_cells, keep, (grid, grid))
-        return cells, jax.random.randint(for_shift, (2,), 0, limits)
+        cells = jax.random.bernoulli(for_cells, keep, (grid,) * len(size))
+        return cells, jax.random.randint(for_shift, limits.shape, 0, limits)
 
     return jax.vmap(one)(jnp.arange(count))
 
 
-def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, int]) -> jax.Array:
+def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """M = (R g R^T)[x : x + H, y : y + W], R the linear interpolation with mirrored borders.
+
+    Likewise along one axis or three.
 
     Args:
         grids: g `[n, s, s]`, zeros and ones.
@@ -157,14 +159,15 @@ def masks(grids: jax.Array, shifts: jax.Array, size: tuple[int, int]) -> jax.Arr
         skimage.transform.resize(order=1, mode="reflect").
     """
     cells = grids.shape[-1]
-    height, width = size
-    rows = jnp.asarray(magnifier(height, cells), jnp.float32)
-    cols = jnp.asarray(magnifier(width, cells), jnp.float32)
+    matrices = [jnp.asarray(magnifier(side, cells), jnp.float32) for side in size]
+    formula = {1: "Hh,h->H", 2: "Hh,hw,Ww->HW", 3: "Hh,hwd,Ww,Dd->HWD"}[len(size)]
 
     def one(cell: jax.Array, shift: jax.Array) -> jax.Array:
-        top = jax.lax.dynamic_slice_in_dim(rows, shift[0], height)
-        left = jax.lax.dynamic_slice_in_dim(cols, shift[1], width)
-        return jnp.einsum("Hh,hw,Ww->HW", top, cell, left, precision=jax.lax.Precision.HIGHEST)
+        parts = []
+        for axis, side in enumerate(size):
+            parts.append(jax.lax.dynamic_slice_in_dim(matrices[axis], shift[axis], side))
+        first, *others = parts
+        return jnp.einsum(formula, first, cell, *others, precision=jax.lax.Precision.HIGHEST)
 
     return jax.vmap(one)(grids.astype(jnp.float32), shifts)
 
@@ -185,9 +188,8 @@ def _masked(
 ) -> tuple[jax.Array, jax.Array]:
     """The next masks `[n, H, W]` and the images times each, `[n, B, H, W, C]`."""
     part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, count)
-    _, height, width, _ = images.shape
-    drawn = masks(part(grids), part(shifts), (height, width))
-    masked = at_least_float32(images)[None] * drawn[:, None, :, :, None]
+    drawn = masks(part(grids), part(shifts), images.shape[1:-1])
+    masked = at_least_float32(images)[None] * drawn[:, None, ..., None]
     return drawn, cast_like(masked, images)
 
 
@@ -196,19 +198,24 @@ def _add(
     sums: Sums, half: jax.Array, drawn: jax.Array, answers: jax.Array, valid: jax.Array
 ) -> Sums:
     answers = jnp.where(valid.reshape(-1, *[1] * (answers.ndim - 1)), answers, 0)
-    new = jnp.einsum("n...,nhw->...hw", answers, drawn, precision=jax.lax.Precision.HIGHEST)
+    new = jnp.tensordot(answers, drawn, (0, 0), precision=jax.lax.Precision.HIGHEST)
     count = valid.sum().astype(sums.count.dtype)
     return Sums(sums.maps.at[half].add(new), sums.count.at[half].add(count))
 
 
-def _settled(sums: Sums, tolerance: float) -> jax.Array:
+def _settled(sums: Sums, tolerance: float, spatial: int) -> jax.Array:
     """Whether the noise of each map is within `tolerance` of its spread.
 
     The even and the odd half, of a and b masks, differ by independent noise, of which their joint
     mean has the share sqrt(a b) / (a + b). A constant added to a map changes no ranking, so means
     are left out.
     """
-    norm = lambda maps: jnp.linalg.norm(maps - maps.mean((-2, -1), keepdims=True), axis=(-2, -1))
+    axes = space.last(spatial)
+
+    def norm(maps: jax.Array) -> jax.Array:
+        centred = maps - maps.mean(axes, keepdims=True)
+        return jnp.sqrt((centred**2).sum(axes))
+
     count = jnp.maximum(sums.count, 1)
     even = sums.maps[0] / count[0]
     odd = sums.maps[1] / count[1]

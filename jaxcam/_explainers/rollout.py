@@ -10,7 +10,7 @@ from jaxcam._explainers import attended
 from jaxcam._explainers.attended import Attention
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice, check_within
-from jaxcam._program.checks import check_planar
+from jaxcam._program.checks import check_images
 from jaxcam._program.cuts import cut
 from jaxcam._program.grids import Grid, Layout
 from jaxcam._program.layers import Forward, select
@@ -62,7 +62,7 @@ def attention_rollout(
     Args:
         forward: as in `grad_cam`, a transformer in which attention can be seen: a softmax times
             values (fused kernels hide it).
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: checked as in `grad_cam`; the map does not depend on them.
         layer: of tokens, which says what the tokens are: a name, or None for the default layer.
         layout: as in `grad_cam`, of that layer.
@@ -90,7 +90,7 @@ def attention_rollout(
     """
     check_choice("heads", heads, HEADS)
     check_within("residual", residual, 0, 1)
-    check_planar(images)
+    check_images(images)
     question = _asked(forward, images, targets, layer, layout, has_aux)
     tokens = _tokens(question)
     run = attended.run(question.program, images, tokens.places)
@@ -100,7 +100,7 @@ def attention_rollout(
     for place, each in zip(tokens.places, weights, strict=True):
         found.append(HEADS[heads](place.view(at_least_float32(each))))
     rows = rolled(found, residual)
-    maps = tokens.picture(_row(rows, tokens.first), images.shape[1:3])
+    maps = tokens.picture(_row(rows, tokens.first), images.shape[1:-1])
     if getattr(question.targets, "ndim", 1) == 2:
         shape = (*question.targets.shape, *maps.shape[1:])
         maps = jnp.broadcast_to(maps[:, None], shape)
@@ -124,7 +124,7 @@ def legrad(
 
     Args:
         forward: as in `attention_rollout`.
-        images: `[B, H, W, C]`.
+        images: `[B, H, W, C]`, or with one or three spatial axes.
         targets: as in `grad_cam`; None is the arg-max of the whole model.
         layers: the blocks' outputs, tokens of one shape that everything passes through, in order,
             the last one being that of the last block; None finds them: the last such layer after
@@ -151,7 +151,7 @@ def legrad(
         >>> jaxcam.legrad(network, images).shape
         (2, 8, 8)
     """
-    check_planar(images)
+    check_images(images)
     if isinstance(layers, str):
         layers = [layers]
     last = None if layers is None else list(layers)[-1]
@@ -170,7 +170,7 @@ def legrad(
         slopes = at_least_float32(_slopes(score, streams, pull, index))
         found.append(jax.nn.relu(place.view(slopes)).mean((-3, -2)))
     mean = jnp.stack(found).mean(0)
-    maps = jnp.moveaxis(tokens.picture(mean, images.shape[1:3]), 0, 1)
+    maps = jnp.moveaxis(tokens.picture(mean, images.shape[1:-1]), 0, 1)
     if getattr(chosen, "ndim", 1) == 1:
         maps = maps[:, 0]
     return question.answer({question.names[0]: maps}, aux)
@@ -235,7 +235,7 @@ def _tokens(question: Question) -> Tokens:
     (name,) = question.names
     grid: Grid = question.grids[name]
     got = f"{name!r} of shape {grid.shape}"
-    if len(grid.space) != 1 or len(grid.spatial) != 2:
+    if len(grid.space) != 1 or len(grid.spatial) != question.images.ndim - 2:
         raise ArgumentError("layer", got, "tokens [B, T, c] of a grid of patches")
     (axis,) = grid.space
     count = grid.shape[axis]

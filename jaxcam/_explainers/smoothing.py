@@ -104,7 +104,8 @@ def aug_smooth(
         factors: what images are multiplied by, at least one.
 
     Returns:
-        An explainer of `[B, H, W, C]`, with the method's arguments and answers.
+        An explainer of `[B, H, W, C]` (of any images without `flip`), with the method's arguments
+        and answers.
 
     Raises:
         ValueError: no factors; when called, as the method.
@@ -124,8 +125,11 @@ def aug_smooth(
     turns = 1 + bool(flip)
 
     def versions(images: jax.Array) -> Callable:
-        check_planar(images)
-        both = jnp.stack([images, images[:, :, ::-1]])
+        shown_as = [images]
+        if flip:
+            check_planar(images)
+            shown_as.append(images[:, :, ::-1])
+        both = jnp.stack(shown_as)
 
         def version(index: jax.Array) -> jax.Array:
             shown = at_least_float32(both[index % turns])

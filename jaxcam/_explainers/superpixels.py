@@ -66,7 +66,7 @@ def quickshift(
 def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[jax.Array, int]:
     """Segments `[B, H, W]` int32 as `lime_surrogate` takes them, from 0, and their number."""
     given = _given(images, segments)
-    expected = jnp.shape(images)[:3]
+    expected = jnp.shape(images)[:-1]
     if not jnp.issubdtype(given.dtype, jnp.integer) or given.shape != expected:
         got = f"{given.dtype} values of shape {tuple(given.shape)}"
         raise ArgumentError("segments", got, f"integers {list(expected)}, as the images")
@@ -99,6 +99,10 @@ def _given(images: Any, segments: Segments) -> jax.Array | np.ndarray:
             "an integer array [B, H, W] made before it, by jaxcam.quickshift say",
         )
     if segments is None:
+        if known.ndim != 4:
+            got = f"None for images of shape {known.shape}, of which quickshift knows no segments"
+            expected = f"integers {list(known.shape[:-1])}, or a function of one image"
+            raise ArgumentError("segments", got, expected)
         return quickshift(known)
     return np.stack(list(map(segments, known)))
 

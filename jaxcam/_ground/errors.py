@@ -211,6 +211,15 @@ def check_size(argument: str, size: Any) -> tuple[int, int]:
     return height, width
 
 
+def check_sides(argument: str, size: Any) -> tuple[int, ...]:
+    """As `check_size`, of one, two or three axes."""
+    good = isinstance(size, Collection) and len(size) in (1, 2, 3)
+    if not good or any(not _is_pixels(side) for side in size):
+        expected = "(height, width) in whole pixels, or one or three such numbers"
+        raise ArgumentError(argument, shown(size), expected)
+    return tuple(map(int, size))
+
+
 def shown(value: object) -> str:
     """A value as an error shows it: text in quotes, a NumPy number as a number."""
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:

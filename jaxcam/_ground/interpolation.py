@@ -77,26 +77,28 @@ def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 WEIGHTS = {"bilinear": linear, "bicubic": cubic, "nearest": nearest}
 
 
-def separable(x: jax.Array, rows: np.ndarray, columns: np.ndarray, axis: int = 1) -> jax.Array:
-    """Applies a matrix to an axis and another to the next one, at the highest precision.
+def separable(x: jax.Array, *matrices: np.ndarray, axis: int = 1) -> jax.Array:
+    """Applies a matrix to an axis and the others to the next ones, at the highest precision.
 
     Args:
         x: `[..., h, w, ...]` in float32 or wider.
-        rows: `[H, h]`.
-        columns: `[W, w]`.
+        *matrices: `[H, h]`, `[W, w]` of two.
         axis: that of h.
 
     Returns:
         `[..., H, W, ...]`.
     """
     letters = string.ascii_lowercase[: x.ndim]
-    down = letters[axis]
-    across = letters[axis + 1]
-    result = letters.replace(down, "H").replace(across, "W")
+    result = letters
+    pairs = []
+    for place in letters[axis : axis + len(matrices)]:
+        result = result.replace(place, place.upper())
+        pairs.append(place.upper() + place)
+    taken = [jnp.asarray(matrix, x.dtype) for matrix in matrices]
     return jnp.einsum(
-        f"H{down},{letters},W{across}->{result}",
-        jnp.asarray(rows, x.dtype),
+        f"{pairs[0]},{letters}{''.join(f',{pair}' for pair in pairs[1:])}->{result}",
+        taken[0],
         x,
-        jnp.asarray(columns, x.dtype),
+        *taken[1:],
         precision=jax.lax.Precision.HIGHEST,
     )

@@ -1,5 +1,7 @@
 """Whether what a user gives is what an explainer takes: images, what the model returns, layers."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.trace import Program
 
 Shapes = Any  # a pytree of ShapeDtypeStruct
+_CHANNELS = (1, 3)  # of images
 _RANKS = (3, 4, 5)  # one to three spatial axes
 
 
@@ -37,6 +40,30 @@ def check_planar(images: Any) -> None:
     check_images(images)
     if len(images.shape) != 4:
         raise ArgumentError("images", f"shape {tuple(images.shape)}", "[B, H, W, C]")
+
+
+@contextlib.contextmanager
+def of_other_axes(images: Any) -> Iterator[None]:
+    """What a model raises of images whose axes it does not take becomes an error about these."""
+    try:
+        yield
+    except Exception as error:
+        shape = tuple(images.shape)
+        expected = _other_axes(shape)
+        if not expected or isinstance(error, ArgumentError):
+            raise
+        said = str(error).partition("\n")[0]
+        got = f"shape {shape}, of which forward says: {said}"
+        raise ArgumentError("images", got, expected) from error
+
+
+def _other_axes(shape: tuple[int, ...]) -> str:
+    """What images of a shape that a model does not take may have been meant to be."""
+    if len(shape) == 3:
+        return "[B, H, W, C]"
+    if len(shape) == 4 and shape[1] in _CHANNELS and shape[3] not in _CHANNELS:
+        return "channels last, [B, H, W, C]: jnp.moveaxis(images, 1, -1)"
+    return ""
 
 
 def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> Shapes:

@@ -18,7 +18,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxcam._ground.dtypes import cast_like as cast_like  # until metrics take it from there
 from jaxcam._ground.errors import ArgumentError, nearest
 from jaxcam._program import trace
-from jaxcam._program.checks import check_planar as check_images  # noqa: F401
 from jaxcam._program.sites import (
     PIXELS,
     PIXELS_PATH,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import grids, trace
-from jaxcam._program.checks import check_images, check_output
+from jaxcam._program.checks import check_images, check_output, of_other_axes
 from jaxcam._program.grids import Grid, Layout
 from jaxcam._program.layers import Forward, Layer, opened, run, select, zeros_like
 from jaxcam._program.signature import explaining, tapping
@@ -31,7 +31,6 @@ Answer = Any
 Formula = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-_CHANNELS = (1, 3)  # of images
 _JOINED = (
     "forward: the images of a batch are joined at {!r}, as by a batch norm in training mode, so "
     "that a map depends on what else is in the batch. Explain the model as it is used: "
@@ -177,24 +176,8 @@ def ask(
 def traced(forward: Forward, images: Any) -> trace.Program:
     """The traced model of checked images; where `[H, W, C]` does not do, the error says so."""
     check_images(images)
-    try:
+    with of_other_axes(images):
         return trace.trace(forward, images)
-    except Exception as error:
-        expected = _other_axes(tuple(images.shape))
-        if not expected or isinstance(error, ArgumentError):
-            raise
-        said = str(error).partition("\n")[0]
-        got = f"shape {tuple(images.shape)}, of which forward says: {said}"
-        raise ArgumentError("images", got, expected) from error
-
-
-def _other_axes(shape: tuple[int, ...]) -> str:
-    """What images of a shape that a model does not take may have been meant to be."""
-    if len(shape) == 3:
-        return "[B, H, W, C]"
-    if len(shape) == 4 and shape[1] in _CHANNELS and shape[3] not in _CHANNELS:
-        return "channels last, [B, H, W, C]: jnp.moveaxis(images, 1, -1)"
-    return ""
 
 
 def grid(site: Site, layout: Layout, images: Any) -> Grid:

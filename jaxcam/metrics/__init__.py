@@ -1,7 +1,10 @@
 """What the papers measure on explanations, one value per example, on the device.
 
 Common form: `metric(forward, images, saliency, targets=None, *, ...)`, saliency `[B, H, W]` of real
-numbers of any range at the size of the images; metrics that need no model take arrays alone. With
+numbers of any range at the size of the images; metrics that need no model take arrays alone. What
+asks a model takes signals `[B, L, C]` and volumes `[B, D, H, W, C]` as well, with saliency of their
+axes, and any output if the targets are a function of it; what takes maps alone is told their axes
+(`spatial=1`, `spatial=3`). Boxes, HOG and the ellipse of `area` are of pictures. With
 `has_aux=True` the model returns `(logits, aux)`, and aux is not looked at. Values are `[B]`, drops
 and increases in percent; means and intervals are the caller's. What has no answer is NaN: saliency
 that is not finite, an example that `mask` leaves out, an image without a box. A map that marks

@@ -5,31 +5,54 @@ infinity, and one that `mask` leaves out, is NaN; so a mean over them shows it, 
 them out on purpose.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcam._ground import space
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.units import unit, without_denormals
+from jaxcam._program.checks import describe, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.trace import check_forward
+from jaxcam.targets import Targets
+
+# What maps of so many axes of positions are.
+_FORMS = {1: "[B, L]", 2: "[B, H, W]", 3: "[B, D, H, W]"}
+_OTHERS = "(spatial=1 for [B, L], spatial=3 for [B, D, H, W])"
 
 
-def logits_of(forward: Forward, has_aux: bool) -> Forward:
-    """The model as metrics ask it: without what it returns beside the logits."""
+def outputs_of(forward: Forward, targets: Targets, has_aux: bool) -> Forward:
+    """The model as metrics ask it: its output alone, logits unless targets are a function."""
     check_forward(forward)
 
-    def logits(images: jax.Array) -> jax.Array:
-        found = forward(images)
-        if isinstance(found, tuple) != has_aux:
+    def outputs(images: jax.Array) -> Any:
+        with of_other_axes(images):
+            found = forward(images)
+        pair = isinstance(found, tuple) and len(found) == 2
+        alone = callable(targets) or not isinstance(found, tuple)
+        if not (pair if has_aux else alone):
             got = f"a function that returned a {type(found).__name__}"
             expected = "(logits, aux), as has_aux=True says"
             if not has_aux:
                 expected = "logits, or has_aux=True for (logits, aux)"
             raise ArgumentError("forward", got, expected)
-        return found[0] if has_aux else found
+        if has_aux:
+            found = found[0]
+        if not callable(targets):
+            _check_logits(found, len(images))
+        return found
 
-    return logits
+    return outputs
+
+
+def _check_logits(found: Any, batch: int) -> None:
+    shape = getattr(found, "shape", ())
+    if len(shape) != 2 or shape[0] != batch:
+        expected = f"logits [{batch}, N], or a function of the output as targets"
+        raise ArgumentError("forward", f"an output of {describe(found)}", expected)
 
 
 def checked(
@@ -38,30 +61,53 @@ def checked(
     name: str = "saliency",
     *,
     absolute: bool = False,
+    spatial: int | None = None,
 ) -> jax.Array:
-    """Saliency as float32 (float64 stays), once it is `[B, H, W]` and of the images' size.
+    """Saliency as float32 (float64 stays), once it is `[B, *spatial]` and of the images' size.
 
     It is in the unit of each map's own largest value, so that no sum of it overflows, unless its
     size matters, which is `absolute`; denormal numbers are 0.
+
+    Args:
+        saliency: the maps.
+        images: of the same size; None if there are none.
+        name: the argument's.
+        absolute: whether its size matters.
+        spatial: how many axes of positions it has, as the caller may say; None: two, as he may not.
     """
     saliency = jnp.asarray(saliency)
-    expected = "[B, H, W]"
-    fits = saliency.ndim == 3 and 0 not in saliency.shape
     if images is not None:
-        expected = f"{list(images.shape[:3])}, as the images (jaxcam.maps.resize)"
-        fits = fits and saliency.shape == images.shape[:3]
+        fits = saliency.shape == images.shape[:-1]
+        expected = f"{list(images.shape[:-1])}, as the images (jaxcam.maps.resize)"
+    else:
+        rank = 2 if spatial is None else space.check_spatial(spatial)
+        fits = saliency.ndim == rank + 1 and 0 not in saliency.shape
+        expected = _FORMS[rank]
+        if spatial is not None:
+            expected = f"{expected} {_OTHERS}"
     if not fits:
         raise ArgumentError(name, f"shape {saliency.shape}", expected)
     saliency = without_denormals(saliency)
     if absolute:
         return saliency
-    return saliency / unit(saliency, (1, 2))
+    return saliency / unit(saliency, space.of_maps(saliency))
 
 
-def checked_pair(first: ArrayLike, second: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def check_maps(raw: ArrayLike, images: jax.Array) -> None:
+    """ArgumentError unless what an explainer returned are maps of the images."""
+    shape = jnp.shape(raw)
+    if len(shape) != images.ndim - 1 or shape[0] != images.shape[0]:
+        cells = {1: "l", 2: "h, w", 3: "d, h, w"}[images.ndim - 2]
+        expected = f"maps [{images.shape[0]}, {cells}]"
+        raise ArgumentError("explain", f"a result of shape {shape}", expected)
+
+
+def checked_pair(
+    first: ArrayLike, second: ArrayLike, *, spatial: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Two saliencies of one shape."""
-    first = checked(first, name="first")
-    second = checked(second, name="second")
+    first = checked(first, name="first", spatial=spatial)
+    second = checked(second, name="second", spatial=spatial)
     if first.shape != second.shape:
         raise ArgumentError("second", f"shape {second.shape}", f"{first.shape}, as first")
     return first, second
@@ -69,7 +115,7 @@ def checked_pair(first: ArrayLike, second: ArrayLike) -> tuple[jax.Array, jax.Ar
 
 def finite(saliency: jax.Array) -> jax.Array:
     """Which examples have no NaN or infinity: `[B, ...]` -> `[B]`."""
-    return jnp.isfinite(saliency).all(tuple(range(1, saliency.ndim)))
+    return jnp.isfinite(saliency).all(space.of_maps(saliency))
 
 
 def only(values: jax.Array, *conditions: ArrayLike | None) -> jax.Array:

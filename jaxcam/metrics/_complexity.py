@@ -6,6 +6,7 @@ no distribution, and counting its 0 would reward methods that mark nothing.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,10 +14,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam import fostering, maps
+from jaxcam._ground import space
 from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_whole
 from jaxcam._ground.units import unit, without_denormals
-from jaxcam._program.layers import Forward, check_images
-from jaxcam.metrics._common import checked, checked_pair, finite, logits_of, only, pearson
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam.metrics._common import (
+    check_maps,
+    checked,
+    checked_pair,
+    finite,
+    only,
+    outputs_of,
+    pearson,
+)
 from jaxcam.metrics._faithfulness import confidences, drop, mask_images, one_target
 from jaxcam.targets import Activation, Targets
 
@@ -30,7 +41,7 @@ class Adcc(NamedTuple):
     average_drop: jax.Array  # in percent, as every drop
 
 
-def entropy(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def entropy(saliency: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None) -> jax.Array:
     """`jaxcam.fostering.cam_entropy` of saliency `[B, h, w]`: `[B]` in nats, 0 to ln(h w).
 
     Of saliency of any size. Low is sharp.
@@ -38,6 +49,7 @@ def entropy(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     Args:
         saliency: `[B, h, w]`; negative values count as 0. A map at the layer's resolution is what
             the paper measures.
+        spatial: how many axes of positions maps have: 1 for `[B, l]`, 3 for `[B, d, h, w]`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -51,7 +63,8 @@ def entropy(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
         >>> print(jaxcam.metrics.entropy(jnp.stack([even, heat[0], -even])))  # ln 64 at most
         [4.16 2.08  nan]
     """
-    return _measured(fostering.cam_entropy, saliency, mask)
+    measure = partial(fostering.cam_entropy, spatial=spatial)
+    return _measured(measure, saliency, mask, spatial)
 
 
 def area(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
@@ -76,13 +89,16 @@ def area(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
     return _measured(fostering.cam_area, saliency, mask)
 
 
-def dispersion(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def dispersion(
+    saliency: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
+) -> jax.Array:
     """`jaxcam.fostering.cam_dispersion` of saliency `[B, h, w]`: `[B]`, 0 to h w - 1.
 
     High is decided.
 
     Args:
         saliency: as in `entropy`.
+        spatial: as in `entropy`.
         mask: as in `entropy`.
 
     Returns:
@@ -95,10 +111,13 @@ def dispersion(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Arr
         >>> print(jaxcam.metrics.dispersion(heat))
         [8. 8.]
     """
-    return _measured(fostering.cam_dispersion, saliency, mask)
+    measure = partial(fostering.cam_dispersion, spatial=spatial)
+    return _measured(measure, saliency, mask, spatial)
 
 
-def relative_difference(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def relative_difference(
+    saliency: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
+) -> jax.Array:
     """100 (a - i) / ((a + i) / 2): how far the active cells stand out from the inactive ones.
 
     a is the mean of the cells above the map's mean, i that of the others. Schoettl compares a
@@ -108,6 +127,7 @@ def relative_difference(saliency: ArrayLike, *, mask: ArrayLike | None = None) -
 
     Args:
         saliency: `[B, h, w]`; negative values count as 0, as in `entropy`.
+        spatial: as in `entropy`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -125,14 +145,17 @@ def relative_difference(saliency: ArrayLike, *, mask: ArrayLike | None = None) -
         >>> print(jaxcam.metrics.relative_difference(heat + 1))
         [36.36 36.36]
     """
-    return _measured(_relative_difference, saliency, mask)
+    return _measured(_relative_difference, saliency, mask, spatial)
 
 
-def complexity(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def complexity(
+    saliency: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
+) -> jax.Array:
     """ADCC's complexity: the mean of the saliency, min-max scaled to [0, 1]. Low is good.
 
     Args:
         saliency: `[B, H, W]`, any real numbers.
+        spatial: as in `entropy`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -149,11 +172,14 @@ def complexity(saliency: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Arr
         >>> print(jaxcam.metrics.complexity(heat))
         [0.06 0.06]
     """
-    saliency = checked(saliency)
-    return only(maps.normalize(saliency).mean((1, 2)), finite(saliency), mask)
+    saliency = checked(saliency, spatial=spatial)
+    mean = maps.normalize(saliency, spatial=spatial).mean(space.of_maps(saliency))
+    return only(mean, finite(saliency), mask)
 
 
-def coherency(saliency: ArrayLike, again: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def coherency(
+    saliency: ArrayLike, again: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
+) -> jax.Array:
     """ADCC's coherency: (1 + Pearson's correlation) / 2 of the image's and the masked image's map.
 
     High is good.
@@ -161,6 +187,7 @@ def coherency(saliency: ArrayLike, again: ArrayLike, *, mask: ArrayLike | None =
     Args:
         saliency: `[B, H, W]`, the map of the image.
         again: `[B, H, W]`, the map of the masked image, for the same class.
+        spatial: as in `entropy`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -177,7 +204,7 @@ def coherency(saliency: ArrayLike, again: ArrayLike, *, mask: ArrayLike | None =
         >>> print(jaxcam.metrics.coherency(heat, heat), jaxcam.metrics.coherency(heat, -heat))
         [1. 1.] [0. 0.]
     """
-    saliency, again = checked_pair(saliency, again)
+    saliency, again = checked_pair(saliency, again, spatial=spatial)
     return only(
         jnp.nan_to_num((1 + pearson(saliency, again)) / 2), finite(saliency), finite(again), mask
     )
@@ -251,7 +278,7 @@ def adcc(
         [0.92 0.91] [2.98 1.85]
     """
     check_images(images)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     if not callable(explain):
         expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
         raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
@@ -301,7 +328,9 @@ def adcc_of_maps(
     """
     saliency = checked(saliency, images)
     found = confidences(forward, images, saliency, targets, activation=activation, has_aux=has_aux)
-    parts = (coherency(saliency, again), complexity(saliency), drop(*found))
+    spatial = saliency.ndim - 1
+    same = coherency(saliency, again, spatial=spatial)
+    parts = (same, complexity(saliency, spatial=spatial), drop(*found))
     known = finite(saliency)
     return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))
 
@@ -362,20 +391,24 @@ def top_share(weights: ArrayLike, *, k: int = 3, mask: ArrayLike | None = None) 
     return only(jnp.sort(size, 1)[:, -k:].sum(1), finite(size), mask)
 
 
-def _measured(measure: Callable, saliency: ArrayLike, mask: ArrayLike | None) -> jax.Array:
-    saliency = checked(saliency)
-    return only(measure(saliency), finite(saliency), (saliency > 0).any((1, 2)), mask)
+def _measured(
+    measure: Callable, saliency: ArrayLike, mask: ArrayLike | None, spatial: int | None = None
+) -> jax.Array:
+    saliency = checked(saliency, spatial=spatial)
+    marked = (saliency > 0).any(space.of_maps(saliency))
+    return only(measure(saliency), finite(saliency), marked, mask)
 
 
 def _relative_difference(saliency: jax.Array) -> jax.Array:
     size = jax.nn.relu(saliency)
+    axes = space.of_maps(size)
     # Of 3 x 3 equal values the rounded mean may lie below them.
-    varied = size.min((1, 2)) < size.max((1, 2))
-    active = size > size.mean((1, 2), keepdims=True)
+    varied = size.min(axes) < size.max(axes)
+    active = size > size.mean(axes, keepdims=True)
 
     def mean(cells: jax.Array) -> jax.Array:
-        count = jnp.maximum(cells.sum((1, 2)), 1).astype(size.dtype)
-        return jnp.where(cells, size, 0).sum((1, 2)) / count
+        count = jnp.maximum(cells.sum(axes), 1).astype(size.dtype)
+        return jnp.where(cells, size, 0).sum(axes) / count
 
     high = mean(active)
     low = mean(~active)
@@ -383,10 +416,8 @@ def _relative_difference(saliency: jax.Array) -> jax.Array:
 
 
 def _saliency(raw: jax.Array, images: jax.Array) -> jax.Array:
-    if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
-        expected = f"maps [{images.shape[0]}, h, w]"
-        raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
-    return maps.resize(raw, images.shape[1:3])
+    check_maps(raw, images)
+    return maps.resize(raw, images.shape[1:-1])
 
 
 def _sizes(weights: ArrayLike) -> jax.Array:

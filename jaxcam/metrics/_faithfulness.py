@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground import order
+from jaxcam._ground import order, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError
-from jaxcam._program.layers import Forward, check_images
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
 from jaxcam.maps import normalize
-from jaxcam.metrics._common import checked, finite, logits_of, only
+from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.targets import Activation, Targets, resolve
 from jaxcam.targets import confidence as confidence_of
 
@@ -55,7 +56,7 @@ def confidence(
         [0.83 0.87]
     """
     check_images(images)
-    logits = logits_of(forward, has_aux)(images)
+    logits = outputs_of(forward, targets, has_aux)(images)
     return confidence_of(logits, one_target(logits, targets), activation)
 
 
@@ -75,7 +76,7 @@ def confidences(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers.
         targets: as in `confidence`; None takes the arg-max of the unmasked images.
         top: as in `mask_images`.
@@ -97,7 +98,7 @@ def confidences(
         [0.83 0.87] [0.71 0.73]
     """
     check_images(images)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     saliency = checked(saliency, images)
     logits = model(images)
     chosen = one_target(logits, targets)
@@ -139,7 +140,10 @@ def mask_images(
     """
     saliency = checked(saliency, images)
     pixels = at_least_float32(images)
-    weights = normalize(saliency) if top is None else _top_mask(saliency, top, strict)
+    if top is None:
+        weights = normalize(saliency, spatial=saliency.ndim - 1)
+    else:
+        weights = _top_mask(saliency, top, strict)
     weights = only(weights, finite(saliency))[..., None].astype(pixels.dtype)
     return cast_like(pixels * weights, images)
 
@@ -333,7 +337,16 @@ def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)
     threshold = order.kth_largest(saliency.reshape(saliency.shape[0], -1), count)
-    return (saliency > threshold[:, None, None]).astype(saliency.dtype)
+    return (saliency > space.along(threshold, saliency)).astype(saliency.dtype)
+
+
+def asking(model: Forward, chosen: Any, activation: Activation) -> Callable:
+    """What tells the confidences `[n, B]` of n versions of each image, `[n, B, *spatial, C]`.
+
+    The model is mapped over the versions, so that one that closes over something of the batch's
+    size, or returns something else than logits, is asked as ever.
+    """
+    return jax.vmap(lambda images: confidence_of(model(images), chosen, activation))
 
 
 def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:

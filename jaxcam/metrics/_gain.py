@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground.dtypes import at_least_float32, cast_like
-from jaxcam._program.layers import Forward, check_images
-from jaxcam.metrics._common import checked, finite, logits_of, only
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.metrics._faithfulness import confidences, mask_images, one_target
 from jaxcam.targets import Activation, Targets, confidence
 
@@ -131,7 +132,7 @@ def drop_in_deletion(
         [39.46 37.18]
     """
     check_images(images)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     saliency = checked(saliency, images)
     logits = model(images)
     chosen = one_target(logits, targets)

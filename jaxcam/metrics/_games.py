@@ -13,12 +13,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcam import loops
-from jaxcam._ground import chunks, filters
+from jaxcam._ground import chunks, filters, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_at_least, is_whole
-from jaxcam._program.layers import Forward, check_images
-from jaxcam.metrics._common import checked, finite, logits_of, only
-from jaxcam.metrics._faithfulness import one_target, ranks
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam.metrics._common import checked, finite, only, outputs_of
+from jaxcam.metrics._faithfulness import asking, one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
 
 RISE_STEPS = 28  # RISE's batch evaluation: 224 * 8 of 224 * 224 pixels a step
@@ -55,7 +56,7 @@ def deletion(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers; only their order matters.
         targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits ->
             confidence `[B]`.
@@ -89,7 +90,7 @@ def deletion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=False)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
 
@@ -141,7 +142,7 @@ def insertion(
     """
     check_images(images)
     rules = _Rules(step, activation, chunk, insert=True)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
 
@@ -193,7 +194,7 @@ def blur(images: jax.Array) -> jax.Array:
     """
     check_images(images)
     out = at_least_float32(images)
-    for axis in (1, 2):
+    for axis in space.of_images(images):
         out = filters.correlate(out, blur_taps(), axis, pad=True)
     return cast_like(out, images)
 
@@ -215,20 +216,18 @@ def _play(
     """The curve from `images` to `other`, or back; the end with `images` also finds the class."""
     check_at_least("chunk", rules.chunk, 1)
     saliency = checked(saliency, images)
-    pixels = math.prod(images.shape[1:3])
+    pixels = math.prod(saliency.shape[1:])
     size = _step_pixels(rules.step, pixels)
     logits = forward(images)
     chosen = one_target(logits, targets)
+    ask = asking(forward, chosen, rules.activation)
     order = ranks(saliency)[None]
     start, end = (other, images) if rules.insert else (images, other)
     first = 0 if rules.insert else 1  # the unchanged image's confidence is known already
 
     def evaluate(numbers: jax.Array) -> jax.Array:
-        changed = order < size * (first + numbers[:, None, None, None])
-        mixed = jnp.where(changed[..., None], end[None], start[None])
-        points = forward(mixed.reshape(-1, *images.shape[1:]))
-        points = points.reshape(len(numbers), images.shape[0], -1)
-        return jax.vmap(lambda z: confidence(z, chosen, rules.activation))(points)
+        changed = order < size * (first + space.along(numbers, order))
+        return ask(jnp.where(changed[..., None], end[None], start[None]))
 
     steps = -(-pixels // size)
     rest = chunks.over(evaluate, steps, rules.chunk, loop=loops.map).T

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcam._ground import space
 from jaxcam._ground.errors import ArgumentError
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.metrics._faithfulness import ranks
 
 
 def mass_accuracy(
-    saliency: ArrayLike, objects: ArrayLike, *, mask: ArrayLike | None = None
+    saliency: ArrayLike, objects: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Relevance mass accuracy: sum of R inside the object / sum of R, R = ReLU(saliency).
 
@@ -24,6 +25,7 @@ def mass_accuracy(
         saliency: `[B, H, W]`, any real numbers; negative ones count as 0. (The paper's pooled
             relevance is never negative.)
         objects: `[B, H, W]`, True on the object.
+        spatial: how many axes of positions maps have: 1 for `[B, L]`, 3 for `[B, D, H, W]`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -41,20 +43,19 @@ def mass_accuracy(
         >>> print(jaxcam.metrics.mass_accuracy(heat + 0.1, objects))
         [0.47 0.47]
     """
-    saliency, objects = _checked(saliency, objects)
+    saliency, objects = _checked(saliency, objects, spatial)
+    axes = space.of_maps(saliency)
     relevance = jax.nn.relu(saliency)
     # In units of the maximum, so that a constant map gives the exact share.
-    highest = relevance.max((1, 2), keepdims=True)
+    highest = relevance.max(axes, keepdims=True)
     relevance = relevance / jnp.where(highest == 0, 1, highest)
-    total = relevance.sum((1, 2))
-    inside = jnp.where(objects, relevance, 0).sum((1, 2))
-    return only(
-        inside / jnp.where(total == 0, 1, total), finite(saliency), objects.any((1, 2)), mask
-    )
+    total = relevance.sum(axes)
+    inside = jnp.where(objects, relevance, 0).sum(axes)
+    return only(inside / jnp.where(total == 0, 1, total), finite(saliency), objects.any(axes), mask)
 
 
 def rank_accuracy(
-    saliency: ArrayLike, objects: ArrayLike, *, mask: ArrayLike | None = None
+    saliency: ArrayLike, objects: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
 ) -> jax.Array:
     """Relevance rank accuracy: the share of the K most salient pixels on the object, K its size.
 
@@ -63,6 +64,7 @@ def rank_accuracy(
     Args:
         saliency: `[B, H, W]`, any real numbers; only their order matters.
         objects: `[B, H, W]`, True on the object.
+        spatial: as in `mass_accuracy`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -80,14 +82,15 @@ def rank_accuracy(
         >>> print(jaxcam.metrics.rank_accuracy(heat, objects))
         [1. 1.]
     """
-    saliency, objects = _checked(saliency, objects)
-    size = objects.sum((1, 2))
-    top = ranks(saliency) < size[:, None, None]
+    saliency, objects = _checked(saliency, objects, spatial)
+    axes = space.of_maps(saliency)
+    size = objects.sum(axes)
+    top = ranks(saliency) < space.along(size, saliency)
     return only(_share(top & objects, objects, saliency), finite(saliency), size > 0, mask)
 
 
 def pointing_at(
-    saliency: ArrayLike, objects: ArrayLike, *, mask: ArrayLike | None = None
+    saliency: ArrayLike, objects: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
 ) -> jax.Array:
     """The pointing game on masks: 1 if the most salient pixel lies on the object, else 0.
 
@@ -96,6 +99,7 @@ def pointing_at(
     Args:
         saliency: `[B, H, W]`, any real numbers.
         objects: `[B, H, W]`, True on the object.
+        spatial: as in `mass_accuracy`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -112,20 +116,22 @@ def pointing_at(
         >>> print(jaxcam.metrics.pointing_at(heat, objects))
         [1. 1.]
     """
-    saliency, objects = _checked(saliency, objects)
-    top = saliency == saliency.max((1, 2), keepdims=True)
+    saliency, objects = _checked(saliency, objects, spatial)
+    axes = space.of_maps(saliency)
+    top = saliency == saliency.max(axes, keepdims=True)
     share = _share(top & objects, top, saliency)
-    return only(share, finite(saliency), objects.any((1, 2)), mask)
+    return only(share, finite(saliency), objects.any(axes), mask)
 
 
 def _share(part: jax.Array, whole: jax.Array, saliency: jax.Array) -> jax.Array:
     """How many of the pixels are in the part, `[B, H, W]` bool twice -> `[B]`; 0 of none."""
-    count = jnp.maximum(whole.sum((1, 2)), 1)
-    return part.sum((1, 2)).astype(saliency.dtype) / count.astype(saliency.dtype)
+    axes = space.of_maps(saliency)
+    count = jnp.maximum(whole.sum(axes), 1)
+    return part.sum(axes).astype(saliency.dtype) / count.astype(saliency.dtype)
 
 
-def _checked(saliency: ArrayLike, objects: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    saliency = checked(saliency)
+def _checked(saliency: ArrayLike, objects: ArrayLike, spatial: int) -> tuple[jax.Array, jax.Array]:
+    saliency = checked(saliency, spatial=spatial)
     objects = jnp.asarray(objects)
     if objects.shape != saliency.shape:
         raise ArgumentError("objects", f"shape {objects.shape}", f"{saliency.shape}, as saliency")

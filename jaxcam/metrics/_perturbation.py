@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam import loops
-from jaxcam._ground import chunks
+from jaxcam._ground import chunks, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import (
     ArgumentError,
@@ -17,9 +17,10 @@ from jaxcam._ground.errors import (
     check_whole,
 )
 from jaxcam._ground.units import unit, without_denormals
-from jaxcam._program.layers import Forward, check_images
-from jaxcam.metrics._common import checked, finite, logits_of, only
-from jaxcam.metrics._faithfulness import one_target, ranks
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam.metrics._common import check_maps, checked, finite, only, outputs_of
+from jaxcam.metrics._faithfulness import asking, one_target, ranks
 from jaxcam.metrics._games import fitted
 from jaxcam.targets import Activation, Targets, confidence
 
@@ -48,7 +49,7 @@ def infidelity(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers.
         targets: f: None (the confidence of the arg-max), an int, `[B]` ints, or a function logits
             -> `[B]`; `jaxcam.targets.logit(classes)` is what the paper measures.
@@ -85,19 +86,18 @@ def infidelity(
     check_whole("num_samples", num_samples, 1)
     saliency = checked(saliency, images, absolute=not scaled)
     change = _noise(images, sigma) if square is None else _squares(images, square)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     logits = model(images)
     chosen = one_target(logits, targets)
     full = confidence(logits, chosen, activation)
+    ask = asking(model, chosen, activation)
     keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
     pixels = at_least_float32(images)
 
     def evaluate(numbers: jax.Array) -> jax.Array:
         steps = jax.vmap(change)(keys[numbers])
-        changed = cast_like(pixels[None] - steps, images).reshape(-1, *images.shape[1:])
-        outputs = model(changed).reshape(len(numbers), images.shape[0], -1)
-        lost = full[None] - jax.vmap(lambda z: confidence(z, chosen, activation))(outputs)
-        told = (saliency[None] * steps.sum(-1)).sum((-2, -1))
+        lost = full[None] - ask(cast_like(pixels[None] - steps, images))
+        told = (saliency[None] * steps.sum(-1)).sum(space.last(saliency.ndim - 1))
         return jnp.stack([told, lost], -1)
 
     found = chunks.over(evaluate, num_samples, chunk, loop=loops.map)
@@ -130,7 +130,7 @@ def max_sensitivity(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         explain: Phi: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam`.
         targets: None (arg-max of the unchanged images, for all maps), an int, `[B]` ints, or a
             function.
@@ -162,7 +162,7 @@ def max_sensitivity(
     check_images(images)
     check_above("radius", radius, 0)
     check_whole("num_samples", num_samples, 1)
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     if not callable(explain):
         expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
         raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
@@ -210,7 +210,7 @@ def region_perturbation(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers.
         targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits ->
             confidence `[B]`.
@@ -245,21 +245,19 @@ def region_perturbation(
     """
     check_images(images)
     saliency = checked(saliency, images)
-    check_whole("side", side, 1, max(images.shape[1:3]), what="the images' longer side")
+    check_whole("side", side, 1, max(images.shape[1:-1]), what="the images' longer side")
     check_whole("steps", steps, 1)
     place = _region_ranks(saliency, side)
-    regions = math.prod(-(-length // side) for length in images.shape[1:3])
-    model = logits_of(forward, has_aux)
+    regions = math.prod(-(-length // side) for length in images.shape[1:-1])
+    model = outputs_of(forward, targets, has_aux)
     logits = model(images)
     chosen = one_target(logits, targets)
     other = _replacement(images, baseline, key)
+    ask = asking(model, chosen, activation)
 
     def evaluate(numbers: jax.Array) -> jax.Array:
-        changed = place[None] <= numbers[:, None, None, None]
-        mixed = jnp.where(changed[..., None], other[None], images[None])
-        points = model(mixed.reshape(-1, *images.shape[1:]))
-        points = points.reshape(len(numbers), images.shape[0], -1)
-        return jax.vmap(lambda z: confidence(z, chosen, activation))(points)
+        changed = place[None] <= space.along(numbers, place[None])
+        return ask(jnp.where(changed[..., None], other[None], images[None]))
 
     rest = chunks.over(evaluate, min(steps, regions), chunk, loop=loops.map).T
     whole = confidence(logits, chosen, activation)[:, None]
@@ -309,16 +307,18 @@ def _noise(images: jax.Array, sigma: float) -> Callable:
 
 def _squares(images: jax.Array, square: int) -> Callable:
     """The images in a square that lies wholly in them, 0 around it."""
-    height, width = images.shape[1:3]
-    check_whole("square", square, 1, min(height, width), what="the images' shorter side")
+    size = images.shape[1:-1]
+    check_whole("square", square, 1, min(size), what="the images' shorter side")
     pixels = at_least_float32(images)
+    limits = jnp.array(size) - square + 1
 
     def change(key: jax.Array) -> jax.Array:
-        limits = jnp.array([height - square + 1, width - square + 1])
-        top, left = jax.random.randint(key, (2,), 0, limits)
-        down = jnp.arange(height)[:, None] - top
-        along = jnp.arange(width)[None] - left
-        inside = (down >= 0) & (down < square) & (along >= 0) & (along < square)
+        corner = jax.random.randint(key, limits.shape, 0, limits)
+        inside = jnp.ones(size, bool)
+        for axis, side in enumerate(size):
+            offset = jnp.arange(side) - corner[axis]
+            covered = (offset >= 0) & (offset < square)
+            inside = inside & jnp.expand_dims(covered, _others(axis, len(size)))
         return jnp.where(inside[None, ..., None], pixels, 0)
 
     return change
@@ -326,13 +326,20 @@ def _squares(images: jax.Array, square: int) -> Callable:
 
 def _region_ranks(saliency: jax.Array, side: int) -> jax.Array:
     """The place of every pixel's square, `[B, H, W]`, 0 first."""
-    _, height, width = saliency.shape
-    padded = jnp.pad(saliency, ((0, 0), (0, -height % side), (0, -width % side)))
-    rows = padded.shape[1] // side
-    columns = padded.shape[2] // side
-    sums = padded.reshape(-1, rows, side, columns, side).sum((2, 4))
-    place = jnp.repeat(jnp.repeat(ranks(sums), side, 1), side, 2)
-    return place[:, :height, :width]
+    batch, *size = saliency.shape
+    padded = jnp.pad(saliency, [(0, 0), *((0, -length % side) for length in size)])
+    split = [batch]
+    for length in padded.shape[1:]:
+        split += [length // side, side]
+    place = ranks(padded.reshape(split).sum(tuple(range(2, len(split), 2))))
+    for axis in space.of_maps(saliency):
+        place = jnp.repeat(place, side, axis)
+    return place[(slice(None), *map(slice, size))]
+
+
+def _others(axis: int, rank: int) -> tuple[int, ...]:
+    """The axes of so many but one."""
+    return tuple(each for each in range(rank) if each != axis)
 
 
 def _replacement(
@@ -341,21 +348,20 @@ def _replacement(
     if not (isinstance(baseline, str) and baseline == "uniform"):
         return fitted(images, baseline, also="'uniform', ")
     pixels = at_least_float32(images)
-    low = pixels.min((1, 2), keepdims=True)
-    high = pixels.max((1, 2), keepdims=True)
+    low = pixels.min(space.of_images(images), keepdims=True)
+    high = pixels.max(space.of_images(images), keepdims=True)
     key = jax.random.key(0) if key is None else key
     drawn = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype)
     return cast_like(low + drawn * (high - low), images)
 
 
 def _maps(raw: jax.Array, images: jax.Array) -> jax.Array:
-    if jnp.ndim(raw) != 3 or raw.shape[0] != images.shape[0]:
-        expected = f"maps [{images.shape[0]}, h, w]"
-        raise ArgumentError("explain", f"a result of shape {jnp.shape(raw)}", expected)
+    check_maps(raw, images)
     return without_denormals(raw)
 
 
 def _norm(values: jax.Array) -> jax.Array:
     """Euclidean norm of `[B, h, w]`, of which no square overflows or vanishes."""
-    scale = unit(values, (1, 2))
-    return scale[:, 0, 0] * jnp.sqrt(((values / scale) ** 2).sum((1, 2)))
+    axes = space.of_maps(values)
+    scale = unit(values, axes)
+    return scale.ravel() * jnp.sqrt(((values / scale) ** 2).sum(axes))

@@ -13,13 +13,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcam import loops
-from jaxcam._ground import chunks, filters
+from jaxcam._ground import chunks, filters, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_whole, check_within
-from jaxcam._program.layers import Forward, check_images
-from jaxcam.metrics._common import checked, finite, logits_of, only
-from jaxcam.metrics._faithfulness import one_target, ranks
-from jaxcam.targets import Activation, Targets, confidence
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward
+from jaxcam.metrics._common import checked, finite, only, outputs_of
+from jaxcam.metrics._faithfulness import asking, one_target, ranks
+from jaxcam.targets import Activation, Targets
 
 PERCENT = (20, 30, 40, 50, 60, 70, 80, 90)
 _NOISE = 0.01  # of the authors' imputation
@@ -57,7 +58,7 @@ def road(
 
     Args:
         forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, normalised as the model expects.
+        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         saliency: `[B, H, W]`, any real numbers; only their order matters.
         targets: None (arg-max of the unchanged images), an int, `[B]` ints, or a function logits ->
             confidence `[B]`.
@@ -91,20 +92,20 @@ def road(
     saliency = checked(saliency, images)
     pixels = math.prod(saliency.shape[1:])
     counts = jnp.asarray(_counts(percent, pixels))
-    model = logits_of(forward, has_aux)
+    model = outputs_of(forward, targets, has_aux)
     chosen = one_target(model(images), targets)
+    ask = asking(model, chosen, activation)
     place = ranks(saliency)[None]
 
     def evaluate(numbers: jax.Array) -> jax.Array:
-        count = counts[numbers // 2][:, None, None, None]
-        least = (numbers % 2 == 1)[:, None, None, None]
+        count = space.along(counts[numbers // 2], place)
+        least = space.along(numbers % 2 == 1, place)
         missing = jnp.where(least, place >= pixels - count, place < count)
         every = jnp.broadcast_to(images[None], (len(numbers), *images.shape))
         flat = every.reshape(-1, *images.shape[1:])
         gaps = missing.reshape(-1, *missing.shape[2:])
         filled = impute(flat, gaps, noise=noise, iterations=iterations, key=key)
-        points = model(filled).reshape(len(numbers), images.shape[0], -1)
-        return jax.vmap(lambda z: confidence(z, chosen, activation))(points)
+        return ask(filled.reshape(every.shape))
 
     found = chunks.over(evaluate, 2 * len(counts), chunk, loop=loops.map).T
     found = only(found, finite(saliency), mask)
@@ -124,11 +125,13 @@ def impute(
     """ROAD's noisy linear imputation: a missing pixel is the weighted mean of its neighbours.
 
     x_i sum_j w_ij = sum_j w_ij x_j for every missing i, over the 8 neighbours in the image, w = 1/6
-    across an edge and 1/12 across a corner; then noise of N(0, noise^2). The system is symmetric
-    and positive definite, and solved by conjugate gradients from the mean of what is known, until
-    the residual is rounding or `iterations` steps are done. Of 224 x 224 pixels in float32, 90
-    percent missing here and there take fewer than 100 steps; missing in one disc, 400 leave an
-    error of 0.0004 of the pixels' standard deviation, 200 one of 0.12.
+    across an edge and 1/12 across a corner; then noise of N(0, noise^2). They are those of
+    [1, 2, 1] along either axis, and so of signals (1/2 for either neighbour) and of volumes, which
+    the paper has not. The system is symmetric and positive definite, and solved by conjugate
+    gradients from the mean of what is known, until the residual is rounding or `iterations` steps
+    are done. Of 224 x 224 pixels in float32, 90 percent missing here and there take fewer than 100
+    steps; missing in one disc, 400 leave an error of 0.0004 of the pixels' standard deviation, 200
+    one of 0.12.
 
     Args:
         images: `[B, H, W, C]`.
@@ -155,15 +158,16 @@ def impute(
     """
     check_images(images)
     missing = jnp.asarray(missing, bool)
-    if missing.shape != images.shape[:3]:
-        raise ArgumentError("missing", f"shape {missing.shape}", str(images.shape[:3]))
+    if missing.shape != images.shape[:-1]:
+        raise ArgumentError("missing", f"shape {missing.shape}", str(images.shape[:-1]))
     check_at_least("noise", noise, 0)
     check_whole("iterations", iterations, 1)
     pixels = at_least_float32(images)
     gaps = missing[..., None]
     known = jnp.where(gaps, 0, pixels)
-    count = (~gaps).sum((1, 2), keepdims=True).astype(pixels.dtype)
-    middle = known.sum((1, 2), keepdims=True) / count
+    axes = space.of_images(images)
+    count = (~gaps).sum(axes, keepdims=True).astype(pixels.dtype)
+    middle = known.sum(axes, keepdims=True) / count
     # About the mean, which is an answer already where the known pixels are alike.
     centred = jnp.where(gaps, 0, pixels - middle)
     found = middle + _solve(centred, gaps, iterations)
@@ -175,9 +179,9 @@ def impute(
 
 def _solve(known: jax.Array, gaps: jax.Array, iterations: int) -> jax.Array:
     """X with x = 0 outside the gaps and D x - W x = W known in them, by conjugate gradients."""
-    weight = _neighbours(jnp.ones_like(known[:1, :, :, :1]))
+    weight = _neighbours(jnp.ones_like(known[:1, ..., :1]))
     apply = lambda x: jnp.where(gaps, weight * x - _neighbours(x), 0)
-    inner = lambda x, y: (x * y).sum((1, 2), keepdims=True)
+    inner = lambda x, y: (x * y).sum(space.of_images(known), keepdims=True)
     right = jnp.where(gaps, _neighbours(known), 0)
 
     start = inner(right, right)
@@ -206,10 +210,14 @@ def _solve(known: jax.Array, gaps: jax.Array, iterations: int) -> jax.Array:
 
 
 def _neighbours(x: jax.Array) -> jax.Array:
-    """sum_j w_ij x_j: [1, 2, 1] along either axis, / 12, without the middle's 4 / 12."""
+    """sum_j w_ij x_j: [1, 2, 1] along every axis, without the middle; the weights sum to 1."""
     taps = np.array([1.0, 2.0, 1.0])
-    around = filters.correlate(filters.correlate(x, taps, 1, pad=True), taps, 2, pad=True)
-    return (around - 4 * x) / 12
+    axes = space.of_images(x)
+    around = x
+    for axis in axes:
+        around = filters.correlate(around, taps, axis, pad=True)
+    middle = 2 ** len(axes)
+    return (around - middle * x) / (4 ** len(axes) - middle)
 
 
 def _counts(percent: Sequence[float], pixels: int) -> list[int]:

@@ -8,7 +8,7 @@ from jax.scipy.stats import rankdata
 from jax.typing import ArrayLike
 
 from jaxcam import maps
-from jaxcam._ground import filters
+from jaxcam._ground import filters, space
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam._ground.units import unit
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
@@ -61,6 +61,7 @@ def similarity(
         >>> print(found.spearman, found.ssim)
         [1. 1.] [1. 1.]
     """
+    first, second = checked_pair(first, second)
     return Similarity(
         spearman(first, second, mask=mask),
         spearman(first, second, absolute=True, mask=mask),
@@ -70,7 +71,12 @@ def similarity(
 
 
 def spearman(
-    first: ArrayLike, second: ArrayLike, *, absolute: bool = False, mask: ArrayLike | None = None
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    absolute: bool = False,
+    spatial: int = 2,
+    mask: ArrayLike | None = None,
 ) -> jax.Array:
     """Spearman's rank correlation over pixels; equal values share their mean rank.
 
@@ -78,6 +84,7 @@ def spearman(
         first: `[B, H, W]`, any real numbers.
         second: `[B, H, W]`.
         absolute: whether to rank |map|.
+        spatial: how many axes of positions maps have: 1 for `[B, L]`, 3 for `[B, D, H, W]`.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -91,14 +98,16 @@ def spearman(
         >>> print(jaxcam.metrics.spearman(heat, heat**2), jaxcam.metrics.spearman(heat, -heat))
         [1. 1.] [-1. -1.]
     """
-    first, second = checked_pair(first, second)
+    first, second = checked_pair(first, second, spatial=spatial)
     known = finite(first) & finite(second)
     if absolute:
         first, second = jnp.abs(first), jnp.abs(second)
     return only(_rank_correlation(first, second), known, mask)
 
 
-def ssim(first: ArrayLike, second: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
+def ssim(
+    first: ArrayLike, second: ArrayLike, *, spatial: int = 2, mask: ArrayLike | None = None
+) -> jax.Array:
     """Structural similarity of two maps, each min-max scaled to [0, 1].
 
     SSIM = mean (2 mu_x mu_y + C1)(2 s_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 =
@@ -108,6 +117,7 @@ def ssim(first: ArrayLike, second: ArrayLike, *, mask: ArrayLike | None = None) 
     Args:
         first: `[B, H, W]`, any real numbers.
         second: `[B, H, W]`.
+        spatial: as in `spearman`; windows are of 11 along each axis.
         mask: `[B]`, False for padding.
 
     Returns:
@@ -126,20 +136,21 @@ def ssim(first: ArrayLike, second: ArrayLike, *, mask: ArrayLike | None = None) 
         >>> print(jaxcam.metrics.ssim(large, 2 * large))
         [1. 1.]
     """
-    first, second = checked_pair(first, second)
+    first, second = checked_pair(first, second, spatial=spatial)
     if min(first.shape[1:]) <= 2 * _RADIUS:
-        raise ArgumentError("first", f"maps of {first.shape[1:]} pixels", "at least 11 x 11")
-    x = maps.normalize(first)
-    y = maps.normalize(second)
+        expected = f"at least {' x '.join(['11'] * spatial)}"
+        raise ArgumentError("first", f"maps of {first.shape[1:]} pixels", expected)
+    x = maps.normalize(first, spatial=spatial)
+    y = maps.normalize(second, spatial=spatial)
     mean_x = _window_mean(x)
     mean_y = _window_mean(y)
-    sample = (2 * _RADIUS + 1) ** 2
+    sample = (2 * _RADIUS + 1) ** spatial
     scale = sample / (sample - 1)
     variances = scale * (_window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2)
     covariance = scale * (_window_mean(x * y) - mean_x * mean_y)
     both = (2 * mean_x * mean_y + _K1**2) * (2 * covariance + _K2**2)
     values = both / ((mean_x**2 + mean_y**2 + _K1**2) * (variances + _K2**2))
-    return only(values.mean((1, 2)), finite(first), finite(second), mask)
+    return only(values.mean(space.of_maps(values)), finite(first), finite(second), mask)
 
 
 def hog_similarity(
@@ -224,9 +235,11 @@ def _rank_correlation(first: ArrayLike, second: ArrayLike) -> jax.Array:
 
 
 def _window_mean(x: jax.Array) -> jax.Array:
-    """Gaussian-weighted means of all windows inside `[B, H, W]`."""
+    """Gaussian-weighted means of all windows inside `[B, *spatial]`."""
     taps = filters.gaussian(_SIGMA, _RADIUS)
-    return filters.correlate(filters.correlate(x, taps, 1, pad=False), taps, 2, pad=False)
+    for axis in space.of_maps(x):
+        x = filters.correlate(x, taps, axis, pad=False)
+    return x
 
 
 def _central_difference(x: jax.Array, axis: int) -> jax.Array:

@@ -83,7 +83,7 @@ def test_separable(rng, axis):
     rows, columns = rng.normal(size=(5, 4)), rng.normal(size=(6, 4))
     names = {0: "Hh,hwc,Ww->HWc", 1: "Hh,bhw,Ww->bHW"}[axis]
     expected = np.einsum(names, rows, x, columns)
-    found = interpolation.separable(jnp.asarray(x), rows, columns, axis)
+    found = interpolation.separable(jnp.asarray(x), rows, columns, axis=axis)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
