@@ -40,8 +40,26 @@ class BlackBox(NamedTuple):
         if not self.host:
             return _in_jax(jax.vmap(self.output), images)
         n, batch = images.shape[:2]
-        outputs = self.output(images.reshape(n * batch, *images.shape[2:]))
+        try:
+            outputs = self.output(images.reshape(n * batch, *images.shape[2:]))
+        except Exception as error:
+            if isinstance(error, ArgumentError) or not self._takes(images[0]):
+                raise
+            said = str(error).partition("\n")[0]
+            got = (
+                f"an error of {n * batch} images, {n} versions of each, but none of {batch}: {said}"
+            )
+            expected = "any number of images; of a model that closes over the batch, batches of one"
+            raise ArgumentError("forward", got, expected) from error
         return jax.tree.map(lambda x: x.reshape(n, batch, *x.shape[1:]), outputs)
+
+    def _takes(self, images: jax.Array) -> bool:
+        """Whether the model answers of a batch as it came."""
+        try:
+            self.output(images)
+        except Exception:
+            return False
+        return True
 
     def output(self, images: jax.Array) -> Any:
         """What the model returns, without aux."""

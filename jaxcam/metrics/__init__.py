@@ -25,8 +25,6 @@ from jaxcam.metrics._complexity import (
     entropy,
     harmonic,
     relative_difference,
-    selectivity,
-    top_share,
 )
 from jaxcam.metrics._faithfulness import (
     Confidences,
@@ -89,6 +87,10 @@ from jaxcam.metrics._similarity import (
     similarity,
     spearman,
     ssim,
+)
+from jaxcam.metrics._weights import (
+    selectivity,
+    top_share,
 )
 
 __all__ = [
