@@ -169,7 +169,7 @@ def max_sensitivity(
     chosen = one_target(model(images), targets)
     pixels = at_least_float32(images)
     first = _maps(explain(model, images, chosen), images)
-    scale = unit(first, (1, 2))
+    scale = unit(first, space.of_maps(first))
     size = _norm(first / scale)
 
     def change(key: jax.Array) -> jax.Array:
