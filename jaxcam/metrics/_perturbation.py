@@ -181,7 +181,7 @@ def max_sensitivity(
     most = loops.map(change, keys).max(0)
     known = jnp.isfinite(most) & finite(first)
     if not relative:
-        return only(most * scale[:, 0, 0], known, mask)
+        return only(most * scale.ravel(), known, mask)
     most = most / jnp.where(size > 0, size, 1)
     known = known & (size > 0)
     return only(most, known, mask)

@@ -267,7 +267,11 @@ def test_max_sensitivity_and_adcc(case):
         adcc = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
         return [change / np.linalg.norm(raw), adcc, coherency, complexity, 100 * drop]
 
-    sensitivity = case.measured(metrics.max_sensitivity, explain, radius=0.1, num_samples=3)
+    options = {"radius": 0.1, "num_samples": 3}
+    sensitivity = case.measured(metrics.max_sensitivity, explain, **options)
+    absolute = case.measured(metrics.max_sensitivity, explain, relative=False, **options)
+    size = np.linalg.norm(case.images[..., 0].reshape(BATCH, -1).astype(np.float64) ** 2, axis=1)
+    close(absolute, sensitivity * size)
     found = case.measured(metrics.adcc, explain)
     close(np.stack([sensitivity, *found], 1), case.each(literal), rtol=1e-3)
 
