@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 200
 ACCENT = "#d9480f"
 INK = "#212529"
 FAINT = "#868e96"
@@ -42,10 +41,10 @@ def length(text: str, points: float, weight: str = "normal") -> float:
     return text_to_path.get_text_width_height_descent(_drawable(text), font, False)[0] / 72
 
 
-def to_panel(photo: np.ndarray, place: Rect) -> np.ndarray:
+def to_panel(photo: np.ndarray, page: Page, place: Rect) -> np.ndarray:
     """The photo at the panel's resolution, `[h, w, 3]` float32 in [0, 1]; its own aspect ratio."""
     height, width = photo.shape[:2]
-    scale = DPI * min(place.width / width, place.height / height)
+    scale = page.dpi * min(place.width / width, place.height / height)
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     resized = Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
     return np.asarray(resized, np.float32) / 255

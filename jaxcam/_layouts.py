@@ -8,6 +8,7 @@ are, and on the photo's shape.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+DPI = 200
 MARGIN = 0.22
 GAP = 0.08
 HEADER = 0.62
@@ -67,6 +68,7 @@ class Page(NamedTuple):
     bars: Rect  # the probabilities
     panels: Mapping[Key, Rect]
     labels: Sequence[Label]
+    dpi: int = DPI  # of what is in panels
 
 
 def arrange(keys: Sequence[Key], aspect: float) -> Page:

@@ -13,25 +13,50 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcam import _bars as bars
 from jaxcam import _canvas as canvas
 from jaxcam import _layouts as layouts
 from jaxcam import _overlays, maps, photos
+from jaxcam import _papers as papers
 from jaxcam._ground import files
 from jaxcam._ground import style as style_of_ours
+from jaxcam._ground.errors import check_choice
 from jaxcam._layouts import MARGIN, Label, Page, Rect
 from jaxcam._program.centers import Centers
 
-__all__ = ["DPI", "Explanation", "Style", "draw", "save", "save_maps", "verdict", "write"]
+__all__ = [
+    "DPI",
+    "FORMATS",
+    "WIDTHS",
+    "Explanation",
+    "Style",
+    "draw",
+    "save",
+    "save_maps",
+    "verdict",
+    "write",
+]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = canvas.DPI
+DPI = layouts.DPI
+# Widths of the columns of papers, in inches: 83 and 175 mm.
+WIDTHS = {"column": 3.25, "page": 6.9}
+FORMATS = ("png", "pdf", "svg")
+# Of files that would say when they were made.
+_DATES = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
-_TOP = 5
 # of |R|, the end of the scale of signed maps at the pixels: a few outliers would darken the rest
 _PERCENTILE = 99.5
 _KEY_WIDTH = 0.9
+# What the ends of a scale mean.
+_MEANINGS = {
+    "positive": ("none", "most"),
+    "max": ("none", "most"),
+    "min_max": ("least", "most"),
+    "signed": ("against the class", "for it"),
+}
 _ROUNDING = 4 * np.finfo(np.float32).eps  # what a constant map may vary by, in parts of it
 _FINE = 128  # cells along the longer side of a map that is drawn, at least
 
@@ -71,14 +96,16 @@ class Scale(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How maps become colours: as `Scale`, or as suits each.
+    """How maps become colours, and for what the picture is made.
 
-    None for the one that suits the map: "signed" and "coolwarm" where 0 is the middle, else
-    "positive" and "inferno".
+    None for the scale that suits the map: "signed" and "coolwarm" where 0 is the middle, else
+    "positive" and "inferno". Width None is a picture for the screen; "column" and "page" (`WIDTHS`)
+    are as wide as one or two columns of a paper, with a legend in place of title and bars.
     """
 
     normalize: str | None = None
     colormap: str | None = None
+    width: str | None = None
 
     def resolved(self, signed: bool = False) -> Scale:
         """With nothing left open, for a map that is signed at the pixels or one that is not."""
@@ -94,14 +121,17 @@ class Style(NamedTuple):
 def draw(explanation: Explanation, style: Style = Style()) -> "Figure":  # noqa: B008  (a constant)
     """Draw an explanation, its maps interpolated bicubically.
 
-    How maps are arranged is said in `jaxcam._layouts.arrange`.
+    How maps are arranged is said in `jaxcam._layouts.arrange` and `jaxcam._papers.arrange`.
 
     Args:
         explanation: What to show.
-        style: How to colour the maps.
+        style: How to colour the maps, and how wide the picture is.
 
     Returns:
-        A `matplotlib.figure.Figure`, to be saved at `DPI`.
+        A `matplotlib.figure.Figure`, to be saved at its own resolution.
+
+    Raises:
+        ValueError: An unknown width.
 
     Example:
         >>> import numpy as np
@@ -121,11 +151,23 @@ def draw(explanation: Explanation, style: Style = Style()) -> "Figure":  # noqa:
 def _drawn(explanation: Explanation, style: Style) -> "Figure":
     from matplotlib.figure import Figure
 
-    page = layouts.arrange(list(explanation.maps), _aspect(explanation.photo))
-    figure = Figure(figsize=page.size, dpi=DPI, facecolor="white")
-    _draw_header(figure, page, explanation, style)
-    canvas.draw_image(figure, page, page.photo, canvas.to_panel(explanation.photo, page.photo))
-    _draw_bars(figure, page, page.bars, explanation)
+    keys = list(explanation.maps)
+    aspect = _aspect(explanation.photo)
+    if style.width is None:
+        page = layouts.arrange(keys, aspect)
+    else:
+        check_choice("width", style.width, WIDTHS)
+        scales = _scales(explanation, style)
+        page = papers.arrange(keys, aspect, WIDTHS[style.width], len(scales))
+    figure = Figure(figsize=page.size, dpi=page.dpi, facecolor="white")
+    if style.width is None:
+        _draw_header(figure, page, explanation, style)
+        e = explanation
+        bars.draw(figure, page, page.bars, e.classes, e.probabilities, e.target)
+    else:
+        _draw_legend(figure, page, explanation, style)
+    photo = canvas.to_panel(explanation.photo, page, page.photo)
+    canvas.draw_image(figure, page, page.photo, photo)
     for key, place in page.panels.items():
         _draw_map(figure, page, place, explanation, key, style)
     for label in page.labels:
@@ -134,10 +176,14 @@ def _drawn(explanation: Explanation, style: Style) -> "Figure":
 
 
 def save(explanation: Explanation, path: Path, style: Style = Style()) -> None:  # noqa: B008  (a constant)
-    """Draw an explanation and write it as a PNG file, whole or not at all.
+    """Draw an explanation and write it as a file, whole or not at all.
+
+    Its suffix says which of `FORMATS` it is, .png without one. PDF files hold their fonts; SVG
+    files the outlines of letters.
 
     Raises:
         OSError: The file cannot be written; the message names it.
+        ValueError: Another suffix; an unknown width.
 
     Example:
         >>> import pathlib
@@ -150,7 +196,9 @@ def save(explanation: Explanation, path: Path, style: Style = Style()) -> None: 
         >>> path = pathlib.Path("spot.png")
         >>> pictures.save(pictures.Explanation("spot", photo, maps, names, odds, 0, (8, 8)), path)
     """
-    write(draw(explanation, style), path, format="png")
+    kind = Path(path).suffix.lower().lstrip(".") or "png"
+    check_choice("path", kind, FORMATS, kind="formats")
+    write(draw(explanation, style), path, format=kind, metadata=_DATES.get(kind))
 
 
 def write(figure: "Figure", path: Path, **options: Any) -> None:
@@ -236,19 +284,37 @@ def _aspect(photo: np.ndarray) -> float:
 
 def _draw_header(figure: "Figure", page: Page, e: Explanation, style: Style) -> None:
     room = page.size[0] - 2 * MARGIN
-    share = _percent(e.probabilities[e.target])
+    share = bars.percent(e.probabilities[e.target])
     room -= canvas.length(f"Evidence for , {share}", 13, "bold")
     title = f"Evidence for {canvas.elided(e.classes[e.target], room, 13, 'bold')}, {share}"
     canvas.add_text(figure, page, MARGIN, MARGIN + 0.2, title, size=13, weight="bold")
     left = page.size[0] - MARGIN
-    scales = {style.resolved(_is_signed(e, key)) for key in e.maps}
-    for scale in sorted(scales, reverse=True):
+    for scale in _scales(e, style):
         left = _draw_key(figure, page, left, scale)
     height, width = e.photo.shape[:2]
     facts = "  ·  ".join(filter(None, (f"{width} × {height}", e.network)))
     room = left - MARGIN - 0.25 - canvas.length(f"  ·  {facts}", 8.5)
     facts = f"{canvas.elided(e.name, room, 8.5)}  ·  {facts}"
     canvas.add_text(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=canvas.FAINT)
+
+
+def _scales(e: Explanation, style: Style) -> list[Scale]:
+    """The scales of a picture's maps."""
+    scales = {style.resolved(_is_signed(e, key)) for key in e.maps}
+    return sorted(scales, reverse=True)
+
+
+def _draw_legend(figure: "Figure", page: Page, e: Explanation, style: Style) -> None:
+    """What is explained, and what the colours mean, at the foot of a picture for a paper."""
+    share = f" ({bars.percent(e.probabilities[e.target])})"
+    place = page.bars
+    room = place.width - canvas.length(f"Evidence for {share}", papers.POINTS)
+    title = f"Evidence for {canvas.elided(e.classes[e.target], room, papers.POINTS)}{share}"
+    top = place.top + papers.LINE - 0.05
+    canvas.add_text(figure, page, place.left, top, title, size=papers.POINTS)
+    for scale in _scales(e, style):
+        top += papers.LINE
+        papers.draw_key(figure, page, top, scale.colormap, _MEANINGS[scale.normalize])
 
 
 def _draw_key(figure: "Figure", page: Page, right: float, scale: Scale) -> float:
@@ -272,7 +338,7 @@ def _draw_label(figure: "Figure", page: Page, label: Label) -> None:
 def _draw_map(
     figure: "Figure", page: Page, place: Rect, e: Explanation, key: tuple[str, str], style: Style
 ) -> None:
-    grey = _grey(canvas.to_panel(e.photo, place))
+    grey = _grey(canvas.to_panel(e.photo, page, place))
     raw = e.maps[key]
     signed = _is_signed(e, key)
     scale = style.resolved(signed)
@@ -324,37 +390,3 @@ def _smooth(normalized: jax.Array, e: Explanation, key: tuple[str, str]) -> jax.
     factor = max(1, _FINE // max(coarse))
     size = (factor * coarse[0], factor * coarse[1])
     return maps.resize(normalized, size, "bicubic", centers=centers)
-
-
-def _draw_bars(figure: "Figure", page: Page, place: Rect, e: Explanation) -> None:
-    order: list[int] = np.argsort(-np.nan_to_num(e.probabilities), kind="stable").tolist()
-    shown = order[:_TOP]
-    if e.target not in shown:
-        shown = [*shown[:-1], e.target]
-    step = min(0.42, place.height / len(shown))
-    for row, index in enumerate(shown):
-        name = e.classes[index]
-        if order.index(index) >= _TOP:
-            name = f"{order.index(index) + 1}.  {name}"
-        bar = place._replace(top=place.top + row * step)
-        _draw_bar(figure, page, bar, name, float(e.probabilities[index]), index == e.target)
-
-
-def _draw_bar(
-    figure: "Figure", page: Page, place: Rect, name: str, share: float, explained: bool
-) -> None:
-    weight, colour = ("bold", canvas.ACCENT) if explained else ("normal", "#adb5bd")
-    style = {"size": 8.5, "weight": weight}
-    right = place.left + place.width
-    label = canvas.elided(name, place.width - 0.6, 8.5, weight)
-    canvas.add_text(figure, page, place.left, place.top + 0.13, label, **style)
-    canvas.add_text(figure, page, right, place.top + 0.13, _percent(share), ha="right", **style)
-    axes = canvas.add_axes(figure, page, Rect(place.left, place.top + 0.19, place.width, 0.07))
-    axes.barh([0, 0], [1, np.nan_to_num(share)], height=1, color=[canvas.RULE, colour])
-    axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
-
-
-def _percent(share: float) -> str:
-    if np.isnan(share):
-        return "NaN"
-    return f"{100 * share:.1f} %"

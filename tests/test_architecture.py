@@ -26,7 +26,7 @@ LEVELS = [
         "jaxcam._layouts",
     },
     {"jaxcam._explainers", "jaxcam.blackbox", "jaxcam._canvas"},
-    {"jaxcam.fostering"},
+    {"jaxcam.fostering", "jaxcam._papers", "jaxcam._bars"},
     {"jaxcam.metrics", "jaxcam.pictures", "jaxcam.explorer"},
     {"jaxcam"},
     {"jaxcam.methods"},

@@ -32,9 +32,13 @@ def own() -> Iterator[None]:
     """Matplotlib's own defaults in the block, in which figures are made, drawn and saved.
 
     A matplotlibrc may put the origin of images below, typeset every text by TeX or name fonts that
-    are not there.
+    are not there. PDF files hold their fonts whole, as publishers ask (TrueType, not Type 3); SVG
+    files hold the outlines of their letters, so that none is looked for.
     """
     package = matplotlib()
     with package.rc_context():
         package.rcdefaults()
+        package.rcParams["pdf.fonttype"] = 42
+        package.rcParams["svg.fonttype"] = "path"
+        package.rcParams["svg.hashsalt"] = "jaxcam"  # the same picture, the same file
         yield

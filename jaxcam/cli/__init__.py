@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jaxcam
-from jaxcam import photos
+from jaxcam import photos, pictures
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.commands import complain, demo_jobs, draw_pictures, photo_jobs, show_layers
 from jaxcam.cli.outputs import streams
 from jaxcam.methods import METHODS
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   jaxcam demo                                    the cat and the coffee, into jaxcam-demo/
   jaxcam explain cat.jpg                         where the network sees what it predicts
   jaxcam explain *.jpg -o out --save-maps        many photos, raw maps beside the pictures
@@ -21,11 +21,18 @@ EXAMPLES = """examples:
   jaxcam explain cat.jpg --method rise lime mask --samples 1000     as a black box: slow
   jaxcam compare cat.jpg                         all methods by all stages
   jaxcam compare cat.jpg --html                  and a page to explore them in
+  jaxcam explain cat.jpg --width column -o cat.pdf    for a paper: fonts embedded, a legend
+  jaxcam explain *.jpg --json                    what was found, a line of JSON for each photo
+  jaxcam compare cat.jpg --json                  the same of every map
+  jaxcam demo --format svg                       vector graphics
   jaxcam layers --model resnet50.tv_in1k         what can be explained
+  jaxcam layers --json                           the same, for programs
   jaxcam explain *.png --model mine.py:model     your own model, see docs/own_model.md
-
-exit codes: 0 all went well, 1 some photos failed, 2 the command cannot be carried out as given
 """
+CODES = (
+    "exit codes: 0 all went well, 1 some photos failed, 2 the command cannot be carried out as "
+    "given\n"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,19 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    width = max(map(len, METHODS)) + 2
-    listed = "\n".join(f"  {name:{width}}{row.about}" for name, row in METHODS.items())
-    about: dict[str, Any] = {
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-        "epilog": f"methods:\n{listed}\n\n{EXAMPLES}",
-    }
     parser = argparse.ArgumentParser(
-        "jaxcam", description="Where does an image classifier look?", **about
+        "jaxcam", description="Where does an image classifier look?", **_about("")
     )
     parser.add_argument("--version", action="version", version=f"jaxcam {jaxcam.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, defaults) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text, **about)
+        command = commands.add_parser(name, help=text, description=text, **_about(name))
         command.set_defaults(**defaults)
         if defaults.get("jobs") is photo_jobs:
             command.add_argument(
@@ -72,9 +73,29 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--list-classes", action="store_true", help="all classes, with their indices"
             )
+            _add_json(command.add_argument, "an object of JSON on standard output")
         else:
             _add_drawing(command, defaults["out"])
     return parser
+
+
+def _about(command: str) -> dict[str, Any]:
+    """What stands below the options: the methods, and examples of the command, or of all."""
+    parts = []
+    if command != "layers":
+        width = max(map(len, METHODS)) + 2
+        rows = "\n".join(f"  {name:{width}}{row.about}" for name, row in METHODS.items())
+        parts.append(f"methods:\n{rows}\n")
+    shown = []
+    for line in EXAMPLES.splitlines():
+        if line.startswith(f"  jaxcam {command}"):
+            shown.append(line)
+    examples = "\n".join(shown)
+    parts += [f"examples:\n{examples}\n", CODES]
+    return {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": "\n".join(parts),
+    }
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -122,8 +143,16 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         "-o",
         "--out",
         default=out,
-        help="a folder, or a .png file for a single photo (default: %(default)s)",
+        help="a folder, or a .png, .pdf or .svg file for a single photo (default: %(default)s)",
     )
+    add("--format", choices=pictures.FORMATS, help="of the files in a folder (default: png)")
+    widths = ", ".join(f"{name}: {width} inches" for name, width in pictures.WIDTHS.items())
+    add(
+        "--width",
+        choices=tuple(pictures.WIDTHS),
+        help=f"for a paper, with a legend: as wide as one column or two ({widths})",
+    )
+    _add_json(add, "a line of JSON for each photo on standard output, all else on error")
     add("--save-maps", action="store_true", help="raw maps and logits beside the picture, as .npz")
     add(
         "--html",
@@ -147,6 +176,10 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         metavar="NAME",
         help="any of matplotlib's (default: inferno; coolwarm if signed)",
     )
+
+
+def _add_json(add: Any, about: str) -> None:
+    add("--json", action="store_true", help=about)
 
 
 def _counts() -> dict[str, list[str]]:

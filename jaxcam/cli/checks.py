@@ -129,7 +129,7 @@ def find_style(arguments: argparse.Namespace) -> pictures.Style:
         raise UsageError(
             f"--colormap: there is no colormap {name!r}; {_nearest(name, list(known))}"
         )
-    return pictures.Style(arguments.normalize, name)
+    return pictures.Style(arguments.normalize, name, arguments.width)
 
 
 def make_folder(arguments: argparse.Namespace, folder: Path) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jaxcam import photos, pictures
 from jaxcam._ground.text import in_line
 from jaxcam._program.centers import Centers
-from jaxcam.cli import black_boxes, checks, outputs
+from jaxcam.cli import black_boxes, checks, outputs, results
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.exploring import Page
@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     save_maps: bool
     counts: Mapping[str, int | None]  # of masks, samples or steps
     page: Page | None = None  # of --html
+    json: bool = False
 
 
 def draw_pictures(arguments: argparse.Namespace) -> int:
@@ -75,6 +76,7 @@ def draw_pictures(arguments: argparse.Namespace) -> int:
         fit=arguments.fit,
         save_maps=arguments.save_maps,
         counts=counts,
+        json=arguments.json,
     )
     if arguments.html:
         where = Page.place(jobs[0].out)
@@ -94,6 +96,9 @@ def _usual_layers(network: Network, arguments: argparse.Namespace) -> Sequence[s
 def show_layers(arguments: argparse.Namespace) -> int:
     """The command layers."""
     network = checks.load(arguments, Network)
+    if arguments.json:
+        outputs.say(results.layers(network))
+        return 0
     width = max(map(len, network.layers), default=0)
     classes = network.about.classes
     size = " x ".join(map(str, network.size))
@@ -136,7 +141,8 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
                 raise UsageError(f"no PHOTO given; put {name} before the options")
         raise UsageError("no PHOTO given")
     with checks.usage("-o: ", {"out": "-o"}):
-        outs = outputs.paths(sources, arguments.out, f"_{arguments.command}")
+        suffix = f"_{arguments.command}"
+        outs = outputs.paths(sources, arguments.out, suffix, arguments.format)
     jobs = []
     for source, out in zip(sources, outs, strict=True):
         jobs.append(Job(in_line(Path(source).name), functools.partial(photos.read, source), out))
@@ -148,7 +154,7 @@ def demo_jobs(arguments: argparse.Namespace) -> list[Job]:
     import skimage.data
 
     with checks.usage("-o: ", {"out": "-o"}):
-        outs = outputs.paths(("cat", "coffee"), arguments.out)
+        outs = outputs.paths(("cat", "coffee"), arguments.out, kind=arguments.format)
     return list(map(Job, ("cat", "coffee"), (skimage.data.cat, skimage.data.coffee), outs))
 
 
@@ -192,8 +198,10 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
             except (OSError, ValueError, MemoryError) as error:
                 failed.append(job.name)
                 complain(checks.one_line(error), 1)
+                if plan.json:
+                    outputs.say(results.failure(job.name, checks.one_line(error)))
             progress.update(number * steps - progress.n)
-    failed += _written(plan.page)
+    failed += _written(plan.page, plan.json)
     if failed and len(jobs) > 1:
         named = ", ".join(failed[:_NAMED])
         if len(failed) > _NAMED:
@@ -202,7 +210,7 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
     return int(len(failed) > 0)
 
 
-def _written(page: Page | None) -> list[str]:
+def _written(page: Page | None, json: bool) -> list[str]:
     """Writes the page, if one is asked for; its name if it cannot be written."""
     if page is None:
         return []
@@ -212,7 +220,7 @@ def _written(page: Page | None) -> list[str]:
         complain(checks.one_line(error), 1)
         return [page.path.name]
     if line:
-        outputs.say(line)
+        outputs.say(line, error=json)
     return []
 
 
@@ -255,6 +263,8 @@ def _explain(job: Job, plan: Plan, progress: Any) -> str:
     if plan.page is not None:
         again = lambda method, index: _maps(method, plan, view._replace(target=index), job.name)
         plan.page.add(job.name, photo, logits, target, raw, again)
+    if plan.json:
+        return results.photo(job.name, job.out, network, logits, target, raw)
     return f"{job.name}: {classes[target]} {shares[target]:.1%} -> {job.out}"
 
 

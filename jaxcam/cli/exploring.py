@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcam import metrics
+from jaxcam.cli import results
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.network import Network
 from jaxcam.explorer import Heat, Shown, encoded, write
@@ -15,11 +15,6 @@ from jaxcam.pictures import Style, verdict
 
 Maps = Mapping[tuple[str, str], np.ndarray | None]
 NAME = "explorer.html"
-_MEASURES = {
-    "entropy": metrics.entropy,
-    "area": metrics.area,
-    "dispersion": metrics.dispersion,
-}
 
 
 class Page:
@@ -101,8 +96,7 @@ class Page:
         note = verdict(values, style) or ""
         measured = {}
         if not note:
-            for name, measure in _MEASURES.items():
-                measured[name] = float(measure(values[None])[0])
+            measured = results.measured(values)
         return Heat(
             method=row.title,
             layer="" if layer == WHOLE else layer,

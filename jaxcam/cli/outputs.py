@@ -12,21 +12,30 @@ from tqdm import tqdm
 
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.text import printable
+from jaxcam.pictures import FORMATS
 
 # else `out` is a folder
 _FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".npz"}
 
 
-def paths(sources: Sequence[str], out: str, suffix: str = "") -> list[Path]:
-    """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a `.png`.
+def paths(
+    sources: Sequence[str], out: str, suffix: str = "", kind: str | None = None
+) -> list[Path]:
+    """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a picture.
 
     Photos that share a stem get different names, told apart by -2, -3, ...
+
+    Args:
+        sources: the photos.
+        out: a folder or a file.
+        suffix: what comes after the photo's stem.
+        kind: of the files in a folder, one of `jaxcam.pictures.FORMATS`; None: png.
 
     Raises:
         ValueError: `out` is one file for several photos, a file of another type, or a picture (or
             the raw maps beside it) would overwrite one of the photos.
     """
-    found = _places(sources, out, suffix)
+    found = _places(sources, out, suffix, kind)
     for path in found:
         for written in (path, path.with_suffix(".npz")):
             _check_no_source(written, sources)
@@ -44,25 +53,32 @@ def _check_no_source(written: Path, sources: Sequence[str]) -> None:
             )
 
 
-def _places(sources: Sequence[str], out: str, suffix: str) -> list[Path]:
+def _places(sources: Sequence[str], out: str, suffix: str, kind: str | None) -> list[Path]:
     path = Path(out)
-    if path.is_dir() or path.suffix.lower() not in _FILES:
+    ending = path.suffix.lower()
+    if path.is_dir() or ending not in _FILES:
         taken: set[str] = set()
-        return [path / _unused(Path(source).stem + suffix, taken) for source in sources]
-    if path.suffix.lower() != ".png":
-        raise ArgumentError("out", repr(out), "a folder or a file that ends in .png")
+        names = []
+        for source in sources:
+            names.append(path / _unused(Path(source).stem + suffix, kind or FORMATS[0], taken))
+        return names
+    if ending.lstrip(".") not in FORMATS:
+        expected = "a folder or a file that ends in .png, .pdf or .svg"
+        raise ArgumentError("out", repr(out), expected)
+    if kind not in (None, ending.lstrip(".")):
+        raise ArgumentError("out", repr(out), f"a folder or a file that ends in .{kind}, as asked")
     if len(sources) != 1:
         raise ArgumentError("out", f"one file, {out!r}, for {len(sources)} photos", "a folder")
     return [path]
 
 
-def _unused(stem: str, taken: set[str]) -> str:
+def _unused(stem: str, kind: str, taken: set[str]) -> str:
     """A file name that no earlier photo got; case does not tell files apart everywhere."""
-    name = f"{stem}.png"
+    name = f"{stem}.{kind}"
     number = 1
     while name.casefold() in taken:
         number += 1
-        name = f"{stem}-{number}.png"
+        name = f"{stem}-{number}.{kind}"
     taken.add(name.casefold())
     return name
 
