@@ -76,6 +76,7 @@ def read(path: str | os.PathLike, *, background: int = 255) -> np.ndarray:
             16-bit colours that Pillow would read as black. Every message names the file.
 
     Example:
+        >>> import jaxcam.photos
         >>> import pathlib
         >>> import numpy as np
         >>> from PIL import Image
@@ -118,6 +119,7 @@ def prepare(photo: np.ndarray, size: tuple[int, int], fit: str = "stretch") -> n
         ValueError: `photo` is not uint8 `[H, W, 3]`, or `size` or `fit` is not one of those above.
 
     Example:
+        >>> import jaxcam.photos
         >>> import numpy as np
         >>> photo = np.zeros((300, 400, 3), np.uint8)
         >>> jaxcam.photos.prepare(photo, (224, 224), "crop").shape
@@ -153,6 +155,7 @@ def input_size(
         ValueError: `photo_size` or `size` is not two positive whole numbers, or `fit` is unknown.
 
     Example:
+        >>> import jaxcam.photos
         >>> jaxcam.photos.input_size((300, 600), (224, 224), "aspect")
         (224, 448)
     """
@@ -186,6 +189,7 @@ def seen(photo_size: tuple[int, ...], size: tuple[int, int], fit: str = "stretch
         ValueError: As `input_size`.
 
     Example:
+        >>> import jaxcam.photos
         >>> jaxcam.photos.seen((300, 400), (224, 224), "crop")
         Box(left=50.0, top=0.0, right=350.0, bottom=300.0)
     """
@@ -228,6 +232,7 @@ def restore(
         ValueError: `maps` has fewer than two axes, or as `input_size`.
 
     Example:
+        >>> import jaxcam.photos
         >>> import numpy as np
         >>> jaxcam.photos.restore(np.asarray(heat[0]), (300, 400)).shape
         (300, 400)

@@ -43,6 +43,7 @@ def page(photos: Sequence[Shown | Mapping[str, Any]], *, network: str, title: st
         ValueError: there are no photos, or none of a photo's maps.
 
     Example:
+        >>> import jaxcam.explorer
         >>> import numpy as np
         >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
         >>> maps = [jaxcam.explorer.Heat("Grad-CAM", "features", 0, np.asarray(heat[0]))]
@@ -91,6 +92,7 @@ def write(
     """Writes the page, whole or not at all; arguments and errors are those of `page`.
 
     Example:
+        >>> import jaxcam.explorer
         >>> import pathlib
         >>> import numpy as np
         >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)

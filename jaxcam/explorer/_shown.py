@@ -74,6 +74,7 @@ def encoded(shown: Shown) -> dict[str, Any]:
         ValueError: a photo without maps, or a map that is not `[h, w]`.
 
     Example:
+        >>> import jaxcam.explorer
         >>> import numpy as np
         >>> photo = (255 * np.asarray(images[0])).astype(np.uint8)
         >>> maps = [jaxcam.explorer.Heat("Grad-CAM", "features", 0, np.asarray(heat[0]))]
