@@ -36,6 +36,43 @@ def test_stages_are_the_ends_of_the_last_resolutions():
     assert classifier.stages({}) == ()
 
 
+@pytest.mark.parametrize(
+    ("pool", "depth", "expected"),
+    [
+        ("token", 3, ("blocks.0", "blocks.1")),
+        ("token", 9, ("blocks.1", "blocks.3", "blocks.5", "blocks.7")),
+        ("avg", 7, ("blocks.1", "blocks.3", "blocks.5", "norm")),
+    ],
+)
+def test_stages_of_a_transformer_are_blocks_up_to_the_default_layer(pool, depth, expected):
+    sizes = {"size": 8, "patch": 4, "width": 4, "depth": depth, "heads": 1}
+    model = models.create("vit_compact", num_classes=2, pool=pool, **sizes)
+    image = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    found = jaxcam.layers(jaxcam.linen(model, variables), image)
+    assert classifier.stages(found) == expected
+    assert expected[-1] == found.default
+
+
+def test_stages_of_tokens_in_several_grids_are_the_last_of_each():
+    """As a hierarchy of transformers has them, patches being merged on the way."""
+
+    def forward(x):
+        for stage in range(3):
+            batch, height, width, channels = x.shape
+            for _ in range(2):
+                tokens = jaxcam.tag(jnp.tanh(x.reshape(batch, -1, channels)), f"stage{stage}")
+                x = tokens.reshape(x.shape)
+            halves = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+            merged = jnp.moveaxis(halves, 2, 3).reshape(batch, height // 2, width // 2, -1)
+            x = merged @ jnp.ones((4 * channels, 2))
+        return x.mean((1, 2))
+
+    found = jaxcam.layers(forward, jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32))
+    assert classifier.stages(found) == ("stage0@2", "stage1@2", "stage2@2")
+
+
 @pytest.fixture(scope="module")
 def bundled():
     return classifier.load("tiny20")

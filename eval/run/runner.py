@@ -23,7 +23,6 @@ from eval.run.parts import Values
 from eval.run.plan import Plan, make
 from eval.run.protocol import Protocol
 from eval.run.record import record, save_npz, write_json
-from eval.run.settings import plain
 from eval.run.work import Bench, Work
 from eval.subjects import applies
 from jaxcam._ground.stops import noticed
@@ -91,7 +90,7 @@ def _store(bench: Bench, name: str, found: Cases) -> None:
 def _finish(plan: Plan, found: Cases, start: float, earlier: list[str]) -> dict[str, Any]:
     """Gathers the parts and writes the record; process 0 writes for all."""
     values, skipped = gather(plan)
-    settings = plain(plan.settings, plan.protocol.name, plan.protocol.version)
+    settings = dict(plan.folder.settings)
     recorded = record(settings, values, found.about, start)
     recorded["unreadable"] = list(found.unreadable)
     recorded |= {"skipped": skipped, "earlier": earlier, **plan.protocol.finish(values)}

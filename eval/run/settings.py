@@ -1,6 +1,7 @@
 """What a run is asked to do."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxcam import classifier
+
+FILES = "files"  # in what JSON holds: digests of the files of one's own models
 BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
 
 
@@ -78,7 +82,19 @@ def plain(settings: Any, protocol: str, version: int = 1) -> dict[str, Any]:
     held = {"protocol": protocol, **fields}
     if version != 1:
         held["version"] = version
+    if digests := _digests(fields):
+        held[FILES] = digests
     return held
+
+
+def _digests(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Of the files of one's own models, by setting: a file that has changed is another network."""
+    found = {}
+    for name in ("model", "explainer"):
+        path = classifier.own_file(fields.get(name) or "")
+        if path is not None and path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return found
 
 
 def options_of(settings: Mapping[str, Any], methods: Collection[str]) -> list[str]:

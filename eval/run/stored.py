@@ -9,12 +9,12 @@ from typing import IO
 
 import numpy as np
 
-from eval.run.settings import Settings, options_of, plain
+from eval.run.settings import FILES, Settings, options_of, plain
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.methods import WHOLE
 
 # else they are maps of something else
-_SAME = ("model", "data", "split", "explainer", "target", "options")
+_SAME = ("model", "data", "split", "explainer", "target", "options", FILES)
 _VALUES = "values.npz"
 
 
@@ -124,9 +124,9 @@ def load(settings: Settings) -> Maps | None:
     for each in (theirs, ours):
         each["options"] = options_of(each, settings.methods)
     for key in _SAME:
-        if theirs[key] != ours[key]:
-            got = f"{settings.maps}, which was made with {key} {theirs[key]!r}"
-            raise ArgumentError("maps", got, repr(ours[key]))
+        if theirs.get(key) != ours.get(key):
+            got = f"{settings.maps}, which was made with {key} {theirs.get(key)!r}"
+            raise ArgumentError("maps", got, repr(ours.get(key)))
     known = set(record["results"])
     for place in record["skipped"]:
         known.add(place.split("/")[0])

@@ -60,8 +60,14 @@ def centre(
 def _sizes(
     forward: Callable, images: jax.Array, layer: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
-    shapes = {WHOLE: images, **jaxcam.layers(forward, images)}
-    return {name: shapes[name].shape[1:3] for name in layer}
+    """Of the maps of each layer, also where it is one of tokens."""
+    known = jaxcam.layers(forward, images)
+    found = {}
+    for name in layer:
+        found[name] = images.shape[1:3]
+        if name != WHOLE:
+            found[name] = known.grids.get(name, known[name].shape[1:3])
+    return found
 
 
 def lime(forward: Callable, images: jax.Array, targets: jax.Array, **options: Any) -> jax.Array:

@@ -8,3 +8,4 @@ from jaxcam.classifier._classifier import is_spatial as is_spatial
 from jaxcam.classifier._classifier import stages as stages
 from jaxcam.classifier._load import load as load
 from jaxcam.classifier._load import short_name as short_name
+from jaxcam.classifier._own import own_file as own_file

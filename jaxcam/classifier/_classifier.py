@@ -1,6 +1,7 @@
 """A trained classifier as commands and experiments use it: forward, photos, classes, stages."""
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +119,9 @@ def stages(layers: Shapes, count: int = 4) -> tuple[str, ...]:
     """The layers that end the last stages of a network, in execution order.
 
     Of the least nested names the last at each resolution; if there are fewer of these than `count`,
-    of each shape.
+    of each shape. Where the default layer is one of tokens, as in a vision transformer: outputs of
+    blocks at equal distances, the last one being the default layer; of tokens in several grids the
+    last of each.
 
     Args:
         layers: shapes by name, in execution order, as `jaxcam.layers` returns them.
@@ -127,6 +130,9 @@ def stages(layers: Shapes, count: int = 4) -> tuple[str, ...]:
     Returns:
         Names of layers; none if no layer has spatial extent.
     """
+    default = getattr(layers, "default", None)
+    if isinstance(layers, Layers) and default and len(layers[default].shape) == 3:
+        return _of_tokens(layers, default, count)
     shapes = {name: aval.shape for name, aval in layers.items() if is_spatial(aval.shape)}
     depth = min((name.count(".") for name in shapes), default=0)
     sizes = {}
@@ -140,6 +146,35 @@ def stages(layers: Shapes, count: int = 4) -> tuple[str, ...]:
         ends = whole_shapes
     order = list(shapes)
     return tuple(sorted(ends.values(), key=order.index)[-count:])
+
+
+def _of_tokens(layers: Layers, default: str, count: int) -> tuple[str, ...]:
+    """Blocks of a transformer, of those that everything passes through up to the default layer."""
+    order = list(layers)
+    before = order[: order.index(default) + 1]
+    known = []
+    for name in before:
+        tokens = len(layers[name].shape) == 3
+        if tokens and name in layers.cuts and explainable(layers, name):
+            known.append(name)
+    last = {layers.grids[name]: name for name in known}
+    if len(last) > 1:
+        return tuple(sorted(last.values(), key=order.index)[-count:])
+    blocks = _repeated(known)
+    if not blocks or blocks[-1] != default:
+        blocks = [*blocks, default]
+    places = {-(-len(blocks) * (i + 1) // count) - 1 for i in range(count)}
+    return tuple(blocks[place] for place in sorted(places))
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    """Of names alike but for their numbers the most; of as many the least nested."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        used = re.sub(r"@\d+$", "", name)  # the n-th use of a name
+        alike.setdefault(re.sub(r"\d+", "#", used), []).append(name)
+    ranked = sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0].count(".")))
+    return ranked[0][1] if ranked else []
 
 
 def is_spatial(shape: Sequence[int]) -> bool:

@@ -29,6 +29,14 @@ def is_own(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
+def own_file(name: str) -> Path | None:
+    """The file that a name of code means, whether it is there or not; None for other names."""
+    if not is_own(name):
+        return None
+    file, colon, _ = name.rpartition(":")
+    return Path(file if colon else name).expanduser()
+
+
 def load(name: str, classes: str | None = None) -> Classifier:
     """The classifier that a function of a file returns.
 

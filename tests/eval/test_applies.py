@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxcam
 from eval.protocols import explain, faithfulness, games, interpretability, sanity
 from eval.reporting import gallery
 from eval.run.runner import run
@@ -125,3 +127,13 @@ def test_an_options_bad_value_is_refused_not_skipped(network, photos, tmp_path):
 
 def test_methods_of_the_host_are_not_asked(network):
     assert usable(methods.METHODS["lime"], network, ("top",)) == ((WHOLE,), {})
+
+
+def test_controls_of_tokens_have_the_grids_size():
+    """[B, 6, 5] tokens of a grid of 2 x 3, not a map of 6 x 5."""
+    tag = lambda x: jaxcam.tag(x.reshape(len(x), 6, 5), "tokens")
+    forward = lambda x: tag(x[:, ::4, ::4, :5]).mean(1)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 12, 5)), jnp.float32)
+    for name in ("noise", "centre"):
+        found = methods.METHODS[name].function(forward, images, None, layer=["tokens"])
+        assert found["tokens"].shape == (2, 2, 3)

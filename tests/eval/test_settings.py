@@ -1,6 +1,7 @@
 """A folder belongs to a run as soon as there is a value of it; until then another may take it."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -155,3 +156,23 @@ def test_a_second_run_in_a_folder_is_refused_while_the_first_lives(network, phot
     ):
         run(chosen, games.PROTOCOL)
     assert not list(chosen.output.iterdir())
+
+
+def test_a_changed_file_of_ones_own_model_is_another_network(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def net(): ...")
+    fields = {"model": f"{mine}:net"}
+    run_folder = tmp_path / "run"
+    held = claimed(run_folder, **fields)
+    assert held["files"] == {"model": hashlib.sha256(b"def net(): ...").hexdigest()[:16]}
+    record.save_npz(of(run_folder).part("grad_cam"), {"x": np.zeros(1)}.items())
+    of(run_folder, **fields).check()
+    mine.write_text("def net(): return 1")
+    with pytest.raises(
+        ValueError, match=r"holds another run: files \{'model': .* there, \{'model'"
+    ):
+        of(run_folder, **fields).check()
+    del held["files"]  # a run of before there were digests is taken at its word
+    (run_folder / "settings.json").write_text(json.dumps(held))
+    of(run_folder, **fields).check()
+    assert "files" not in plain(Settings(tmp_path), "games")
