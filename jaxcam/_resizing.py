@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground import space
+from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import ArgumentError, check_choice, check_sides
 from jaxcam._ground.interpolation import WEIGHTS, seen_from, separable
 from jaxcam._ground.units import without_denormals
@@ -92,7 +92,7 @@ def as_maps(maps: ArrayLike, spatial: int = 2) -> jax.Array:
         maps: any array.
         spatial: how many axes of positions they have, 2 of h and w.
     """
-    maps = jnp.asarray(maps)
+    maps = reals("maps", maps)
     space.check_spatial(spatial)
     if maps.ndim < spatial or 0 in maps.shape[-spatial:]:
         form = _FORMS[spatial]

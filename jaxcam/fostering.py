@@ -17,7 +17,7 @@ import optax
 
 from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
-from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.dtypes import at_least_float32, reals
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward
@@ -305,7 +305,7 @@ def _check_beta(beta: Any) -> None:
 
 
 def _checked(maps: jax.Array, spatial: int) -> jax.Array:
-    maps = jnp.asarray(maps)
+    maps = reals("maps", maps)
     cells = {1: "[B, l]", 2: "[B, h, w]", 3: "[B, d, h, w]"}[space.check_spatial(spatial)]
     if maps.ndim != spatial + 1 or 0 in maps.shape[1:]:
         raise ArgumentError("maps", f"shape {maps.shape}", cells)

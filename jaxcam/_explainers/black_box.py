@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._ground.dtypes import floating
+from jaxcam._ground.dtypes import floating, is_real, reals
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import eager
 from jaxcam._program.checks import check_images, of_other_axes
@@ -116,7 +116,7 @@ def black_box(
     That is the arg-max class, if `targets` is None, and aux.
     """
     check_forward(forward)
-    images = jnp.asarray(images)
+    images = reals("images", images)
     check_images(images)
     images = floating(images)
     for name, given in (("host", host), ("progress", progress)):
@@ -164,6 +164,8 @@ def _in_jax(function: Callable, images: jax.Array) -> Any:
 def check_outputs(outputs: Any, batch: int) -> None:
     """Raises a ValueError unless a model returned `[batch, N]`."""
     shape = getattr(outputs, "shape", None)
+    if shape is not None and not is_real(outputs.dtype):
+        raise ArgumentError("forward", f"{outputs.dtype} values", f"real numbers [{batch}, N]")
     if shape is not None and len(shape) == 2 and shape[0] == batch:
         return
     found = f"a {type(outputs).__name__}"

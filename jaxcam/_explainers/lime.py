@@ -11,6 +11,7 @@ from jaxcam._explainers.black_box import BlackBox, Progress, black_box
 from jaxcam._explainers.superpixels import Segments, hide, number, present, show
 from jaxcam._explainers.surrogates import KERNELS, fitted, least_samples
 from jaxcam._ground import chunks
+from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import (
     ArgumentError,
     check_above,
@@ -170,7 +171,7 @@ def lime_surrogate(
         [1 2]
     """
     _check_options(kernel, kernel_width, alpha)
-    check_images(jnp.asarray(images))
+    check_images(reals("images", images))
     rules = KERNELS[kernel]
     if alpha is None:
         alpha = rules.alpha

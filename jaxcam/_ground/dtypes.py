@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.errors import ArgumentTypeError
+
 
 def wide(dtype: Any) -> jnp.dtype:
     """The type to compute in: float32, or the type itself if it is wider (or complex).
@@ -24,6 +26,27 @@ def at_least_float32(x: Any) -> jax.Array:
     """In float32, or in float64 if it is in that."""
     x = jnp.asarray(x)
     return x.astype(wide(x.dtype))
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a type is of real numbers or booleans."""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def reals(argument: str, values: Any) -> jax.Array:
+    """As a JAX array, once it holds real numbers (or booleans): no text, objects, complex ones."""
+    expected = "an array of real numbers"
+    try:
+        array = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        got = f"a {type(values).__name__}"
+        if hasattr(values, "dtype"):
+            got = f"{values.dtype} values"
+        raise ArgumentTypeError(argument, got, expected) from error
+    if not is_real(array.dtype):
+        raise ArgumentTypeError(argument, f"{array.dtype} values", expected)
+    return array
 
 
 def floating(x: Any) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcam._ground.dtypes import is_real
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.trace import Program
 
@@ -25,6 +26,8 @@ def check_images(images: Any) -> None:
         if 0 in shape:
             expected = "[B, H, W, C], of at least one image"
         raise ArgumentError("images", f"shape {shape}", expected)
+    if not is_real(images.dtype):
+        raise ArgumentError("images", f"{images.dtype} values", "real numbers")
     if not jnp.issubdtype(images.dtype, jnp.inexact):
         return
     try:
@@ -97,6 +100,10 @@ def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> 
             f"{expected}; if it returns (logits, aux), pass has_aux=True, and if what is explained "
             "is no class, pass a function of the output as targets",
         )
+    if shapes is None:
+        raise ArgumentError("forward", "a function that returned None", expected)
+    if not jnp.issubdtype(shapes.dtype, jnp.floating):
+        raise ArgumentError("forward", f"{shapes.dtype} values", f"{expected} of floats")
     if len(shapes.shape) != 2 or shapes.shape[0] != batch:
         raise ArgumentError(
             "forward",

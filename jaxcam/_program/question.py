@@ -93,10 +93,9 @@ class Question:
 
     @property
     def within(self) -> Any:
-        """The targets, a class out of range the nearest one.
+        """The targets, a class out of range the nearest one, so that no NaN reaches an image's
 
-        What a formula asks for: so that no NaN reaches the other targets of an image. `marked` says
-        at the end which were out of range.
+        other classes; `marked` is said of the maps.
         """
         if self.classes is None or self.targets is None or concrete(self.targets) is not None:
             return self.targets
@@ -379,3 +378,6 @@ def check_used(site: Site) -> None:
             f"{site.name!r}, which the output does not depend on: its gradient is zero",
             "a layer on the way to it",
         )
+    if not jnp.issubdtype(site.aval.dtype, jnp.floating):
+        got = f"{site.name!r} of {site.aval.dtype} values, which have no gradient"
+        raise ArgumentError("layer", got, "one of floats")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam.metrics._common import finite, only
 
@@ -36,8 +37,8 @@ def sim(
         >>> print(jaxcam.metrics.sim(teacher, student, n=3))
         [[1. 0. 0.]]
     """
-    logits = jnp.asarray(logits)
-    other = jnp.asarray(other)
+    logits = reals("logits", logits)
+    other = reals("other", other)
     if logits.ndim != 2 or other.shape != logits.shape:
         got = f"shape {other.shape} beside logits {logits.shape}"
         raise ArgumentError("other", got, "[B, classes] twice")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground import space
+from jaxcam._ground.dtypes import is_real, reals
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.checks import describe, of_other_axes
@@ -53,6 +54,8 @@ def _check_logits(found: Any, batch: int) -> None:
     if len(shape) != 2 or shape[0] != batch:
         expected = f"logits [{batch}, N], or a function of the output as targets"
         raise ArgumentError("forward", f"an output of {describe(found)}", expected)
+    if not is_real(found.dtype):
+        raise ArgumentError("forward", f"{found.dtype} values", f"real logits [{batch}, N]")
 
 
 def checked(
@@ -75,7 +78,7 @@ def checked(
         absolute: whether its size matters.
         spatial: how many axes of positions it has, as the caller may say; None: two, as he may not.
     """
-    saliency = jnp.asarray(saliency)
+    saliency = reals(name, saliency)
     if images is not None:
         fits = saliency.shape == images.shape[:-1]
         expected = f"{list(images.shape[:-1])}, as the images (jaxcam.maps.resize)"

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import ArgumentError, check_whole
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam.metrics._common import finite, only
@@ -67,7 +68,7 @@ def top_share(weights: ArrayLike, *, k: int = 3, mask: ArrayLike | None = None) 
 
 def _sizes(weights: ArrayLike) -> jax.Array:
     """|alpha| / sum |alpha|; NaN where all are 0."""
-    weights = jnp.asarray(weights)
+    weights = reals("weights", weights)
     if weights.ndim != 2 or not weights.shape[1]:
         raise ArgumentError("weights", f"shape {weights.shape}", "[B, c]")
     size = jnp.abs(without_denormals(weights))

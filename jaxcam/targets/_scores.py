@@ -50,6 +50,7 @@ def check(targets: Targets, batch: int, classes: int) -> Any:
         raise ArgumentError("targets", f"{array.dtype} values", expected)
     _check_shape(array.shape, batch)
     _check_range(array, classes)
+    _check_one_hot(array, classes)
     shape = array.shape or (batch,)
     return jnp.broadcast_to(jnp.asarray(array).astype(jnp.int32), shape)
 
@@ -85,6 +86,20 @@ def _check_range(array: Any, classes: int) -> None:
     if wrong.size:
         expected = f"0 to {classes - 1} (the model has {classes} logits)"
         raise ArgumentError("targets", f"class {wrong.ravel()[0]}", expected)
+
+
+def _check_one_hot(array: Any, classes: int) -> None:
+    """Rows of zeros and a single one stand for one class: as indices they would name class 0.
+
+    Of two classes they may be meant: both, each once.
+    """
+    if array.ndim != 2 or array.shape[1] != classes or classes < 3:
+        return
+    values = concrete(array)
+    if values is None or values.max() > 1 or (values.sum(1) != 1).any():
+        return
+    expected = f"class indices, such as argmax(-1) of them, [{len(values)}]"
+    raise ArgumentError("targets", f"one-hot rows {tuple(values.shape)}", expected)
 
 
 def resolve(logits: jax.Array, targets: Targets = None) -> Any:
