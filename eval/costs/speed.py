@@ -9,10 +9,16 @@ method runs once, so that a busy machine slows all of them alike.
     python -m eval speed --compile-for v5e:2x2
 
 compiles for TPUs that are not there, and says what their compiler found: see `eval.costs.tpu`.
+
+    python -m eval speed --peers torch pytorch-grad-cam torchcam captum zennit --image-size 96
+
+times jaxcam beside PyTorch's libraries (the extra `benchmark`), each in a process of its own and in
+turn, on the same weights and images, once their maps agree: see `eval.costs.peers`.
 """
 
 import dataclasses
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +30,7 @@ import optax
 
 import jaxcam
 from eval.costs import tpu
+from eval.costs.peers import report, turns
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
 from jaxcam._ground.errors import ArgumentError
@@ -199,9 +206,19 @@ class Settings:
         methods: what to measure; what these are compared to is measured too. None: all.
         compile_for: a TPU topology, such as v5e:2x2 or v5e:16x16: nothing is run, what its compiler
             says is reported, and so are metrics; `methods` then are rows of that report.
-        dtype: of the network's computation and the images, if compiled for a TPU.
+        dtype: of the network's computation and the images. None: bfloat16 if compiled for a TPU,
+            float32 beside peers; otherwise it is float32.
         chips: "one", "all" of the topology's, or both.
-        output: a JSON file for what the compiler says.
+        peers: frameworks to stand beside: torch, pytorch-grad-cam, torchcam, captum, zennit,
+            jaxcam-without-ynnpack; "jaxcam" is itself alone. `methods` then are calls, such as
+            grad_cam, or calls at a layer, such as grad_cam/layer4.
+        threads: cores of each framework's process.
+        channels_last: whether PyTorch's models and images have this layout.
+        compile_torch: whether a forward pass by `torch.compile` is among those measured.
+        tf32: whether products of float32 numbers are in TF32, of all frameworks, on GPUs that can.
+        limit: seconds after which a row beside peers has no further round, once it has three.
+        python: the interpreter of PyTorch's processes, if they are installed elsewhere.
+        output: a JSON file for what the compiler or the comparison says.
     """
 
     model: str | None = None
@@ -210,8 +227,15 @@ class Settings:
     rounds: int = 7
     methods: tuple[str, ...] = ()
     compile_for: str | None = None
-    dtype: str = "bfloat16"
+    dtype: str | None = None
     chips: tuple[str, ...] = tpu.WHICH
+    peers: tuple[str, ...] = ()
+    threads: int = 1
+    channels_last: bool = False
+    compile_torch: bool = False
+    tf32: bool = False
+    limit: float = 60.0
+    python: str = sys.executable
     output: Path | None = None
 
 
@@ -220,21 +244,35 @@ def main(settings: Settings) -> None:
     if settings.compile_for is not None:
         tpu.report(_request(settings.compile_for, settings), settings.output)
         return
+    if settings.peers:
+        report.report(_beside(settings), settings.output)
+        return
     _time(settings)
 
 
-def _request(topology: str, settings: Settings) -> tpu.Request:
-    given: dict[str, Any] = {}
-    for name in ("model", "image_size", "batch"):
+def _given(settings: Settings) -> dict[str, Any]:
+    """What was said of the settings whose default depends on what is measured."""
+    found: dict[str, Any] = {}
+    for name in ("model", "image_size", "batch", "dtype"):
         if (value := getattr(settings, name)) is not None:
-            given[name] = value
+            found[name] = value
+    return found
+
+
+def _request(topology: str, settings: Settings) -> tpu.Request:
     return tpu.Request(
         topology=topology,
-        dtype=settings.dtype,
         methods=settings.methods,
         chips=settings.chips,
-        **given,
+        **_given(settings),
     )
+
+
+def _beside(settings: Settings) -> turns.Request:
+    same = {}
+    for name in turns.SHARED:
+        same[name] = getattr(settings, name)
+    return turns.Request(frameworks=settings.peers, **same, **_given(settings))
 
 
 def _time(settings: Settings) -> None:
