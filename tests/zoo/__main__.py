@@ -1,48 +1,52 @@
-"""The table of families: what works, found by running it.
+"""The page's table of families, from what the tests hold of each.
 
-python -m tests.zoo            # prints docs/models.md's table
+python -m tests.zoo            # prints the table of docs/models.md
+python -m tests.zoo --write    # and writes it there
 """
 
-import os
+import pathlib
+import sys
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from tests.zoo.networks import FAMILIES, WHY, Family
 
-import jax
-import numpy as np
-
-import jaxcam
-from jaxcam import lrp
-from tests.zoo.networks import FAMILIES, Family
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/models.md"
+_START = "<!-- python -m tests.zoo --write -->\n"
+_END = "<!-- end -->"
+_HEAD = """| network | from | default layer | its cells | gradient CAMs | relevance, by z+ |
+| --- | --- | --- | --- | --- | --- |"""
+_CONSERVED = {
+    "pixels": "conserved at every cut and at the pixels",
+    "last": "conserved at the default layer; below it {}",
+}
 
 
 def row(family: Family) -> str:
-    """A family's line: its default layer, whether CAMs and LRP work there, what LRP keeps."""
-    try:
-        forward, images = family.make()
-    except ImportError as error:
-        return f"| {family.title} | {family.library} | not installed: {error} | | | |"
-    found = jaxcam.layers(forward, images)
-    grid = " x ".join(map(str, found.grids[found.default]))
-    cam = jax.jit(lambda x: jaxcam.grad_cam(forward, x, 1))(images)
-    sums = jax.jit(lambda x: lrp.conservation(forward, x, 1))(images)
-    kept = np.asarray(sums.layers[found.default] / sums.entered)
-    pixels = np.asarray(sums.pixels / sums.entered)
-    works = "yes" if np.isfinite(cam).all() else "no"
+    """A family's line."""
+    cells = " x ".join(map(str, family.grid))
+    relevance = _CONSERVED[family.conserved].format(WHY.get(family.why, ""))
     return (
-        f"| {family.title} | {family.library} | `{found.default}`, {grid} | {works} "
-        f"| {kept.mean():.3f} | {pixels.mean():.3f} |"
+        f"| {family.title} | {family.library} | `{family.default}` | {cells} "
+        f"| as of the network split by hand | {relevance} |"
     )
 
 
 def table() -> str:
     """All families."""
-    head = (
-        "| network | from | default layer | CAMs | relevance kept there | at the pixels |\n"
-        "| --- | --- | --- | --- | --- | --- |"
-    )
-    return "\n".join([head, *map(row, FAMILIES.values())])
+    return "\n".join([_HEAD, *map(row, FAMILIES.values())]) + "\n"
+
+
+def written(page: str) -> str:
+    """The page with the table in its place."""
+    start = page.index(_START) + len(_START)
+    return page[:start] + table() + page[page.index(_END) :]
+
+
+def main() -> None:
+    """Prints the table, or writes it."""
+    print(table(), end="")
+    if "--write" in sys.argv[1:]:
+        PAGE.write_text(written(PAGE.read_text()))
 
 
 if __name__ == "__main__":
-    print(table())
+    main()

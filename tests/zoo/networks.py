@@ -15,15 +15,23 @@ import jaxcam
 
 
 class Family(NamedTuple):
-    """A network, the library and the adapter it comes by, and its default layer."""
+    """A network, and what is known of it: the tests hold each of these, the page shows them."""
 
     title: str
     library: str
     make: Callable[[], tuple[Callable, jax.Array]]
-    default: str
-    # Units without a positive contribution, of which z+ loses the relevance, or parameters beside
-    # the activations (class tokens), which take their share.
-    lossy: bool = False
+    default: str  # the default layer
+    grid: tuple[int, ...]  # its cells
+    # Where what entered is conserved: at every cut and at the "pixels", or at the "last" cut and
+    # the default layer.
+    conserved: str = "pixels"
+    why: str = ""  # the reason, a key of WHY, where it is not conserved to the pixels
+
+
+WHY = {
+    "units": "z+ loses what units without a positive contribution have",
+    "tokens": "class token and positions take their share",
+}
 
 
 def photos(side: int, channels: int = 3) -> jax.Array:
@@ -218,28 +226,44 @@ def bundled(name: str, side: int, **options: Any) -> tuple:
 
 
 FAMILIES = {
-    "jax_resnet": Family("ResNet-18", "jax-resnet", jax_resnet, "layers_7"),
-    "flaxmodels": Family("ResNet-18", "flaxmodels", flaxmodels, "BasicBlock_5"),
-    "keras_mobilenet": Family("MobileNetV2", "keras", keras_mobilenet, "out_relu", lossy=True),
-    "keras_convnext": Family("ConvNeXt", "keras", keras_convnext, "add_3"),
-    "keras_sequential": Family("Sequential, nested", "keras", keras_sequential, "top"),
+    "jax_resnet": Family("ResNet-18", "jax-resnet", jax_resnet, "layers_7", (2, 2)),
+    "flaxmodels": Family("ResNet-18", "flaxmodels", flaxmodels, "BasicBlock_5", (2, 2)),
+    "keras_mobilenet": Family(
+        "MobileNetV2", "keras", keras_mobilenet, "out_relu", (2, 2), "last", "units"
+    ),
+    "keras_convnext": Family("ConvNeXt", "keras", keras_convnext, "add_3", (2, 2)),
+    "keras_sequential": Family("Sequential, nested", "keras", keras_sequential, "top", (5, 5)),
     "haiku_mobilenet": Family(
-        "MobileNetV1", "dm-haiku", haiku_mobilenet, "mobile_net_v1/mobile_net_v1_block_12", True
+        "MobileNetV1",
+        "dm-haiku",
+        haiku_mobilenet,
+        "mobile_net_v1/mobile_net_v1_block_12",
+        (2, 2),
+        "last",
+        "units",
     ),
     "haiku_resnet": Family(
-        "ResNet", "dm-haiku", haiku_resnet, "res_net/~/block_group_3", lossy=True
+        "ResNet", "dm-haiku", haiku_resnet, "res_net/~/block_group_3", (2, 2), "last", "units"
     ),
-    "equinox_cnn": Family("CNN, group norm", "equinox", equinox_cnn, "layers.5"),
+    "equinox_cnn": Family("CNN, group norm", "equinox", equinox_cnn, "layers.5", (5, 5)),
     "nnx_attention": Family(
-        "attention, class token", "flax (NNX)", nnx_attention, "stream@2", True
+        "attention, class token",
+        "flax (NNX)",
+        nnx_attention,
+        "stream@2",
+        (4, 4),
+        "last",
+        "tokens",
     ),
-    "bridged": Family("Linen in NNX (ToNNX)", "flax (NNX)", bridged, "top"),
+    "bridged": Family("Linen in NNX (ToNNX)", "flax (NNX)", bridged, "top", (8, 8)),
     "vit": Family(
         "ViT, class token",
         "jaxcam.models",
         lambda: bundled("vit_compact", 16, size=16, patch=4, width=16, depth=3, heads=2),
         "blocks.1",
-        lossy=True,
+        (4, 4),
+        "last",
+        "tokens",
     ),
     "vit_mean": Family(
         "ViT, mean of patches",
@@ -248,12 +272,15 @@ FAMILIES = {
             "vit_compact", 16, size=16, patch=4, width=16, depth=2, heads=2, pool="avg"
         ),
         "norm",
+        (4, 4),
     ),
     "efficientnet_lite": Family(
         "EfficientNet-Lite",
         "jaxcam.models",
         lambda: bundled("efficientnet_lite0", 64, width=0.25, depth=0.5),
         "head",
-        lossy=True,
+        (2, 2),
+        "last",
+        "units",
     ),
 }
