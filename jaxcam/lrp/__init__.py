@@ -11,6 +11,7 @@ from jaxcam.lrp._transform import transform as transform
 from jaxcam.lrp.composites import COMPOSITES as COMPOSITES
 from jaxcam.lrp.composites import Composite as Composite
 from jaxcam.lrp.composites import Place as Place
+from jaxcam.lrp.composites import attnlrp as attnlrp
 from jaxcam.lrp.composites import epsilon as epsilon
 from jaxcam.lrp.composites import epsilon_alpha2_beta1 as epsilon_alpha2_beta1
 from jaxcam.lrp.composites import epsilon_gamma_box as epsilon_gamma_box
@@ -24,6 +25,7 @@ __all__ = [
     "Conservation",
     "Place",
     "Relevance",
+    "attnlrp",
     "conservation",
     "epsilon",
     "epsilon_alpha2_beta1",

@@ -229,10 +229,36 @@ def mobile(**choices: str) -> Composite:
     return Composite({"*": rules.or_flat(rules.z_plus)}, **choices)
 
 
-COMPOSITES: dict[str, Callable[..., Composite]] = {
-    f.__name__: f
-    for f in (z_plus, epsilon, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1, mobile)
-}
+def attnlrp(**choices: str) -> Composite:
+    """z+, and the products of attention as in AttnLRP: half to each factor, also through softmax.
+
+    Of networks without attention the same as `z_plus`. It does not conserve: what the softmax is
+    given can have a sum of relevance that is any number.
+
+    Args:
+        **choices: as in `z_plus`, but for attention.
+
+    References:
+        Achtibat et al., AttnLRP: attention-aware layer-wise relevance propagation for
+        transformers, ICML 2024.
+
+    Example:
+        >>> peaks(jaxcam.lrp_map(forward, images, composite=jaxcam.lrp.attnlrp()))
+        [(1, 5), (5, 3)]
+    """
+    return Composite({"*": rules.z_plus}, attention="attnlrp", **choices)
+
+
+_READY = (
+    z_plus,
+    epsilon,
+    epsilon_plus_flat,
+    epsilon_gamma_box,
+    epsilon_alpha2_beta1,
+    mobile,
+    attnlrp,
+)
+COMPOSITES: dict[str, Callable[..., Composite]] = {f.__name__: f for f in _READY}
 
 
 def resolve(composite: str | Composite | Mapping | Rule) -> Composite:

@@ -61,8 +61,15 @@ def test_ready_made(places):
         "epsilon_gamma_box": ["z_box", "gamma", "epsilon"],
         "epsilon_alpha2_beta1": ["alpha_beta", "alpha_beta", "epsilon"],
         "mobile": ["z_plus_or_flat"] * 3,
+        "attnlrp": ["z_plus"] * 3,
     }
     assert {name: names(make(), places) for name, make in lrp.COMPOSITES.items()} == expected
+
+
+def test_attention_is_a_gate_but_in_attnlrp():
+    ways = {name: make().attention for name, make in lrp.COMPOSITES.items()}
+    assert ways.pop("attnlrp") == "attnlrp"
+    assert set(ways.values()) == {"gate"}
 
 
 LITERAL = {
