@@ -3,12 +3,14 @@
 The values of photos `first` to `last` are a file `NAME/FIRST-LAST.npz`, written atomically. When
 the groups cover all photos they become one file, `NAME.npz`. A run started again, with as many
 processes as may be, does what is missing. Files are read and written array by array, so that
-nobody holds the values of all photos.
+nobody holds the values of all photos. A file that is damaged is named and made again.
 """
 
 import shutil
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,9 +54,10 @@ def store(
             there are none.
         extra: further arrays for the file.
     """
+    folder = path.with_suffix("")
+    remove_damaged([path, *sorted(folder.glob("*.npz"))])
     if path.exists():
         return
-    folder = path.with_suffix("")
     if compute is not None:
         _store_share(folder, count, step, compute)
     if jax.process_index() == 0:
@@ -62,6 +65,29 @@ def store(
         save_npz(path, _joined(folder, extra))
         shutil.rmtree(folder, ignore_errors=True)
     wait(path.exists)
+
+
+def remove_damaged(paths: Iterable[Path]) -> None:
+    """Removes the `.npz` among files that cannot be read whole, and names them."""
+    for path in paths:
+        reason = _damage(path)
+        if reason:
+            print(f"{path}: damaged ({reason}), made again", file=sys.stderr)
+            path.unlink(missing_ok=True)
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with an `.npz`; nothing if it is sound, or not there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not archive.namelist():
+                return "no arrays"
+            bad = archive.testzip()
+    except FileNotFoundError:
+        return ""
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return str(error)
+    return f"{bad}: wrong checksum" if bad else ""
 
 
 def _store_share(folder: Path, count: int, step: int, compute: Compute) -> None:

@@ -59,6 +59,7 @@ def _carried_out(plan: Plan, start: float) -> dict[str, Any]:
     bench = Bench(plan)
     found = cases.find(plan, bench.params)
     earlier = []
+    parts.remove_damaged(map(plan.folder.part, plan.methods))
     for name in (bar := tqdm(plan.methods, unit="method", disable=None)):
         bar.set_description(name)
         if plan.folder.part(name).exists():

@@ -98,6 +98,38 @@ def test_groups_become_one_file(tmp_path, monkeypatch):
     assert len(asked) == 2
 
 
+def changed(content):
+    """Another value, the checksum being as it was."""
+    middle = content.index(b"}") + 80
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:40], lambda content: b"", changed],
+    ids=["cut", "empty", "changed"],
+)
+@pytest.mark.parametrize("name", ["a.npz", "a/00000003-00000006.npz"])
+def test_a_damaged_part_is_named_and_made_again(tmp_path, monkeypatch, capsys, damage, name):
+    monkeypatch.setattr(parts, "GROUP", 3)
+    values = np.arange(8.0)
+    piece = slice(0, 8) if name == "a.npz" else slice(3, 6)
+    sound = tmp_path / "sound.npz"
+    np.savez(sound, a=values[piece])
+    broken = tmp_path / name
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_bytes(damage(sound.read_bytes()))
+
+    def compute(groups):
+        for group in groups:
+            yield {"a": values[group]}
+
+    parts.store(tmp_path / "a.npz", 8, 3, compute, {})
+    np.testing.assert_array_equal(parts.load(tmp_path / "a.npz")["a"], values)
+    told = capsys.readouterr().err
+    assert str(broken) in told and "made again" in told
+
+
 class Killed(BaseException):
     pass
 
