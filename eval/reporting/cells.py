@@ -46,7 +46,7 @@ class Scale:
 def cell(
     found: Summary | None, scale: Scale, column: Scale | None = None, better: int = 0
 ) -> str | Cell:
-    """`mean [low, high]`, with how many photos have no value.
+    """`mean [low, high]`, of few photos `mean (of n)`, with how many have no value.
 
     Args:
         found: a metric's summary.
@@ -57,7 +57,10 @@ def cell(
     value = mean(found)
     if found is None or value is None:
         return "-"
-    rest = f"[{found['low']:{scale.form}}, {found['high']:{scale.form}}]"
+    if found["low"] is None:
+        rest = f"(of {found['n']})"
+    else:
+        rest = f"[{found['low']:{scale.form}}, {found['high']:{scale.form}}]"
     if found.get("undefined"):
         rest = f"{rest}, {found['undefined']} undefined"
     best = column is not None and column.is_best(value, better)

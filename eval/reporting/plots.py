@@ -129,7 +129,9 @@ def _depth_row(
 
 
 def _whiskers(found: Mapping[str, float]) -> list[list[float]]:
-    """How far the interval reaches below and above the mean."""
+    """How far the interval reaches below and above the mean: nowhere if there is none."""
+    if found["low"] is None:
+        return [[0], [0]]
     below = max(0, found["mean"] - found["low"])
     above = max(0, found["high"] - found["mean"])
     return [[below], [above]]

@@ -18,6 +18,7 @@ from jaxcam._ground import files
 from jaxcam.datasets import UNKNOWN
 
 RESAMPLES = 2000
+FEWEST = 10  # values of which a bootstrap interval says something
 _AT_ONCE = 100  # resamples, of as many counts as there are photos
 
 
@@ -34,7 +35,11 @@ def interval(values: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def summary(values: np.ndarray, seed: int) -> dict[str, Any]:
-    """Mean, interval, counts of `[N]` values, mean curve of `[N, k]`. NaN is left out, counted."""
+    """Mean, interval, counts of `[N]` values, mean curve of `[N, k]`. NaN is left out, counted.
+
+    Of fewer than `FEWEST` values low and high are None: the resamples of a few are not the spread
+    of others.
+    """
     known = values[np.isfinite(values).reshape(len(values), -1).all(1)].astype(np.float64)
     counts = {"n": len(known), "undefined": len(values) - len(known)}
     if not len(known):
@@ -43,7 +48,9 @@ def summary(values: np.ndarray, seed: int) -> dict[str, Any]:
         return {"shape": list(values.shape[1:]), **counts}
     if values.ndim == 2:
         return {"mean": known.mean(0).tolist(), **counts}
-    low, high = interval(known, seed)
+    low, high = None, None
+    if len(known) >= FEWEST:
+        low, high = interval(known, seed)
     return {"mean": float(known.mean()), "low": low, "high": high, **counts}
 
 
@@ -150,4 +157,6 @@ def skipped(record: Mapping[str, Any]) -> list[str]:
 def _cell(found: Mapping[str, Any] | None) -> str:
     if not found or found["mean"] is None:
         return "-"
+    if found["low"] is None:
+        return f"{found['mean']:.4g} (of {found['n']})"
     return f"{found['mean']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"

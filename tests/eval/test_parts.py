@@ -131,6 +131,9 @@ def test_summary_counts_what_is_undefined():
         "n": 0,
         "undefined": 1,
     }
+    assert (found["low"], found["high"]) == (None, None)
+    many = record.summary(np.arange(record.FEWEST), 0)
+    assert 0 < many["low"] < many["mean"] < many["high"]
     curves = record.summary(np.array([[1.0, 2], [3, 4], [np.nan, 0]]), 0)
     assert curves == {"mean": [2, 3], "n": 2, "undefined": 1}
 

@@ -121,7 +121,7 @@ def test_faithfulness(network, photos, tmp_path):
     np.testing.assert_array_equal(values["grad_cam/top/increase_half"], half)
     result = record["results"]["grad_cam"]["top"]["drop_soft"]
     assert result["mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
-    assert result["low"] <= result["mean"] <= result["high"]
+    assert (result["low"], result["high"]) == (None, None)  # of six photos
     assert (result["n"], result["undefined"], record["photos"], record["seed"]) == (
         PHOTOS,
         0,

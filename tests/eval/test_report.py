@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.reporting import papers, plots, records, report, tables
+from eval.reporting import cells, papers, plots, records, report, tables
+from eval.run import record as kept
 from eval.run.protocol import Metric
 from jaxcam.methods import WHOLE
 
@@ -245,3 +246,12 @@ def test_bad_input_is_named(tmp_path):
         FileNotFoundError, match=r"runs: got .*, which holds no finished run, expected the JSON"
     ):
         report.report(settings([tmp_path], tmp_path))
+
+
+def test_few_photos_have_no_interval():
+    few = cells.cell(number(1.5, low=None, high=None, n=3), cells.Scale([1.5]))
+    assert (few.mean, few.rest) == ("1.500", "(of 3)")
+    of_few = kept.table(
+        {"results": {"cam": {"top": {"x": number(1.5, low=None, high=None)}}}}, ["x"]
+    )
+    assert "| 1.5 (of 4) |" in of_few
