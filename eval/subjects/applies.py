@@ -16,7 +16,7 @@ Layers = tuple[str, ...]
 
 
 def find_layers(asked: Layers, rows: Methods, network: Classifier) -> Layers:
-    """The layers of a run: those asked for, else the ends of the network's stages.
+    """The layers of a run in the network's order: those asked for, else its stages' ends.
 
     `WHOLE` for a network that has none: controls apply there too.
 
@@ -31,7 +31,8 @@ def find_layers(asked: Layers, rows: Methods, network: Classifier) -> Layers:
     for layer in asked:
         if layer not in network.layers:
             raise ArgumentError("layers", repr(layer), _known(network))
-    found = asked or network.stages or (WHOLE,)
+    in_order = tuple(layer for layer in network.layers if layer in asked)
+    found = in_order or network.stages or (WHOLE,)
     for name, row in rows.items():
         if row.layered and not methods.is_control(name) and found == (WHOLE,):
             raise ArgumentError(

@@ -142,7 +142,8 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
         raise UsageError("no PHOTO given")
     with checks.usage("-o: ", {"out": "-o"}):
         suffix = f"_{arguments.command}"
-        outs = outputs.paths(sources, arguments.out, suffix, arguments.format)
+        read = (arguments.model, arguments.classes)
+        outs = outputs.paths(sources, arguments.out, suffix, arguments.format, read)
     jobs = []
     for source, out in zip(sources, outs, strict=True):
         jobs.append(Job(in_line(Path(source).name), functools.partial(photos.read, source), out))

@@ -19,7 +19,11 @@ _FILES = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".tif", ".np
 
 
 def paths(
-    sources: Sequence[str], out: str, suffix: str = "", kind: str | None = None
+    sources: Sequence[str],
+    out: str,
+    suffix: str = "",
+    kind: str | None = None,
+    inputs: Sequence[str | None] = (),
 ) -> list[Path]:
     """Where each photo's picture goes: `out/STEM` + `suffix` + `.png`, or `out` if it is a picture.
 
@@ -30,27 +34,27 @@ def paths(
         out: a folder or a file.
         suffix: what comes after the photo's stem.
         kind: of the files in a folder, one of `jaxcam.pictures.FORMATS`; None: png.
+        inputs: what else is read, if it is a file: a network, its class names.
 
     Raises:
         ValueError: `out` is one file for several photos, a file of another type, or a picture (or
-            the raw maps beside it) would overwrite one of the photos.
+            the raw maps beside it) would overwrite one of the photos or inputs.
     """
     found = _places(sources, out, suffix, kind)
     for path in found:
         for written in (path, path.with_suffix(".npz")):
-            _check_no_source(written, sources)
+            _check_not_read(written, sources, "a photo itself")
+            _check_not_read(written, inputs, "which is read: --model or --classes")
     return found
 
 
-def _check_no_source(written: Path, sources: Sequence[str]) -> None:
+def _check_not_read(written: Path, sources: Sequence[str | None], what: str) -> None:
     """No input is ever an output, by whatever name."""
     if not written.exists():
         return
     for source in sources:
-        if os.path.exists(source) and written.samefile(source):
-            raise ArgumentError(
-                "out", f"{str(written)!r}, a photo itself", "another folder or file"
-            )
+        if source and os.path.exists(source) and written.samefile(source):
+            raise ArgumentError("out", f"{str(written)!r}, {what}", "another folder or file")
 
 
 def _places(sources: Sequence[str], out: str, suffix: str, kind: str | None) -> list[Path]:

@@ -22,6 +22,16 @@ def test_no_input_is_ever_an_output(run, photo, tmp_path):
     assert run("explain", cat, other, "-o", "out")[0] == 0 and other.read_bytes() == before
 
 
+def test_class_names_that_are_read_are_not_written_over(tmp_path):
+    names = tmp_path / "names.csv"
+    names.write_text("name\ncat\n")
+    (tmp_path / "cat_explain.png").symlink_to(names)
+    place = lambda inputs: outputs.paths(["cat.png"], str(tmp_path), "_explain", None, inputs)
+    with pytest.raises(ValueError, match="which is read: --model or --classes"):
+        place((None, str(names)))
+    assert place((None, None)) == [tmp_path / "cat_explain.png"]
+
+
 def test_logits_that_are_nan_are_no_explanation(run, photo, network, monkeypatch):
     monkeypatch.setattr(network, "logits", lambda image: np.full(6, np.nan, np.float32))
     code, printed, errors = run("explain", photo())

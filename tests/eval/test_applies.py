@@ -13,7 +13,7 @@ from eval.run.runner import run
 from eval.run.settings import Settings
 from eval.studies import cam_vs_grad_cam
 from eval.subjects import methods, networks
-from eval.subjects.applies import usable
+from eval.subjects.applies import find_layers, usable
 from jaxcam.blackbox import callback
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
@@ -137,3 +137,8 @@ def test_controls_of_tokens_have_the_grids_size():
     for name in ("noise", "centre"):
         found = methods.METHODS[name].function(forward, images, None, layer=["tokens"])
         assert found["tokens"].shape == (2, 2, 3)
+
+
+def test_a_runs_layers_are_in_the_networks_order(network):
+    assert find_layers(("top", "stem"), {}, network) == ("stem", "top")
+    assert find_layers((), {}, network) == network.stages
