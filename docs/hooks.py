@@ -75,6 +75,8 @@ def _root_links(text):
     def here(match):
         target = match[2].removeprefix("docs/")
         page, mark, part = target.partition("#")
+        if page.startswith("notebooks/"):  # scripts there, pages here
+            page = f"{page.removesuffix('.py')}.md"
         return f"{match[1]}{PAGES.get(page, page)}{mark}{part})"
 
     return _LINK.sub(here, text)
