@@ -80,9 +80,16 @@ class BlackBox(NamedTuple):
             check_outputs(output, len(images))
         return output, aux
 
-    def scores(self, images: jax.Array) -> jax.Array:
-        """Confidences `[n, B]` (`[n, B, K]`) of n versions of each image, float32."""
+    def scores(self, images: jax.Array, *, each: bool = False) -> jax.Array:
+        """Confidences `[n, B]` (`[n, B, K]`) of n versions of each image, float32.
+
+        With `each`, of K versions and K targets: `[K, B]`, each version in its own target alone, so
+        that nothing of one reaches another's gradient.
+        """
         outputs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), self.ask(images))
+        if each:
+            own = lambda output, classes: confidence(output, classes, self.activation)
+            return jax.vmap(own)(outputs, self.targets.T)
         return jax.vmap(lambda each: confidence(each, self.targets, self.activation))(outputs)
 
     @property

@@ -216,8 +216,7 @@ def _scores(box: BlackBox, images: jax.Array) -> jax.Array:
     if not box.kinds:
         return box.scores(images[None])[0]
     (kinds,) = box.kinds
-    found = box.scores(images.reshape(kinds, -1, *images.shape[1:]))  # [K, B, K]
-    return jnp.diagonal(found, axis1=0, axis2=2).T.ravel()
+    return box.scores(images.reshape(kinds, -1, *images.shape[1:]), each=True).ravel()
 
 
 def _adam(rules: MaskVariant) -> optax.GradientTransformation:

@@ -158,6 +158,8 @@ def ask(
     for site in sites:
         if used:
             check_used(site)
+        if used and not relevance:  # which integer images have, in the floats they become
+            check_slope(site)
         if spatial:
             known[site.name] = grid(site, layout, images)
     return Question(
@@ -378,6 +380,10 @@ def check_used(site: Site) -> None:
             f"{site.name!r}, which the output does not depend on: its gradient is zero",
             "a layer on the way to it",
         )
+
+
+def check_slope(site: Site) -> None:
+    """Raises where values are whole numbers, of which JAX takes no gradient."""
     if not jnp.issubdtype(site.aval.dtype, jnp.floating):
         got = f"{site.name!r} of {site.aval.dtype} values, which have no gradient"
         raise ArgumentError("layer", got, "one of floats")
