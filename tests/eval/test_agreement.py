@@ -78,7 +78,7 @@ def test_command_line(network, photos, tmp_path, capsys):
             AgreementSettings, args=[*words, "--output", str(tmp_path), "--root", str(photos[1])]
         )
     )
-    assert "| tiny | logits | 1 [1, 1] | 1 [1, 1] |" in capsys.readouterr().out
+    assert "| tiny | logits | 1 (of 3) | 1 (of 3) |" in capsys.readouterr().out
 
 
 def test_bad_input_is_named(network, photos, tmp_path):
