@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import eval
+import jaxcam
 from eval.costs import chips
 from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError
@@ -32,7 +33,7 @@ _ENVIRONMENT = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
 }
-_PACKAGES = ("jaxcam", "jax", "jaxlib", "libtpu", "flax")
+_PACKAGES = ("jax", "jaxlib", "libtpu", "flax")
 WHICH = ("one", "all")
 
 
@@ -108,7 +109,8 @@ def _timed(row: dict[str, Any]) -> dict[str, Any]:
 
 def record(request: Request, found: list[dict[str, Any]]) -> dict[str, Any]:
     """What the JSON holds."""
-    versions = {"python": platform.python_version()}
+    # by itself: the distribution has another name
+    versions = {"python": platform.python_version(), "jaxcam": jaxcam.__version__}
     for package in _PACKAGES:
         versions[package] = metadata.version(package)
     peaks = {row["device"]: chips.of(row["device"])._asdict() for row in found}

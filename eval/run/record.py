@@ -7,13 +7,14 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterable, Mapping
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+import jaxcam
 from jaxcam._ground import files
 from jaxcam.datasets import UNKNOWN
 
@@ -73,9 +74,9 @@ def record(
         method, layer, metric = key.split("/", 2)
         found = results.setdefault(method, {}).setdefault(layer, {})
         found[metric] = summary(value, settings["seed"])
-    versions = {"python": platform.python_version()}
-    for package in ("jaxcam", "jax", "jaxlib", "flax", "numpy"):
-        versions[package] = _version(package)
+    versions = {"python": platform.python_version(), "jaxcam": jaxcam.__version__}
+    for package in ("jax", "jaxlib", "flax", "numpy"):
+        versions[package] = metadata.version(package)
     return {
         "protocol": settings["protocol"],
         "command": shlex.join(["python", "-m", "eval", settings["protocol"], *sys.argv[1:]]),
@@ -105,13 +106,6 @@ def known(value: Any) -> float | None:
     if np.isnan(value):
         return None
     return float(value)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return import_module(package).__version__
 
 
 def save_npz(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -1,5 +1,6 @@
 """Meaningful perturbation: learns the smallest mask that takes the evidence from an image."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -269,7 +270,7 @@ def circle(radius: jax.Array, size: tuple[int, ...]) -> jax.Array:
     lines = []
     for side in size:
         lines.append((jnp.arange(side, dtype=jnp.float32) - side // 2) ** 2)
-    squared = sum(jnp.ix_(*lines)[1:], start=jnp.ix_(*lines)[0])
+    squared = functools.reduce(jnp.add, jnp.ix_(*lines))
     disc = (squared <= radius**2).astype(jnp.float32)
     return smooth(disc[None, ..., None], _CIRCLE_BLUR, "symmetric")[0, ..., 0]
 

@@ -93,9 +93,9 @@ class Question:
 
     @property
     def within(self) -> Any:
-        """The targets, a class out of range the nearest one, so that no NaN reaches an image's
+        """The targets, a class out of range the nearest one.
 
-        other classes; `marked` is said of the maps.
+        So no NaN reaches an image's other classes; `marked` says at the end which they were.
         """
         if self.classes is None or self.targets is None or concrete(self.targets) is not None:
             return self.targets

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxcam
+from eval.costs import tpu
 from eval.run import folder as folders
 from eval.run import record
 from eval.run.settings import Settings, plain
@@ -247,3 +249,13 @@ def test_tiny20_is_its_validation_photos_unless_asked_otherwise(photos):
     assert len(data.load("tiny20", SIZE, 99, 0, root)) == 6
     assert data.load("tiny20", SIZE, 99, 0, root, "train").ids == ("n1/7.png",)
     assert len(data.load("tiny20", SIZE, 99, 0, root, "all")) == 7
+
+
+def test_the_librarys_version_is_its_own_word(monkeypatch):
+    """Its distribution has another name, and that of a checkout may be an older one's."""
+    monkeypatch.setattr(tpu, "_PACKAGES", ("jax",))
+    versions = tpu.record(tpu.Request("v5e:2x2"), [])["versions"]
+    assert (versions["jaxcam"], versions["jax"]) == (jaxcam.__version__, jax.__version__)
+    about = {"ids": np.arange(1), "accuracy": np.array(1.0)}
+    made = record.record({"protocol": "games", "seed": 0}, {}, about, 0.0)
+    assert made["versions"]["jaxcam"] == jaxcam.__version__
