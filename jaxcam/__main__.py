@@ -2,17 +2,18 @@
 
 import sys
 
-from jaxcam._ground.extras import wanted
+from jaxcam._ground.extras import check_all
 
 
 def main() -> int:
     """The command; 2 where a package that it needs is not installed."""
     try:
-        with wanted("jaxcam", "all"):
-            from jaxcam import cli, models  # noqa: F401 (the networks, which every command loads)
+        check_all("jaxcam")
     except ModuleNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
+    from jaxcam import cli
+
     return cli.main()
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
@@ -252,6 +251,8 @@ def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
             f"booleans [{len(labels)}, 1], whether the class is there: the loss then is the "
             "sigmoid cross-entropy",
         )
+    import optax  # takes long to import, and explaining does without
+
     logits = at_least_float32(logits)
     if labels.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

@@ -62,6 +62,29 @@ def test_the_core_explains_and_says_what_the_rest_needs():
     assert re.search(r"^jaxcam: .*jaxcam-xai\[all\]", ran.stderr, re.MULTILINE)
 
 
+# What `import jaxcam` leaves for later, and still does after the help of the command.
+LATER = """
+import sys
+later = {"flax", "huggingface_hub", "matplotlib", "optax", "safetensors", "skimage", "scipy"}
+import jaxcam
+print(sorted(later & set(sys.modules)))
+from jaxcam.__main__ import main
+sys.argv = ["jaxcam", "explain", "--help"]
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code, sorted(later & set(sys.modules)))
+"""
+
+
+def test_packages_that_are_slow_to_import_wait_until_they_are_needed():
+    ran = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=True)
+    first, *helped, last = ran.stdout.splitlines()
+    assert first == "[]"
+    assert any("--no-cache" in line for line in helped)
+    assert last == "0 []"
+
+
 def test_another_missing_package_is_no_matter_of_ours():
     message = re.escape("No module named 'no_such_package'")
     with pytest.raises(ModuleNotFoundError, match=f"^{message}$"), extras.wanted("x"):

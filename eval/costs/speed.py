@@ -14,6 +14,10 @@ compiles for TPUs that are not there, and says what their compiler found: see `e
 
 times jaxcam beside PyTorch's libraries (the extra `benchmark`), each in a process of its own and in
 turn, on the same weights and images, once their maps agree: see `eval.costs.peers`.
+
+    python -m eval speed --first-picture
+
+says what `jaxcam explain PHOTO` takes, by phase, the first time and the second.
 """
 
 import dataclasses
@@ -29,7 +33,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxcam
-from eval.costs import tpu
+from eval.costs import first, tpu
 from eval.costs.peers import report, turns
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
@@ -218,6 +222,8 @@ class Settings:
         tf32: whether products of float32 numbers are in TF32, of all frameworks, on GPUs that can.
         limit: seconds after which a row beside peers has no further round, once it has three.
         python: the interpreter of PyTorch's processes, if they are installed elsewhere.
+        first_picture: whether to time the command `jaxcam explain`, by phase; with `model` or the
+            bundled network.
         output: a JSON file for what the compiler or the comparison says.
     """
 
@@ -236,11 +242,16 @@ class Settings:
     tf32: bool = False
     limit: float = 60.0
     python: str = sys.executable
+    first_picture: bool = False
     output: Path | None = None
 
 
 def main(settings: Settings) -> None:
     """Prints what explanations cost."""
+    if settings.first_picture:
+        words = () if settings.model is None else ("--model", settings.model)
+        print(first.table(first.measure(words, settings.rounds)))
+        return
     if settings.compile_for is not None:
         tpu.report(_request(settings.compile_for, settings), settings.output)
         return

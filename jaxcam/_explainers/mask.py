@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxcam import loops
 from jaxcam._explainers.black_box import BlackBox, Progress, black_box
@@ -28,6 +27,9 @@ from jaxcam._ground.errors import check_at_least, check_choice
 from jaxcam._program import eager
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
+
+if TYPE_CHECKING:
+    from optax import GradientTransformation
 
 _STRIDE = 10  # steps between calls of `progress`, at most
 _RADII = range(0, 175, 5)  # of the first circles, in pixels of images of 224
@@ -202,8 +204,7 @@ def _descend(
         slope = jax.grad(losses)(cells, key)
         with jax.numpy_dtype_promotion("standard"):  # optax takes powers of floats to its count
             updates, state = _adam(rules).update(slope, state)
-        moved = cast(jax.Array, optax.apply_updates(cells, updates))
-        return (jnp.clip(moved, 0, 1), state), None
+        return (jnp.clip(cells + cast(jax.Array, updates), 0, 1), state), None
 
     return loops.scan(step, carry, keys)[0]
 
@@ -220,7 +221,9 @@ def _scores(box: BlackBox, images: jax.Array) -> jax.Array:
     return box.scores(images.reshape(kinds, -1, *images.shape[1:]), each=True).ravel()
 
 
-def _adam(rules: MaskVariant) -> optax.GradientTransformation:
+def _adam(rules: MaskVariant) -> "GradientTransformation":
+    import optax  # takes long to import, and the other methods do without
+
     return optax.adam(rules.learning_rate)
 
 

@@ -1,6 +1,7 @@
 """Packages that not every use needs, and the extra of the distribution that brings each."""
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 
 DISTRIBUTION = "jaxcam-xai"
@@ -40,3 +41,15 @@ def wanted(by: str, extra: str | None = None) -> Iterator[None]:
         command = f'pip install "{DISTRIBUTION}[{extra or EXTRAS[package]}]"'
         message = f"{by}: the package {package} is not installed; {command}"
         raise ModuleNotFoundError(message, name=error.name) from error
+
+
+def check_all(by: str) -> None:
+    """Looks whether the packages of the extra `all` are installed, and imports none.
+
+    Raises:
+        ModuleNotFoundError: one is not; the message has the command.
+    """
+    for package in EXTRAS:
+        if importlib.util.find_spec(package) is None:
+            with wanted(by, "all"):
+                raise ModuleNotFoundError(name=package)

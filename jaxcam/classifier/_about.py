@@ -273,7 +273,7 @@ def _with_stages(found: Classifier, facts: Mapping[str, Any]) -> Classifier:
         usual = stages(layers)
         if not usual and layers.default is not None:
             usual = (layers.default,)
-        return dataclasses.replace(found, stages=usual)
+        return found.with_stages(usual)
     if isinstance(asked, str):
         asked = [asked]
     for name in asked:
@@ -285,7 +285,7 @@ def _with_stages(found: Classifier, facts: Mapping[str, Any]) -> Classifier:
         if not explainable(layers, name):
             got = f"{name!r} of shape {layers[name].shape}"
             raise ArgumentError(_entry("stages"), got, "layers with spatial extent")
-    return dataclasses.replace(found, stages=tuple(asked))
+    return found.with_stages(tuple(asked))
 
 
 def _entry(key: str) -> str:

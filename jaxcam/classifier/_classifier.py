@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from jaxcam import targets
 from jaxcam._program.layers import Layers
 from jaxcam.methods import WHOLE, Method
 from jaxcam.targets import Activation
+
+# One program in place of one for each of its operations.
+_probabilities = jax.jit(targets.probabilities, static_argnums=1)
 
 # ITU-R BT.601's weights of red, green and blue, as in Pillow's mode L.
 _GREY = (0.299, 0.587, 0.114)
@@ -82,7 +85,7 @@ class Classifier:
 
     def probabilities(self, logits: jax.Array | np.ndarray) -> np.ndarray:
         """What logits `[..., N]` say of each class, in [0, 1]."""
-        return np.asarray(targets.probabilities(jnp.asarray(logits), self.activation))
+        return np.asarray(_probabilities(logits, self.activation))
 
     def image(self) -> jax.ShapeDtypeStruct:
         """One normalised image, abstractly."""
@@ -92,6 +95,12 @@ class Classifier:
     def layers(self) -> Layers:
         """All its layers, in execution order."""
         return jaxcam.layers(self.forward(), self.image())
+
+    def with_stages(self, names: tuple[str, ...]) -> "Classifier":
+        """The same with these stages; layers that are known stay so."""
+        found = replace(self, stages=names)
+        vars(found)["layers"] = self.layers
+        return found
 
     @functools.cached_property
     def num_logits(self) -> int:

@@ -1,6 +1,5 @@
 """A classifier by name: a network of `jaxcam.models`, or a function in a file of the user's own."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,18 @@ def _of_library(name: str, architecture: str | None, classes: str | None) -> Cla
     def init(key: jax.Array) -> Any:
         return jax.jit(model.init)(key, jnp.zeros((1, size, size, 3)))
 
-    shapes = jaxcam.layers(
-        functools.partial(apply, variables), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    )
-    return Classifier(
+    found = Classifier(
         params=variables,
         apply=apply,
         preprocess=about.preprocess,
         size=size,
-        stages=stages(shapes),
         classes=tuple(about.classes),
         activation=about.activation,
         init=init,
         name=short_name(name),
         architecture=about.architecture,
     )
+    return found.with_stages(stages(found.layers))
 
 
 def short_name(name: str) -> str:

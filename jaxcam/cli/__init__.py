@@ -6,6 +6,7 @@ from typing import Any
 
 import jaxcam
 from jaxcam import photos, pictures
+from jaxcam.cli import cache
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
 from jaxcam.cli.commands import complain, demo_jobs, draw_pictures, photo_jobs, show_layers
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments; None takes those of the process.
+        argv: Arguments; None takes those of the process, whose compiled programs are kept for the
+            next one (`jaxcam.cli.cache`).
 
     Returns:
         0: all went well; 1: some photos failed, the others are done; 2: the command cannot be
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with streams():
         try:
             arguments = _parser().parse_args(argv)
-            return arguments.run(arguments)
+            with cache.kept(argv is None and not arguments.no_cache):
+                return arguments.run(arguments)
         except UsageError as error:
             return complain(error, 2)
         except KeyboardInterrupt:
@@ -110,6 +113,12 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         "--classes",
         metavar="FILE",
         help="class names: a text file with a line for each, or a CSV with a column name",
+    )
+    add(
+        "--no-cache",
+        action="store_true",
+        help="compile anew, and keep nothing in ~/.cache/jaxcam for the next time (or set "
+        f"{cache.OFF}=1)",
     )
 
 

@@ -28,10 +28,12 @@ class Network:
         self.forward: Forward = self.about.forward()
         self.layers: Layers = self.about.layers
         self._programs: dict[tuple, Callable] = {}
+        # One program in place of one for each of its operations.
+        self._prepared = jax.jit(self.about.prepare)
 
     def normalized(self, image: np.ndarray) -> jax.Array:
         """The images `[1, H, W, C]` that the network gets of a prepared photo `[H, W, 3]` uint8."""
-        return self.about.prepare(image[None])
+        return self._prepared(image[None])
 
     def logits(self, image: np.ndarray) -> np.ndarray:
         """Logits `[N]` of a prepared photo `[H, W, 3]` uint8."""

@@ -108,7 +108,8 @@ def fill(
     flat = {}
     for key, path, _ in _entries(_abstract(model)):
         value = _checked(key, state[key], path[-1] == "var", name)
-        flat[path] = jnp.asarray(_transpose(value, path, _FROM_TORCH))
+        # jnp.asarray would compile a program for each shape
+        flat[path] = jax.device_put(_transpose(value, path, _FROM_TORCH))
     return unflatten_dict(flat)
 
 
@@ -202,8 +203,8 @@ def first(keys: Sequence[str]) -> str:
 def _abstract(model: nn.Module) -> Any:
     """Shapes of a model's variables, at the size of images that it is made for, if for one."""
     size = getattr(model, "size", 64)
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)
+    init = lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    return jax.eval_shape(init)
 
 
 def _entries(variables: Mapping) -> list[tuple[str, tuple[str, ...], Any]]:
