@@ -27,7 +27,9 @@ from jaxcam._ground.errors import ArgumentError
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
 # of a CBAM network
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
-_COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask")  # hundreds of forward passes a map
+# hundreds of forward passes a map
+_COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
+_ASKED = (*_ATTENTION, "ss_cam", "is_cam")  # only where named; the last: thousands of passes a map
 # what these are compared with where there are fewer photos
 _BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")
 
@@ -52,6 +54,7 @@ PLANS: dict[str, Plan] = {
     "tiny20": Plan("tiny20", 200, 100, 20, 50, 100, 20, boxes=True),
     "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50, 100, 20),
     "squeezenet": Plan("imagenet100", 50, 20, 10, 10, 10, 0),  # 20 ms a forward pass
+    "efficientnet_lite0": Plan("imagenet100", 50, 50, 10, 5, 10, 0),  # 70 ms
 }
 
 
@@ -62,7 +65,8 @@ class Settings:
     Args:
         output: folder of all runs and reports.
         networks: names of the table in eval/studies/benchmark.py.
-        methods: names of the table in eval/subjects/methods.py; none means all that apply.
+        methods: names of the table in eval/subjects/methods.py; none means all that apply but
+            SS-CAM and IS-CAM, of thousands of forward passes a map.
         protocols: none means all that the data allow.
         scale: times as many photos as the table says.
         dry_run: prints the commands and carries none out.
@@ -116,7 +120,7 @@ def runs(settings: Settings) -> Iterator[Run]:
     _check("methods", settings.methods, METHODS)
     _check("protocols", settings.protocols, [name for name in PROTOCOLS if name != _MAPS])
     for network in settings.networks:
-        names = [name for name in settings.methods or METHODS if name not in _ATTENTION]
+        names = list(settings.methods) or [name for name in METHODS if name not in _ASKED]
         yield _run(settings, network, PROTOCOLS[_MAPS], names)
         for name, protocol in PROTOCOLS.items():
             if name == _MAPS or (settings.protocols and name not in settings.protocols):
