@@ -29,6 +29,7 @@ def measure(case: Explained) -> dict[str, jax.Array]:
         "increase_soft": metrics.increase(*soft),
         "increase_half": metrics.increase(*half),
         "increase_half_ties": metrics.increase(*half, ties=True),
+        "drop_in_deletion": metrics.drop_in_deletion(*call, activation=case.forward.activation),
         "complexity": maps.normalize(case.maps).mean((1, 2)),
     }
 
@@ -62,6 +63,9 @@ PROTOCOL = Protocol(
         "increase_half": Metric("Average increase, %, most salient half kept", 1),
         "drop_soft": Metric("Average drop, %, soft mask", -1),
         "increase_soft": Metric("Average increase, %, soft mask", 1),
+        "drop_in_deletion": Metric(
+            "Average drop in deletion, %, soft mask inverted", 1, shown=False
+        ),
     },
     finish=finish,
 )

@@ -94,7 +94,7 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
     records = _records(shown, network.input_size, names)
     apply = jax.jit(lambda photos: network.apply(network.params, network.prepare(photos)))
     for row, name in enumerate(names):
-        photo = data.stretched(records[name], network.input_size)
+        photo = data.fitted(records[name], network.input_size, shown.settings.get("crop", 0.0))
         logits = np.asarray(apply(photo[None])[0])
         picture = pictures.draw(_explanation(shown, row, records[name], network, logits))
         stem = name.replace("/", "_")

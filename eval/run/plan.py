@@ -62,7 +62,13 @@ def make(settings: Any, protocol: Protocol) -> Plan:
     ours = folder.of(settings, protocol.name, protocol.version)
     ours.check()
     photos = data.draw(
-        settings.data, network.input_size, settings.n, settings.seed, settings.root, settings.split
+        settings.data,
+        network.input_size,
+        settings.n,
+        settings.seed,
+        settings.root,
+        settings.split,
+        settings.crop,
     )
     if settings.maps and not protocol.stored:
         expected = f"none: {protocol.name} explains every photo more than once"

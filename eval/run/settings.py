@@ -28,6 +28,8 @@ class Settings:
             such as voc/2012.
         split: of the data, such as validation or test[:50%]; none means tiny20's validation photos,
             and all photos of any other set.
+        crop: what is shown of a photo: 0, all of it, stretched to the network's input; else the
+            middle, this part of the shorter side (0.875 is Resize(256) and CenterCrop(224)).
         explainer: another network whose maps are measured on `model`: a student that was distilled
             from it.
         methods: names of the table in eval/subjects/methods.py.
@@ -52,6 +54,7 @@ class Settings:
     model: str = "tiny20"
     data: str = "skimage"
     split: str = ""
+    crop: float = 0.0
     explainer: str = ""
     methods: tuple[str, ...] = (
         "grad_cam",

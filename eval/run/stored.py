@@ -14,7 +14,8 @@ from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.methods import WHOLE
 
 # else they are maps of something else
-_SAME = ("model", "data", "split", "explainer", "target", "options", FILES)
+_SAME = ("model", "data", "split", "crop", "explainer", "target", "options", FILES)
+_USUAL = {"crop": 0.0}  # of runs of before there was that setting
 _VALUES = "values.npz"
 
 
@@ -124,7 +125,7 @@ def load(settings: Settings) -> Maps | None:
     for each in (theirs, ours):
         each["options"] = options_of(each, settings.methods)
     for key in _SAME:
-        if theirs.get(key) != ours.get(key):
+        if theirs.get(key, _USUAL.get(key)) != ours.get(key):
             got = f"{settings.maps}, which was made with {key} {theirs.get(key)!r}"
             raise ArgumentError("maps", got, repr(ours.get(key)))
     known = set(record["results"])

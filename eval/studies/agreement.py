@@ -37,6 +37,7 @@ class AgreementSettings:
         student: the other network.
         data: as for the other protocols.
         split: of the data.
+        crop: as for the other protocols.
         top: up to which N.
         n: photos, drawn by seed.
         seed: of the draw and of the bootstrap.
@@ -49,6 +50,7 @@ class AgreementSettings:
     student: str = "cifar10_resnet20"
     data: str = "cifar10_test1000"
     split: str = ""
+    crop: float = 0.0
     top: int = 5
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     seed: int = 0
@@ -60,7 +62,13 @@ def predict(name: str, settings: AgreementSettings) -> tuple[data.Photos, np.nda
     """The photos at a network's input size, and its logits `[N, classes]`."""
     network = networks.load(name, settings.root)
     photos = data.load(
-        settings.data, network.input_size, settings.n, settings.seed, settings.root, settings.split
+        settings.data,
+        network.input_size,
+        settings.n,
+        settings.seed,
+        settings.root,
+        settings.split,
+        settings.crop,
     )
     function = over_devices(
         lambda params, part: network.apply(params, network.prepare(part["image"]))

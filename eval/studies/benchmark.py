@@ -6,21 +6,23 @@ Each network's maps are made once (`python -m eval explain`) and measured by eve
 data allow. Some explain again: methods of hundreds of forward passes do so in a run of their own,
 of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is
 a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in
-the network's report, `OUTPUT/NETWORK/report`. Started again, finished runs are skipped and others
-go on where they stopped; methods that have come since are added.
+the network's report, `OUTPUT/NETWORK/report`. With `--paper NAME` it is the tables of a paper, its
+numbers beside ours, `OUTPUT/NAME/paper.md`: on its networks and photos where they are here, else on
+the bundled network and a few photos, which are named as what they are. Started again, finished runs
+are skipped and others go on where they stopped; methods that have come since are added.
 """
 
 import dataclasses
-import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from eval import programs
 from eval.run.protocol import Protocol
+from eval.studies import paper
+from eval.studies.commands import Run, carry_out
+from eval.studies.setups import PAPERS
 from eval.subjects.methods import METHODS
 from jaxcam._ground.errors import ArgumentError
 
@@ -29,7 +31,9 @@ _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # wh
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
 # hundreds of forward passes a map
 _COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
-_ASKED = (*_ATTENTION, "ss_cam", "is_cam")  # only where named; the last: thousands of passes a map
+# Only where they are named: thousands of passes a map; published variants of one paper's table.
+_ASKED = (*_ATTENTION, "ss_cam", "is_cam")
+_ASKED += ("grad_cam_rest", "grad_cam_plus_plus_rest", "random_weights")
 # what these are compared with where there are fewer photos
 _BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")
 
@@ -64,6 +68,8 @@ class Settings:
 
     Args:
         output: folder of all runs and reports.
+        paper: whose tables are made instead: one of relevance_cam, shapley_cam, torchcam, kang,
+            schoettl (eval/studies/setups.py).
         networks: names of the table in eval/studies/benchmark.py.
         methods: names of the table in eval/subjects/methods.py; none means all that apply but
             SS-CAM and IS-CAM, of thousands of forward passes a map.
@@ -74,36 +80,13 @@ class Settings:
     """
 
     output: Path
+    paper: str = ""
     networks: tuple[str, ...] = tuple(PLANS)
     methods: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     scale: float = 1.0
     dry_run: bool = False
     root: Path | None = None
-
-
-class Run(NamedTuple):
-    """One protocol on one network."""
-
-    network: str
-    protocol: str
-    folder: Path
-    words: tuple[str, ...]
-
-    @property
-    def command(self) -> str:
-        """As a shell takes it, and as a record holds it."""
-        return shlex.join(
-            ["python", "-m", "eval", self.protocol, "--output", str(self.folder), *self.words]
-        )
-
-    def finished(self) -> bool:
-        """Whether the folder holds just this run."""
-        path = self.folder / f"{self.protocol}.json"
-        if not path.exists():
-            return False
-        made_by = json.loads(path.read_text())["command"]
-        return made_by.replace("-m eval.", "-m eval ", 1) == self.command  # as it was written once
 
 
 PROTOCOLS: dict[str, Protocol] = programs.protocols()
@@ -204,30 +187,34 @@ def benchmark(settings: Settings) -> list[Path]:
         for run in planned:
             if run.network != network:
                 continue
-            _carry_out(run.command, settings.dry_run or run.finished(), settings.dry_run)
+            carry_out(run.command, skip=run.finished(), dry=settings.dry_run)
             if run.protocol != _MAPS:
                 measured.append(str(run.folder))
         folder = settings.output / network / "report"
         words = shlex.join(["python", "-m", "eval", "report", *measured, "--output", str(folder)])
-        _carry_out(words, settings.dry_run, settings.dry_run)
+        carry_out(words, skip=False, dry=settings.dry_run)
         if not settings.dry_run:
             reports.append(folder / "report.md")
     return reports
 
 
-def _carry_out(words: str, skip: bool, dry: bool) -> None:
-    if skip and not dry:
-        words = f"# finished: {words}"
-    print(words, flush=True)
-    if skip:
-        return
-    try:
-        subprocess.run([sys.executable, *shlex.split(words)[1:]], check=True)
-    except subprocess.CalledProcessError as error:
-        raise ChildProcessError(f"failed with status {error.returncode}: {words}") from error
-
-
 def main(settings: Settings) -> None:
-    """The whole benchmark."""
+    """The whole benchmark, or a paper's tables.
+
+    Raises:
+        ValueError: as `benchmark`; an unknown paper.
+    """
+    if settings.paper:
+        _check("paper", (settings.paper,), PAPERS)
+        wanted = paper.Wanted(
+            settings.output,
+            settings.paper,
+            settings.methods,
+            settings.scale,
+            settings.dry_run,
+            settings.root,
+        )
+        print(paper.study(wanted))
+        return
     for report in benchmark(settings):
         print(report)

@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "entropy": ("interpretability", "entropy"),
     "area": ("interpretability", "area"),
     "dispersion": ("interpretability", "dispersion"),
+    "relative difference, %": ("interpretability", "relative_difference"),
     "no map, %": ("interpretability", "empty"),
     "IoU": ("localization", "mask_iou"),
     "pointing": ("localization", "pointing_game"),
@@ -40,7 +41,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "insertion": ("games", "insertion"),
 }
 _PERCENT = ("empty",)
+# Photos of scikit-image, and the class that each is pictured for where the network has it.
 _EXAMPLES = {"tabby": ("cat", np.s_[:, 75:375]), "espresso": ("coffee", np.s_[:, 100:500])}
+_TIME = "seconds an epoch"  # of training, which its report.json beside the network says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,7 @@ class EffectSettings:
         models: files that `train.foster` exported; each says its beta and seed.
         output: folder of the runs, `effect.json`, `table.md` and `pictures.png`.
         data: as of every protocol; with boxes.
+        split: of the data, as of every protocol.
         n: photos.
         n_games: photos of deletion and insertion, which cost 56 forward passes each.
         batch: photos a device at a time.
@@ -61,6 +65,7 @@ class EffectSettings:
     models: tuple[Path, ...]
     output: Path
     data: str = "tiny20"
+    split: str = ""
     n: int = 1000
     n_games: int = 300
     batch: int = 50
@@ -97,6 +102,7 @@ def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
     common = {
         "model": str(net.path),
         "data": settings.data,
+        "split": settings.split,
         "root": settings.root,
         "batch": settings.batch,
         "methods": ("grad_cam",),
@@ -113,7 +119,16 @@ def measure(net: Net, settings: EffectSettings) -> dict[str, float]:
     found = {}
     for title, (name, metric) in COLUMNS.items():
         found[title] = _number(records[name], metric)
+    found[_TIME] = _seconds(net.path)
     return found
+
+
+def _seconds(path: Path) -> float:
+    """Of the last epoch's steps, without validation; NaN where no report lies beside the file."""
+    report = path.parent / "report.json"
+    if not report.exists():
+        return np.nan
+    return float(json.loads(report.read_text())["last_epoch"]["seconds"])
 
 
 def _number(record: Mapping[str, Any], metric: str) -> float:
@@ -130,16 +145,17 @@ def _number(record: Mapping[str, Any], metric: str) -> float:
 
 def table(nets: Sequence[Net], numbers: Sequence[Mapping[str, float]]) -> str:
     """Means over the seeds, with the smallest and largest in brackets where there are several."""
+    columns = [*COLUMNS, _TIME]
     lines = [
-        f"| term | beta | seeds | {' | '.join(COLUMNS)} |",
-        "|---|---|---|" + "---|" * len(COLUMNS),
+        f"| term | beta | seeds | {' | '.join(columns)} |",
+        "|---|---|---|" + "---|" * len(columns),
     ]
     rows: dict[tuple[str, float], list[Mapping[str, float]]] = {}
     for net, row in zip(nets, numbers, strict=True):
         rows.setdefault((net.term, net.beta), []).append(row)
     for (term, beta), found in sorted(rows.items(), key=lambda item: item[0]):
         cells = []
-        for title in COLUMNS:
+        for title in columns:
             cells.append(_cell([row[title] for row in found]))
         lines.append(f"| {term} | {beta:g} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -168,15 +184,27 @@ def pictures(nets: Sequence[Net], path: Path) -> None:
     about = models.describe(str(nets[0].path))
     size = (about.preprocess.size, about.preprocess.size)
     small = np.stack([photos.prepare(photo, size) for photo in shown])
-    targets = np.array(list(map(about.classes.index, _EXAMPLES)))
+    targets = _shown_classes(nets[0], about.preprocess(small / 255))
     heat = {}
     for label, net in _first_seeds(nets).items():
         model, variables = models.load(str(net.path))
         forward = partial(model.apply, variables)
         maps = jaxcam.grad_cam(forward, about.preprocess(small / 255), targets)
         heat[label] = jaxcam.maps.normalize(jaxcam.maps.resize(maps, (300, 300)))
-    figure = jaxcam.maps.figure(np.stack(shown) / 255, heat, list(_EXAMPLES))
+    titles = [about.classes[target] for target in targets]
+    figure = jaxcam.maps.figure(np.stack(shown) / 255, heat, titles)
     figure.savefig(path, dpi=110)
+
+
+def _shown_classes(net: Net, images: Any) -> np.ndarray:
+    """Each photo's class; of a network that does not have it, what that says of the photo."""
+    model, variables = models.load(str(net.path))
+    classes = list(models.describe(str(net.path)).classes)
+    found = np.asarray(model.apply(variables, images)).argmax(1)
+    for number, name in enumerate(_EXAMPLES):
+        if name in classes:
+            found[number] = classes.index(name)
+    return found
 
 
 def _first_seeds(nets: Sequence[Net]) -> dict[str, Net]:

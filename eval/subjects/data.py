@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcam import datasets, metrics
-from jaxcam._ground.errors import ArgumentError, ArgumentFileError
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, check_within
 from jaxcam.datasets import UNKNOWN, Dataset, Record
 
 Arrays = Mapping[str, np.ndarray]
@@ -28,9 +28,9 @@ class Photos:
     Args:
         ids: their names in the set.
         labels: `[N]` class indices, `UNKNOWN` where there is none.
-        boxes: `[N, K, 4]` of the labels' objects in the stretched images (xmin, ymin, xmax, ymax,
+        boxes: `[N, K, 4]` of the labels' objects in these images (xmin, ymin, xmax, ymax,
             inclusive), or None; NaN for no box.
-        read: from indices `[k]` to images `[k, H, W, 3]` uint8, stretched to the size.
+        read: from indices `[k]` to images `[k, H, W, 3]` uint8 of the size.
         extra: further arrays `[N, ...]` that a protocol knows of each photo.
     """
 
@@ -79,11 +79,13 @@ class Drawn:
         dataset: the set.
         order: `[N]` their indices in it.
         size: (height, width) of the network's input.
+        crop: as in `fitted`.
     """
 
     dataset: Dataset
     order: np.ndarray
     size: tuple[int, int]
+    crop: float = 0.0
 
     def __len__(self) -> int:
         return len(self.order)
@@ -97,7 +99,7 @@ class Drawn:
         """Images `[k, H, W, 3]` uint8 of the photos in some rows."""
 
         def image(row: int) -> np.ndarray:
-            return stretched(self.dataset[int(self.order[row])], self.size)
+            return fitted(self.dataset[int(self.order[row])], self.size, self.crop)
 
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
             return np.stack(list(pool.map(image, rows)))
@@ -127,10 +129,10 @@ class Drawn:
         except ArgumentError as error:  # a damaged member of a zip
             return _About(f"photo {number}", UNKNOWN, datasets.NO_BOXES, error.got)
         try:
-            stretched(record, self.size)
+            fitted(record, self.size, self.crop)
             boxes = datasets.NO_BOXES
             if len(record.boxes):
-                boxes = _boxes(record, self.size)
+                boxes = _boxes(record, self.size, self.crop)
         except ArgumentError as error:
             return _About(record.id, record.label, datasets.NO_BOXES, error.got)
         return _About(record.id, record.label, boxes, "")
@@ -157,6 +159,7 @@ def draw(
     seed: int,
     root: Path | None = None,
     split: str = "",
+    crop: float = 0.0,
 ) -> Drawn:
     """`n` photos drawn by seed.
 
@@ -168,13 +171,15 @@ def draw(
         seed: decides which and in what order; a smaller n takes the first of them.
         root: folder of the named sets; None: that of the variable JAXCAM_DATA.
         split: of the set; none is the validation photos of tiny20, and all photos of any other.
+        crop: as in `fitted`.
 
     Raises:
         FileNotFoundError: no such set, folder or zip, or no photo in it.
-        ValueError: n below 1; no such split.
+        ValueError: n below 1; no such split; a crop that is no part of a side.
     """
     if n < 1:
         raise ArgumentError("n", n, "at least 1")
+    check_within("crop", crop, 0, 1)
     try:
         found = _dataset(name, root, split)
     except ArgumentFileError as error:
@@ -183,7 +188,7 @@ def draw(
     order = np.random.default_rng(seed).permutation(len(found))[:n]
     if isinstance(size, int):
         size = (size, size)
-    return Drawn(found, order, size)
+    return Drawn(found, order, size, crop)
 
 
 def load(
@@ -193,6 +198,7 @@ def load(
     seed: int,
     root: Path | None = None,
     split: str = "",
+    crop: float = 0.0,
 ) -> Photos:
     """As `draw`, with names, labels and boxes.
 
@@ -200,7 +206,7 @@ def load(
         FileNotFoundError: as `draw`.
         ValueError: as `draw`; photos that cannot be read.
     """
-    drawn = draw(name, size, n, seed, root, split)
+    drawn = draw(name, size, n, seed, root, split, crop)
     about = drawn.describe(np.arange(len(drawn)))
     if about["unreadable"].any():
         said = "; ".join(filter(None, map(str, about["unreadable"])))
@@ -222,21 +228,49 @@ def file_in(root: Path | None, name: str) -> Path:
     return Path(folder) / name
 
 
-def stretched(record: Record, size: tuple[int, int]) -> np.ndarray:
-    """The photo at the network's size, (height, width).
+def fitted(record: Record, size: tuple[int, int], crop: float = 0.0) -> np.ndarray:
+    """The photo at the network's size, (height, width), bilinear with antialiasing.
 
-    Bilinear with antialiasing, the aspect ratio not kept: torchvision's Resize((size, size)), as in
-    the papers.
+    Args:
+        record: of the photo.
+        size: of the result.
+        crop: 0 stretches the whole photo, torchvision's Resize((size, size)), as in most papers.
+            Else the middle, which is this part of the shorter side: 0.875 is Resize(256) and
+            CenterCrop(224), 1 is Resize(224) and CenterCrop(224).
     """
     photo = Image.fromarray(datasets.decode(record))
     height, width = size
-    return np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR))
+    whole, (top, left) = _place((photo.height, photo.width), size, crop)
+    resized = photo.resize((whole[1], whole[0]), Image.Resampling.BILINEAR)
+    return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
-def _boxes(record: Record, size: tuple[int, int]) -> np.ndarray:
-    """The boxes `[K, 4]` of its class at the network's size: a person beside the dog is no dog."""
-    resized = metrics.resize_boxes(record.boxes_of(record.label), datasets.photo_size(record), size)
-    return np.asarray(resized)
+def _place(
+    photo: tuple[int, int], size: tuple[int, int], crop: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What size a photo is resized to, and the top and left of what is shown of that."""
+    if not crop:
+        return size, (0, 0)
+    scale = max(size[0] / photo[0], size[1] / photo[1]) / crop
+    # The shorter side is round(size / crop), and the other is cut off, as torchvision has it.
+    height = max(round(size[0] / crop), int(scale * photo[0]))
+    width = max(round(size[1] / crop), int(scale * photo[1]))
+    return (height, width), (round((height - size[0]) / 2), round((width - size[1]) / 2))
+
+
+def _boxes(record: Record, size: tuple[int, int], crop: float) -> np.ndarray:
+    """The boxes `[K, 4]` of its class at the network's size: a person beside the dog is no dog.
+
+    Of those that a crop leaves something of, what it leaves.
+    """
+    photo = datasets.photo_size(record)
+    whole, (top, left) = _place(photo, size, crop)
+    resized = np.asarray(metrics.resize_boxes(record.boxes_of(record.label), photo, whole))
+    height, width = size
+    shown = resized - np.array([left, top, left, top])
+    last = np.array([width - 1, height - 1, width - 1, height - 1])
+    inside = np.clip(shown, 0, last)
+    return inside[((shown[:, 2:] >= 0) & (shown[:, :2] <= last[:2])).all(1)]
 
 
 # Sets by a short name -------------------------------------------------

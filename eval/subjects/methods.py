@@ -29,8 +29,7 @@ def noise(
 ) -> dict[str, jax.Array]:
     """Uniform noise at the resolution of the layer (of the image, for `WHOLE`)."""
     del targets
-    seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
+    keys = _keys(images)
     found = {}
     for name, size in _sizes(forward, images, layer).items():
         found[name] = jax.vmap(partial(jax.random.uniform, shape=size))(keys)
@@ -55,6 +54,42 @@ def centre(
         one = bump(height)[:, None] * bump(width)
         found[name] = jnp.broadcast_to(one, (len(images), height, width))
     return found
+
+
+def random_weights(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+) -> dict[str, jax.Array]:
+    """ReLU(sum_k w_k A_k), w_k uniform in [-1, 1]: pytorch-grad-cam's RandomCAM.
+
+    Its maps look at the image, and where the network is active, but at no class.
+    """
+    keys = _keys(images)
+
+    def formula(activations: jax.Array, gradients: jax.Array) -> jax.Array:
+        del gradients
+        draw = partial(jax.random.uniform, shape=activations.shape[-1:], minval=-1)
+        weights = jax.vmap(draw)(keys).astype(activations.dtype)
+        return jax.nn.relu(jnp.einsum("b...c,bc->b...", activations, weights))
+
+    return jaxcam.explain(formula, forward, images, targets, layer=layer)
+
+
+def of_residual_softmax(method: Callable) -> Callable:
+    """A method of the score z_c + ln p_c (`jaxcam.targets.residual_softmax`), not of the logit."""
+
+    def explained(
+        forward: Callable, images: jax.Array, targets: jax.Array, *, layer: Sequence[str]
+    ) -> dict[str, jax.Array]:
+        score = jaxcam.targets.residual_softmax(targets)
+        return method(forward, images, score, layer=layer)
+
+    return explained
+
+
+def _keys(images: jax.Array) -> jax.Array:
+    """Of random numbers, one for each image: of its pixels' sum."""
+    seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
 
 
 def _sizes(
@@ -127,6 +162,7 @@ CONTROLS: Mapping[str, Method] = {
     "noise": Method("noise (control)", noise, _BLIND),
     "centre": Method("centre (control)", centre, _BLIND),
 }
+_REST = "of z + ln p, as ShapleyCAM's tables have it"
 METHODS: Mapping[str, Method] = {
     **LIBRARY,
     "lime": LIBRARY["lime"]._replace(function=lime),
@@ -142,6 +178,11 @@ METHODS: Mapping[str, Method] = {
         partial(jaxcam.grad_cam_plus_plus, variant="rcam"),
         "as Relevance-CAM's code has it",
     ),
+    "grad_cam_rest": Method("Grad-CAM of z + ln p", of_residual_softmax(jaxcam.grad_cam), _REST),
+    "grad_cam_plus_plus_rest": Method(
+        "Grad-CAM++ of z + ln p", of_residual_softmax(jaxcam.grad_cam_plus_plus), _REST
+    ),
+    "random_weights": Method("random weights", random_weights, "RandomCAM: knows no class"),
     **CONTROLS,
 }
 

@@ -77,7 +77,8 @@ def _any_photo(protocol):
 
 def test_means_and_extremes_over_seeds():
     nets = [foster_effect.Net(None, "entropy", 1.0, seed) for seed in range(3)]
-    rows = [dict.fromkeys(foster_effect.COLUMNS, value) for value in (1.0, 2.0, np.nan)]
+    columns = [*foster_effect.COLUMNS, "seconds an epoch"]
+    rows = [dict.fromkeys(columns, value) for value in (1.0, 2.0, np.nan)]
     assert "| entropy | 1 | 3 | 1.5 [1, 2] |" in foster_effect.table(nets, rows)
 
 

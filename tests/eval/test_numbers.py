@@ -48,10 +48,12 @@ def as_printed(value):
 def test_published_numbers_are_those_of_the_papers(shared):
     sheet = (shared / "methods.md").read_text()
     known = set(re.findall(r"(?<![\w.])\d*\.?\d+(?![\w.]*\d)", sheet))
-    for row in papers.PUBLISHED:
+    elsewhere = ("shapley_cam", "shapley_cam_18", "shapley_cam_vgg", "torchcam", "schoettl")
+    rows = [row for row in papers.PUBLISHED if row.source not in elsewhere]  # tests of papers
+    for row in rows:
         assert as_printed(row.value) & known, row
     # Relevance-CAM's tables and figure, Score-CAM's, Grad-CAM++'s, RISE's, the distillation paper's
-    assert len(papers.PUBLISHED) == (32 + 16) + (10 + 6 + 5) + (16 + 6) + 2 + (48 + 5)
+    assert len(rows) == (32 + 16) + (10 + 6 + 5) + (16 + 6) + 2 + (48 + 5)
 
 
 @pytest.mark.parametrize(

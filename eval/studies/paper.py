@@ -1,0 +1,316 @@
+"""A paper's tables: the runs that give them, and their numbers beside ours."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eval import programs
+from eval.reporting import papers
+from eval.reporting.papers import Published
+from eval.studies.commands import Run, carry_out
+from eval.studies.setups import NOTHING, PAPERS, Experiment, Setup
+from eval.subjects import data
+from eval.subjects.methods import title
+from eval.subjects.networks import OURS
+from jaxcam import models
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
+from jaxcam._ground.files import write_bytes
+from jaxcam.methods import WHOLE
+from jaxcam.metrics import harmonic
+
+_OF_STUDENT = ("attention_grad_cam", "layerwise_grad_cam", "cbam_attention")
+_FOSTERING = "foster_effect"
+_AGREEMENT = "agreement"
+_NEEDS = {"localization": "boxes", _FOSTERING: "photos to train on"}
+# The bundled network's betas: at the paper's 100 it collapses (docs/fostering.md).
+_BETAS = {"theirs": ("0.0", "100.0"), "stand_in": ("0.0", "0.3")}
+_HEAD = "| method | its layer | our layer | number | theirs | ours | 95 % interval |"
+
+
+class Wanted(NamedTuple):
+    """What is asked for, as in `benchmark.Settings`."""
+
+    output: Path
+    paper: str
+    methods: tuple[str, ...] = ()
+    scale: float = 1.0
+    dry_run: bool = False
+    root: Path | None = None
+
+
+class Training(NamedTuple):
+    """A fine-tuning whose network is measured."""
+
+    words: tuple[str, ...]
+    export: Path
+
+    @property
+    def command(self) -> str:
+        """As a shell takes it."""
+        return shlex.join(["python", "-m", "train.foster", *self.words])
+
+
+def study(wanted: Wanted) -> str:
+    """Carries the runs of a paper's tables out, and writes and returns the page of its numbers.
+
+    Of a dry run the commands alone are printed: the paper's, and those of what stands in for it.
+
+    Raises:
+        ChildProcessError: a run failed, and has said why.
+    """
+    pages = []
+    known: dict[tuple, Path] = {}
+    for experiment in PAPERS[wanted.paper]:
+        absent = missing(experiment.theirs, wanted)
+        if wanted.dry_run:
+            print(f"# {_title(experiment)}: {_sized(experiment.theirs, wanted)}")
+            _carried_out(experiment, experiment.theirs, wanted, known)
+        setup = experiment.theirs
+        if absent:
+            setup = experiment.stand_in
+            if missing(setup, wanted, weights=False):
+                setup = setup._replace(data=NOTHING[0], photos=NOTHING[1])
+            print(f"# STAND-IN for {_title(experiment)}: {_sized(setup, wanted)}; {absent}")
+        if absent or not wanted.dry_run:
+            records = _carried_out(experiment, setup, wanted, known)
+            pages += _page(experiment, _sized(setup, wanted), absent, records)
+    if wanted.dry_run:
+        return ""
+    text = "\n".join(pages)
+    folder = wanted.output / wanted.paper
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "paper.md", text.encode())
+    return text
+
+
+def missing(setup: Setup, wanted: Wanted, *, weights: bool = True) -> str:
+    """Why a table cannot be made on this: what of it is not here; nothing if all is.
+
+    Weights are looked for once the photos are there, and fetched from the hub if need be, though
+    not by a dry run.
+    """
+    names: list[str] = []
+    if weights and not wanted.dry_run:
+        names = [name for name in (setup.model, setup.student) if name and name not in OURS]
+    try:
+        data.draw(setup.data, 8, 1, 0, wanted.root, setup.split)
+        for name in names:
+            models.describe(name)
+    except (ArgumentError, ArgumentFileError) as error:
+        return f"not here: {error.got}"
+    return ""
+
+
+# Runs --------------------------------------------------------------------------------------
+
+
+def _carried_out(
+    experiment: Experiment, setup: Setup, wanted: Wanted, known: dict[tuple, Path]
+) -> list[Mapping[str, Any]]:
+    """The records of a table's runs; none of a dry run."""
+    setup = _sized(setup, wanted)
+    records: list[Mapping[str, Any]] = []
+    for protocol, methods in experiment.protocols():
+        if protocol in _NEEDS and setup.data == NOTHING[0]:
+            print(f"# {protocol} is left out: {setup.data} has no {_NEEDS[protocol]}")
+            continue
+        if protocol == _FOSTERING:
+            records.append(_fostered(experiment, setup, wanted))
+            continue
+        for run in _runs(experiment, setup, wanted, protocol, methods, known):
+            carry_out(run.command, skip=run.finished(), dry=wanted.dry_run)
+            if not wanted.dry_run:
+                records.append(run.record())
+    return list(filter(None, records))
+
+
+def _runs(
+    experiment: Experiment,
+    setup: Setup,
+    wanted: Wanted,
+    protocol: str,
+    methods: Sequence[str],
+    known: dict[tuple, Path],
+) -> Iterator[Run]:
+    """Those of a protocol: of the network's own maps, then of a student's.
+
+    What another table has run already is the same run.
+    """
+    chosen = [name for name in methods if not wanted.methods or name in wanted.methods]
+    ours = [name for name in chosen if name not in _OF_STUDENT]
+    students = [name for name in chosen if name in _OF_STUDENT]
+    folder = wanted.output / wanted.paper / experiment.source
+    if setup.model == experiment.stand_in.model:
+        folder = folder / "stand_in"
+    if protocol == _AGREEMENT:
+        words = (*_photos(setup, wanted), "--student", setup.student)
+        yield _once(Run(setup.model, protocol, folder / protocol, words), known)
+        return
+    if ours:
+        words = _words(setup, wanted, ours)
+        yield _once(Run(setup.model, protocol, folder / protocol, words), known)
+    if students:
+        words = (*_words(setup, wanted, students), "--explainer", setup.student)
+        yield _once(Run(setup.model, protocol, folder / f"{protocol}_student", words), known)
+
+
+def _once(run: Run, known: dict[tuple, Path]) -> Run:
+    return run._replace(folder=known.setdefault((run.protocol, run.words), run.folder))
+
+
+def _photos(setup: Setup, wanted: Wanted) -> tuple[str, ...]:
+    words = ["--model", setup.model, "--data", setup.data, "-n", str(setup.photos)]
+    words += ["--batch", str(min(16, setup.photos))]
+    if setup.split:
+        words += ["--split", setup.split]
+    if setup.crop:
+        words += ["--crop", str(setup.crop)]
+    if wanted.root is not None:
+        words += ["--root", str(wanted.root)]
+    return tuple(words)
+
+
+def _words(setup: Setup, wanted: Wanted, methods: Sequence[str]) -> tuple[str, ...]:
+    words = [*_photos(setup, wanted), "--methods", *methods, "--layers", *setup.layers]
+    options = [option for option in setup.options if option.partition(".")[0] in methods]
+    if options:
+        words += ["--options", *options]
+    return tuple(words)
+
+
+def _sized(setup: Setup, wanted: Wanted) -> Setup:
+    return setup._replace(photos=max(2, round(wanted.scale * setup.photos)))
+
+
+# Fostering ---------------------------------------------------------------------------------
+
+
+def trainings(setup: Setup, wanted: Wanted) -> list[Training]:
+    """The fine-tunings without and with fostering: the paper's, or short ones of the bundled."""
+    folder = wanted.output / wanted.paper
+    kind, config, more = "theirs", "configs/voc2012_foster.py", ()
+    if setup.model == "tiny20":
+        kind, config = "stand_in", "configs/tiny20_foster.py"
+        more = ("train_split=train[:2000]", f"data={data.file_in(wanted.root, 'tiny20.zip')}")
+    found = []
+    for beta in _BETAS[kind]:
+        workdir = folder / f"{kind}_beta_{float(beta):g}"
+        export = workdir / f"beta_{float(beta):g}.safetensors"
+        changes = (f"beta={beta}", f"workdir={workdir}", f"export={export}", *more)
+        found.append(Training(("--config", config, "--set", *changes), export))
+    return found
+
+
+def _fostered(experiment: Experiment, setup: Setup, wanted: Wanted) -> Mapping[str, Any]:
+    """Both networks trained and measured, as a record of `beta 0` and `beta 100`."""
+    nets = trainings(setup, wanted)
+    for training in nets:
+        carry_out(training.command, skip=training.export.exists(), dry=wanted.dry_run)
+    folder = wanted.output / wanted.paper / _FOSTERING
+    files = [str(training.export) for training in nets]
+    words = ["python", "-m", "eval", _FOSTERING, "--output", str(folder), "--data", setup.data]
+    words += ["--n", str(setup.photos), "--n-games", str(min(20, setup.photos))]
+    words += ["--batch", str(min(16, setup.photos)), "--models", *files]
+    if setup.split:
+        words += ["--split", setup.split]
+    if wanted.root is not None:
+        words += ["--root", str(wanted.root)]
+    carry_out(shlex.join(words), skip=False, dry=wanted.dry_run)
+    if wanted.dry_run:
+        return {}
+    plain, fostered = json.loads((folder / "effect.json").read_text())
+    (layer,) = setup.layers
+    results: dict[str, dict] = {}
+    for name, found in (("beta 0", plain), ("beta 100", fostered)):
+        results[name] = {
+            "relative_difference": found["relative difference, %"],
+            "epoch_seconds": found["seconds an epoch"],
+            "area_ratio": found["area"] / plain["area"],
+            "dispersion_ratio": found["dispersion"] / plain["dispersion"],
+        }
+    summaries = {}
+    for name, found in results.items():
+        summaries[name] = {layer: {key: {"mean": each} for key, each in found.items()}}
+    return {"protocol": _FOSTERING, "photos": setup.photos, "results": summaries}
+
+
+# The page ----------------------------------------------------------------------------------
+
+
+def _title(experiment: Experiment) -> str:
+    return papers.SOURCES[experiment.source].title
+
+
+def _page(
+    experiment: Experiment, setup: Setup, absent: str, records: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """A heading, both set-ups, and a line for each number of the paper."""
+    yield f"## {_title(experiment)}\n"
+    yield f"Theirs: {papers.SOURCES[experiment.source].setup}."
+    if absent:
+        yield f"Ours is a STAND-IN, whose numbers reproduce none of theirs: {setup}."
+        yield f"The paper's network or photos are {absent}."
+    else:
+        yield f"Ours: {setup}."
+    yield f"\n{_HEAD}\n|---|---|---|---|---|---|---|"
+    for row in experiment.numbers():
+        layer = our_layer(experiment, setup, row.layer)
+        found = our_number(records, row, layer)
+        cells = [_method(row.method), row.layer.replace(papers.ANY, ""), layer, _metric(row)]
+        yield "| " + " | ".join([*cells, f"{row.value:g}", *_ours(found)]) + " |"
+    yield ""
+
+
+def our_layer(experiment: Experiment, setup: Setup, layer: str) -> str:
+    """Ours in the place of a paper's layer."""
+    if layer == papers.ANY:
+        return "logits"
+    if layer == WHOLE:
+        return WHOLE
+    return setup.layers[experiment.layers().index(layer)]
+
+
+def our_number(
+    records: Sequence[Mapping[str, Any]], row: Published, layer: str
+) -> Mapping[str, Any] | None:
+    """The summary that stands beside a paper's number; None where there is none."""
+    for record in records:
+        if record["protocol"] != row.protocol:
+            continue
+        for method, by_layer in record["results"].items():
+            if row.method not in (method, papers.ANY):
+                continue
+            found = by_layer.get(layer, {})
+            if row.metric == "adcc_of_means" and found:
+                return {"mean": _adcc_of_means(found)}
+            if row.metric in found:
+                return found[row.metric]
+    return None
+
+
+def _adcc_of_means(found: Mapping[str, Mapping[str, Any]]) -> float:
+    """ADCC of the means of its parts, as in ShapleyCAM's code, where ours is the mean of ADCCs."""
+    parts = [found[name]["mean"] for name in ("coherency", "complexity", "drop")]
+    return float(harmonic(*parts))
+
+
+def _method(name: str) -> str:
+    return title(name).replace(papers.ANY, "student")
+
+
+def _metric(row: Published) -> str:
+    known = programs.metrics(row.protocol).get(row.metric)
+    if known is None:
+        return row.metric.replace("_", " ")
+    return known.title
+
+
+def _ours(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Our mean, and its interval where there is one."""
+    if found is None or found["mean"] is None:
+        return "-", "-"
+    if found.get("low") is None:
+        return f"{found['mean']:.4g}", "-"
+    return f"{found['mean']:.4g}", f"[{found['low']:.4g}, {found['high']:.4g}]"
