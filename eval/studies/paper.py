@@ -142,7 +142,7 @@ def _runs(
     ours = [name for name in chosen if name not in _OF_STUDENT]
     students = [name for name in chosen if name in _OF_STUDENT]
     folder = wanted.output / wanted.paper / experiment.source
-    if setup.model == experiment.stand_in.model:
+    if setup[:2] != experiment.theirs[:2]:  # another network or other photos
         folder = folder / "stand_in"
     if protocol == _AGREEMENT:
         words = (*_photos(setup, wanted), "--student", setup.student)
