@@ -18,6 +18,10 @@ turn, on the same weights and images, once their maps agree: see `eval.costs.pee
     python -m eval speed --first-picture
 
 says what `jaxcam explain PHOTO` takes, by phase, the first time and the second.
+
+    python -m eval speed --narrow
+
+says what bfloat16 does to the maps of perturbation methods, of the bundled network or `--model`.
 """
 
 import dataclasses
@@ -33,7 +37,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxcam
-from eval.costs import first, tpu
+from eval.costs import first, narrow, tpu
 from eval.costs.peers import report, turns
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
@@ -224,6 +228,8 @@ class Settings:
         python: the interpreter of PyTorch's processes, if they are installed elsewhere.
         first_picture: whether to time the command `jaxcam explain`, by phase; with `model` or the
             bundled network.
+        narrow: whether to compare maps made in bfloat16 with the model's own, of `model` or the
+            bundled network; `methods` then are perturbation methods and games.
         output: a JSON file for what the compiler or the comparison says.
     """
 
@@ -243,6 +249,7 @@ class Settings:
     limit: float = 60.0
     python: str = sys.executable
     first_picture: bool = False
+    narrow: bool = False
     output: Path | None = None
 
 
@@ -251,6 +258,9 @@ def main(settings: Settings) -> None:
     if settings.first_picture:
         words = () if settings.model is None else ("--model", settings.model)
         print(first.table(first.measure(words, settings.rounds)))
+        return
+    if settings.narrow:
+        print(narrow.table(narrow.measure(settings.model or "tiny20", settings.methods)))
         return
     if settings.compile_for is not None:
         tpu.report(_request(settings.compile_for, settings), settings.output)

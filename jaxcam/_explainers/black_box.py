@@ -15,6 +15,7 @@ from jaxcam._ground.dtypes import floating, is_real, reals
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import eager
 from jaxcam._program.checks import check_images, of_other_axes
+from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.trace import check_forward
 from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
 
@@ -117,12 +118,29 @@ def black_box(
     host: bool = False,
     has_aux: bool = False,
     progress: Progress | None = None,
+    dtype: Dtype = None,
 ) -> Asked:
     """A model as a black box, every argument being found right; asked once for what is not known.
 
-    That is the arg-max class, if `targets` is None, and aux.
+    That is the arg-max class, if `targets` is None, and aux; all further questions are in `dtype`.
     """
     check_forward(forward)
+    if host and dtype is not None:
+        raise ArgumentError("dtype", repr(dtype), "None for a model outside JAX")
+    asked = _asked(forward, images, targets, activation, host, has_aux, progress)
+    box = asked.box
+    return asked._replace(box=box._replace(forward=narrowed(box.forward, dtype)))
+
+
+def _asked(
+    forward: Callable,
+    images: Any,
+    targets: Targets,
+    activation: Activation,
+    host: bool,
+    has_aux: bool,
+    progress: Progress | None,
+) -> Asked:
     images = reals("images", images)
     check_images(images)
     images = floating(images)

@@ -21,6 +21,7 @@ from jaxcam._ground.errors import (
 )
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import zeros_like
+from jaxcam._program.narrow import Dtype
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets, concrete
 
@@ -106,6 +107,7 @@ def lime_surrogate(
     host: bool = False,
     has_aux: bool = False,
     progress: Progress | None = None,
+    dtype: Dtype = None,
 ) -> Explanation:
     """The linear model y = b_0 + sum_s b_s z_s, of which segments (z_s = 1) are shown.
 
@@ -146,6 +148,7 @@ def lime_surrogate(
         host: as in `rise`.
         has_aux: whether `forward` returns `(logits, aux)`; the result then is `(surrogate, aux)`.
         progress: as in `rise`, of samples done.
+        dtype: as in `rise`.
 
     Returns:
         `Surrogate`: coefficients, intercept, R^2, the segments they belong to, and `.saliency`.
@@ -178,7 +181,7 @@ def lime_surrogate(
     labels, count = number(images, segments, num_segments)
     there = present(labels, count)
     num_samples = _samples(num_samples, kernel, there, alpha)
-    options = {"host": host, "has_aux": has_aux, "progress": progress}
+    options = {"host": host, "has_aux": has_aux, "progress": progress, "dtype": dtype}
     images, box, aux = black_box(forward, images, targets, activation, **options)
     if key is None:
         key = jax.random.key(0)

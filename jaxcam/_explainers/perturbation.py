@@ -17,9 +17,10 @@ from jaxcam._explainers.formulas import check_relu, combined, positions
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_at_least, check_choice
-from jaxcam._program.cuts import cut
+from jaxcam._program.cuts import Split, cut
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run, zeros_like
+from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, explainer
 from jaxcam.targets import Activation, Targets, confidence, resolve, scores
@@ -59,6 +60,7 @@ def score_cam(
     activation: Activation = None,
     chunk: int = 16,
     has_aux: bool = False,
+    dtype: Dtype = None,
 ) -> Explanation:
     """Score-CAM: L = ReLU(sum_k s_k A_k), s_k the score of the image masked by channel k.
 
@@ -81,6 +83,7 @@ def score_cam(
             `jaxcam.targets.probabilities`.
         chunk: how many masks are evaluated at once, at most; sets the memory, `chunk * B` images.
         has_aux: as in `grad_cam`.
+        dtype: as in `rise`.
 
     Returns:
         As `grad_cam`.
@@ -102,7 +105,8 @@ def score_cam(
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     outputs, acts = run(question.program, images, question.sites, {})
     output, aux = question.parted(outputs)
-    answer = answers(question, forward, output, activation, probabilities=rules.probabilities)
+    asked = narrowed(forward, dtype)
+    answer = answers(question, asked, output, activation, probabilities=rules.probabilities)
     maps = {}
     for name in question.names:
         spatial = at_least_float32(question.spatial(name, acts[name]))
@@ -123,6 +127,7 @@ def ablation_cam(
     relu: str | None = "sum",
     chunk: int = 16,
     has_aux: bool = False,
+    dtype: Dtype = None,
 ) -> Explanation:
     """Ablation-CAM: L = ReLU(sum_k w_k A_k), w_k = (Y - Y_k) / |Y|, Y_k without channel k.
 
@@ -141,6 +146,7 @@ def ablation_cam(
         relu: as in `grad_cam`; the paper's is "sum".
         chunk: how many heads are evaluated at once, at most.
         has_aux: as in `grad_cam`.
+        dtype: as in `rise`.
 
     Returns:
         As `grad_cam`. The paper divides by Y; the magnitude keeps a map from flipping when the
@@ -165,10 +171,14 @@ def ablation_cam(
     aux = None
     for site in question.sites:
         parts = cut(question.program, images, site, has_aux)
-        spatial = at_least_float32(question.spatial(site.name, parts.activations))
-        weights = _ablation_weights(question, site.name, parts, variant, chunk)
-        maps[site.name] = summed(spatial, weights, relu)
         aux = parts.aux
+        spatial = at_least_float32(question.spatial(site.name, parts.activations))
+        chosen = question.targets
+        if chosen is None:
+            chosen = resolve(parts.logits)
+        parts = _narrowed(parts, dtype)
+        weights = _ablation_weights(question, site.name, parts, chosen, variant, chunk)
+        maps[site.name] = summed(spatial, weights, relu)
     return question.answer(maps, aux)
 
 
@@ -246,13 +256,21 @@ def multiplied(images: jax.Array, masks: jax.Array) -> jax.Array:
     return cast_like(masked, images)
 
 
+def _narrowed(parts: Split, dtype: Dtype) -> Split:
+    """A cut whose head and logits are in another type: what is subtracted is rounded alike.
+
+    The class explained stays that of the logits as they were.
+    """
+    if dtype is None:
+        return parts
+    head = narrowed(parts.head, dtype)
+    return parts._replace(head=head, logits=head(parts.activations))
+
+
 def _ablation_weights(
-    question: Question, name: str, parts: Any, variant: str, chunk: int
+    question: Question, name: str, parts: Split, chosen: Any, variant: str, chunk: int
 ) -> jax.Array:
     activations = parts.activations
-    chosen = question.targets
-    if chosen is None:
-        chosen = resolve(parts.logits)
     score = lambda output: scores(jax.tree.map(at_least_float32, output), chosen)
     view = lambda values: question.spatial(name, values)
     shown, back = jax.vjp(view, activations)  # the view is linear: its transpose puts values back

@@ -29,6 +29,7 @@ from jaxcam._ground.errors import (
 from jaxcam._ground.units import unit
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward, zeros_like
+from jaxcam._program.narrow import Dtype
 from jaxcam._program.question import Question, ask, by_formula, gradients
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
@@ -207,6 +208,7 @@ def occlusion(
     activation: Activation = None,
     chunk: int = 16,
     has_aux: bool = False,
+    dtype: Dtype = None,
 ) -> Explanation:
     """Occlusion: L_ij = the mean of Y(x) - Y(x without w) over the windows w that cover ij; signed.
 
@@ -226,6 +228,7 @@ def occlusion(
             "identity" explains logits.
         chunk: how many windows are evaluated at once, at most.
         has_aux: as in `gradient`.
+        dtype: as in `rise`.
 
     Returns:
         Maps `[B, H, W]` float32, `[B, K, H, W]` for K targets per image.
@@ -244,7 +247,7 @@ def occlusion(
         (2, 8, 8)
     """
     check_at_least("chunk", chunk, 1)
-    images, box, aux = black_box(forward, images, targets, activation, has_aux=has_aux)
+    images, box, aux = black_box(forward, images, targets, activation, has_aux=has_aux, dtype=dtype)
     covers = _windows(window, stride, images.shape[1:-1])
     counts = tuple(map(len, covers))
     start = broadcast(baseline, images)

@@ -17,6 +17,7 @@ from jaxcam._ground import chunks, interpolation, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
 from jaxcam._program.layers import zeros_like
+from jaxcam._program.narrow import Dtype
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
 
@@ -44,6 +45,7 @@ def rise(
     host: bool = False,
     has_aux: bool = False,
     progress: Progress | None = None,
+    dtype: Dtype = None,
 ) -> Explanation:
     """RISE: S = 1 / (N p) sum_i y_i M_i, y_i the class probability under the random mask M_i.
 
@@ -76,6 +78,8 @@ def rise(
             the images as they are.
         progress: a function of (masks done, N), called after each chunk from a Python loop, which
             then takes the place of the compiled one.
+        dtype: of the perturbed forward passes: None as the model has it, or "bfloat16", in which
+            products take their operands and features are kept; sums stay in float32.
 
     Returns:
         S `[B, H, W]` float32, `[B, K, H, W]` for K targets per image. High where the class is seen.
@@ -94,7 +98,7 @@ def rise(
         (2, 8, 8)
     """
     _check_options(num_masks, grid, keep, tolerance)
-    options = {"host": host, "has_aux": has_aux, "progress": progress}
+    options = {"host": host, "has_aux": has_aux, "progress": progress, "dtype": dtype}
     images, box, aux = black_box(forward, images, targets, activation, **options)
     batch, *size, _ = images.shape
     plan = chunks.equal(num_masks, chunk)

@@ -18,6 +18,7 @@ from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_at_least, is_whole
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
+from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.metrics._faithfulness import asking, one_target, ranks
 from jaxcam.targets import Activation, Targets, confidence
@@ -34,6 +35,7 @@ class _Rules(NamedTuple):
     activation: Activation
     chunk: int
     insert: bool
+    dtype: Dtype
 
 
 def deletion(
@@ -48,6 +50,7 @@ def deletion(
     chunk: int = 4,
     has_aux: bool = False,
     mask: ArrayLike | None = None,
+    dtype: Dtype = None,
 ) -> jax.Array:
     """The deletion game: the confidence as the most salient pixels are taken away, step by step.
 
@@ -69,6 +72,8 @@ def deletion(
         chunk: how many steps are evaluated at once; memory is that of `chunk * B` images.
         has_aux: whether `forward` returns `(logits, aux)`; aux is not looked at.
         mask: `[B]`, False for padding.
+        dtype: of the forward passes: None as the model has it, or "bfloat16", in which
+            products take their operands and features are kept; sums stay in float32.
 
     Returns:
         The curve `[B, n + 1]` from the unchanged to the wholly deleted image, n = ceil(H W / step).
@@ -89,7 +94,7 @@ def deletion(
          [0.87 0.24 0.33 0.33 0.33]]
     """
     check_images(images)
-    rules = _Rules(step, activation, chunk, insert=False)
+    rules = _Rules(step, activation, chunk, insert=False, dtype=dtype)
     model = outputs_of(forward, targets, has_aux)
     return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
@@ -106,6 +111,7 @@ def insertion(
     chunk: int = 4,
     has_aux: bool = False,
     mask: ArrayLike | None = None,
+    dtype: Dtype = None,
 ) -> jax.Array:
     """The insertion game: the confidence as the most salient pixels come to a blurred image.
 
@@ -123,6 +129,7 @@ def insertion(
         chunk: as in `deletion`.
         has_aux: as in `deletion`.
         mask: `[B]`, False for padding.
+        dtype: as in `deletion`.
 
     Returns:
         The curve `[B, n + 1]` from the baseline to the unchanged image, as in `deletion`.
@@ -141,7 +148,7 @@ def insertion(
          [0.33 0.91 0.87 0.87 0.87]]
     """
     check_images(images)
-    rules = _Rules(step, activation, chunk, insert=True)
+    rules = _Rules(step, activation, chunk, insert=True, dtype=dtype)
     model = outputs_of(forward, targets, has_aux)
     return _play(model, images, fitted(images, baseline), saliency, targets, rules, mask)
 
@@ -220,7 +227,10 @@ def _play(
     size = _step_pixels(rules.step, pixels)
     logits = forward(images)
     chosen = one_target(logits, targets)
-    ask = asking(forward, chosen, rules.activation)
+    played = narrowed(forward, rules.dtype)
+    if rules.dtype is not None:  # the class was that of the model as it is
+        logits = played(images)
+    ask = asking(played, chosen, rules.activation)
     order = ranks(saliency)[None]
     start, end = (other, images) if rules.insert else (images, other)
     first = 0 if rules.insert else 1  # the unchanged image's confidence is known already
