@@ -1,20 +1,36 @@
 """Maps against boxes: the IoU figure of Relevance-CAM, the pointing games, Loc and CAM's boxes.
 
-Only photos that the network classifies correctly count, as in Relevance-CAM; of the -n that are
-drawn, so that fewer than n do, where the paper has 2000 that do: -n 2000 / accuracy is as many.
+Only photos that the network classifies correctly count, as in Relevance-CAM: those of the -n that
+are drawn, or n of them with `--count correct`, as the paper has 2000 that it classifies correctly.
 Boxes are those of the photo's class: what else VOC has boxes of in it does not count.
 
     python -m eval localization --model tiny20 --data tiny20 -n 1000 --output runs/localization
 """
 
+import dataclasses
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from eval.run.protocol import Explained, Metric, Protocol
+from eval.run.settings import Settings
 from jaxcam import metrics
 
 DELTAS = (0.0, 0.25, 0.5)  # Loc's thresholds, of Grad-CAM++
 HIT = 0.5  # the IoU from which CAM's box counts as found
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizationSettings(Settings):
+    """What a run of localisation explains.
+
+    Args:
+        count: what n counts: photos that are drawn, or those of them that the network classifies
+            correctly, as the paper does; then it is drawn until there are n, or no more.
+    """
+
+    count: Literal["drawn", "correct"] = "drawn"
 
 
 def measure(case: Explained) -> dict[str, jax.Array]:
@@ -48,6 +64,7 @@ PROTOCOL = Protocol(
         "box_iou": Metric("IoU of the map's box and the box", 1),
         "box_hit": Metric("Share of boxes with IoU of at least 0.5", 1),
     },
+    settings=LocalizationSettings,
     boxes=True,
     correct_only=True,
 )

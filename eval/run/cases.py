@@ -1,8 +1,9 @@
 """What a run explains: the photos that count, their classes and boxes, found by all processes."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from eval.run.folder import PHOTOS, PREDICTIONS
 from eval.run.parts import Compute, Values
 from eval.run.plan import Plan
 from eval.run.record import accuracy
-from eval.subjects.data import UNKNOWN, Photos
+from eval.subjects.data import UNKNOWN, Drawn, Photos
 from jaxcam._ground.devices import in_batches, over_devices
 from jaxcam._ground.errors import ArgumentError
 
@@ -55,15 +56,12 @@ def find(plan: Plan, params: Any) -> Cases:
     Raises:
         ValueError: data without the boxes or labels that are needed; no photo that counts.
     """
-    readable, unreadable = _photos(plan)
-    photos = plan.protocol.arrange(plan.settings, readable)
-    predictions = _predictions(plan, params, photos)
+    photos, unreadable, predictions = _seen(plan, params)
     predicted = predictions["predicted"]
-    correct = predicted == photos.labels
     share = accuracy(predicted, photos.labels)
     keep = np.arange(len(photos))
     if plan.protocol.correct_only:
-        keep = np.flatnonzero(correct)
+        keep = np.flatnonzero(predicted == photos.labels)[: plan.settings.n]
     if not len(keep):
         got = f"{len(photos)} photos, none of which the network classifies correctly"
         raise ArgumentError("data", got, "some that it does")
@@ -111,31 +109,67 @@ def _confirmed(plan: Plan, compute: Compute) -> Compute:
     return confirmed
 
 
-def _photos(plan: Plan) -> tuple[Photos, tuple[str, ...]]:
+class _Seen(NamedTuple):
+    """Photos that can be read, which cannot and why, and the two highest classes of the former."""
+
+    photos: Photos
+    unreadable: tuple[str, ...]
+    predictions: Values
+
+
+def _seen(plan: Plan, params: Any) -> _Seen:
+    """The drawn photos; of a run that counts correct ones as many as it takes, if there are.
+
+    Each further draw is larger and looked at whole: prediction costs little beside explanation.
+    """
+    drawn = plan.photos
+    while True:
+        readable, unreadable = _photos(plan, drawn)
+        photos = plan.protocol.arrange(plan.settings, readable)
+        suffix = _suffix(plan, drawn)
+        predictions = _predictions(plan, params, photos, f"{PREDICTIONS}{suffix}")
+        found = _Seen(photos, unreadable, predictions)
+        correct = int((predictions["predicted"] == photos.labels).sum())
+        counts = getattr(plan.settings, "count", "drawn") == "correct"
+        if not counts or correct >= plan.settings.n or not len(drawn.more):
+            return found
+        # By the share that is correct, and some for luck; twice as many where none is.
+        enough = 1.05 * len(drawn) * plan.settings.n / correct if correct else 2 * len(drawn)
+        drawn = drawn.grown(math.ceil(enough) + plan.settings.batch)
+
+
+def _suffix(plan: Plan, drawn: Drawn) -> str:
+    """Of the names of what is known of a larger draw."""
+    if len(drawn) == len(plan.photos):
+        return ""
+    return f"-{len(drawn)}"
+
+
+def _photos(plan: Plan, drawn: Drawn) -> tuple[Photos, tuple[str, ...]]:
     """The drawn photos that can be read, and those that cannot, a name and a reason each.
 
     What is known of them is a part of the folder.
     """
-    drawn = plan.photos
 
     def describe(groups: Iterable[slice]) -> Iterator[Values]:
         for group in groups:
             yield drawn.describe(np.arange(group.start, group.stop))
 
-    keep_part(plan, PHOTOS, len(drawn), describe, {})
-    known = parts.load(plan.folder.part(PHOTOS))
+    name = f"{PHOTOS}{_suffix(plan, drawn)}"
+    keep_part(plan, name, len(drawn), describe, {})
+    known = parts.load(plan.folder.part(name))
     unreadable = tuple(map(str, filter(None, known.get("unreadable", ()))))
-    _check_unreadable(plan, unreadable)
+    _check_unreadable(plan, len(drawn), unreadable)
     photos = drawn.photos(known)
     _check(plan, photos)
     return photos, unreadable
 
 
-def _check_unreadable(plan: Plan, unreadable: tuple[str, ...]) -> None:
+def _check_unreadable(plan: Plan, drawn: int, unreadable: tuple[str, ...]) -> None:
     limit = plan.settings.unreadable
-    if len(unreadable) > limit or len(unreadable) == len(plan.photos):
+    if len(unreadable) > limit or len(unreadable) == drawn:
         raise ValueError(
-            f"data: {len(unreadable)} of {len(plan.photos)} photos cannot be read, expected at "
+            f"data: {len(unreadable)} of {drawn} photos cannot be read, expected at "
             f"most {limit}, as --unreadable says: {'; '.join(unreadable[: limit + 1])}"
         )
 
@@ -156,7 +190,7 @@ def _check(plan: Plan, photos: Photos) -> None:
         raise ArgumentError("data", f"{name}, which has class {most}", expected)
 
 
-def _predictions(plan: Plan, params: Any, photos: Photos) -> Values:
+def _predictions(plan: Plan, params: Any, photos: Photos, name: str) -> Values:
     """The classes of the two highest logits, `[N]` each; a part of the folder like a method's."""
     network = plan.network
     predict = over_devices(
@@ -170,8 +204,8 @@ def _predictions(plan: Plan, params: Any, photos: Photos) -> Values:
         for batch in parts.ahead(images, groups):
             yield _two_highest(in_batches(predict, params, batch, plan.settings.batch))
 
-    keep_part(plan, PREDICTIONS, len(photos), compute, {})
-    return parts.load(plan.folder.part(PREDICTIONS))
+    keep_part(plan, name, len(photos), compute, {})
+    return parts.load(plan.folder.part(name))
 
 
 def _two_highest(logits: np.ndarray) -> Values:

@@ -142,7 +142,8 @@ class Folder:
         """Whether a run has a value: of a group of photos by a method, or all it was to make."""
         parts = self.path / _PARTS
         for file in parts.rglob("*.npz"):
-            if Path(file.relative_to(parts).parts[0]).stem not in _OURS:
+            name, _, _ = Path(file.relative_to(parts).parts[0]).stem.partition("-")
+            if name not in _OURS:
                 return True
         return any(file.name != _FILE for file in self.path.glob("*.json"))
 

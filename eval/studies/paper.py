@@ -23,6 +23,7 @@ from jaxcam.metrics import harmonic
 _OF_STUDENT = ("attention_grad_cam", "layerwise_grad_cam", "cbam_attention")
 _FOSTERING = "foster_effect"
 _AGREEMENT = "agreement"
+_CORRECT = "localization"  # of photos that are classified correctly
 _NEEDS = {"localization": "boxes", _FOSTERING: "photos to train on"}
 # The bundled network's betas: at the paper's 100 it collapses (docs/fostering.md).
 _BETAS = {"theirs": ("0.0", "100.0"), "stand_in": ("0.0", "0.3")}
@@ -150,6 +151,8 @@ def _runs(
         return
     if ours:
         words = _words(setup, wanted, ours)
+        if protocol == _CORRECT:
+            words += ("--count", "correct")
         yield _once(Run(setup.model, protocol, folder / protocol, words), known)
     if students:
         words = (*_words(setup, wanted, students), "--explainer", setup.student)

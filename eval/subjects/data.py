@@ -80,15 +80,22 @@ class Drawn:
         order: `[N]` their indices in it.
         size: (height, width) of the network's input.
         crop: as in `fitted`.
+        more: the indices of all others, in the order in which they would be drawn next.
     """
 
     dataset: Dataset
     order: np.ndarray
     size: tuple[int, int]
     crop: float = 0.0
+    more: np.ndarray = field(default_factory=lambda: np.empty(0, int))
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def grown(self, count: int) -> "Drawn":
+        """The same draw of `count` photos; of all if there are fewer."""
+        everything = np.concatenate([self.order, self.more])
+        return replace(self, order=everything[:count], more=everything[count:])
 
     def records(self, rows: np.ndarray) -> Iterator[Record]:
         """Their records, one by one."""
@@ -185,10 +192,10 @@ def draw(
     except ArgumentFileError as error:
         expected = f"{error.expected}; or one of {', '.join(SETS)}"
         raise ArgumentFileError("data", error.got, expected) from error
-    order = np.random.default_rng(seed).permutation(len(found))[:n]
+    order = np.random.default_rng(seed).permutation(len(found))
     if isinstance(size, int):
         size = (size, size)
-    return Drawn(found, order, size, crop)
+    return Drawn(found, order[:n], size, crop, order[n:])
 
 
 def load(

@@ -20,6 +20,7 @@ from eval.protocols import (
     localization,
 )
 from eval.protocols.games import GameSettings
+from eval.protocols.localization import LocalizationSettings
 from eval.run import record as records
 from eval.run import work
 from eval.run.runner import run
@@ -151,6 +152,24 @@ def test_localization_counts_correct_photos_only(network, photos, tmp_path):
     assert record["accuracy"] == pytest.approx(len(correct) / PHOTOS)
     expected = metrics.energy_in_box(saliency, found.boxes)[correct]
     np.testing.assert_allclose(values["grad_cam/top/energy_in_box"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["as many as there are", "more"])
+def test_localization_draws_until_as_many_are_correct(network, photos, tmp_path, wanted):
+    found, model, images, *_ = directly(network, settings(photos, tmp_path))
+    correct = np.argmax(model(images), 1) == found.labels
+    count = int(correct.sum())
+    assert correct[:count].sum() < count, "the first draw is enough"
+    n = count if wanted == "as many as there are" else PHOTOS
+    chosen = settings(
+        *(photos, tmp_path, LocalizationSettings), n=n, count="correct", methods=("centre",)
+    )
+    record = run(chosen, localization.PROTOCOL)
+    assert record["photos"] == count
+    ids = [name for name, right in zip(found.ids, correct, strict=True) if right]
+    assert list(values_of(record, chosen)["ids"]) == ids
+    again = run(chosen, localization.PROTOCOL)
+    assert again["results"] == record["results"] and again["earlier"] == ["centre"]
 
 
 def test_cells_are_measured_where_the_settings_put_them(network, photos, tmp_path, monkeypatch):
