@@ -14,6 +14,11 @@ nothing is not excused: it gets the worst score where the question has an answer
 from jaxcam.metrics._agreement import (
     sim,
 )
+from jaxcam.metrics._arcc import (
+    Arcc,
+    arcc,
+    arcc_of_maps,
+)
 from jaxcam.metrics._complexity import (
     Adcc,
     adcc,
@@ -95,6 +100,7 @@ from jaxcam.metrics._weights import (
 
 __all__ = [
     "Adcc",
+    "Arcc",
     "ClassSensitivity",
     "Confidences",
     "Road",
@@ -102,6 +108,8 @@ __all__ = [
     "adcc",
     "adcc_of_maps",
     "aopc",
+    "arcc",
+    "arcc_of_maps",
     "area",
     "auc",
     "average_drop",

@@ -88,7 +88,12 @@ def test_protocols_that_explain_twice_refuse_stored_maps(made, photos, tmp_path)
 
 @pytest.mark.parametrize("made_before", [False, True])
 def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
-    chosen = settings(photos, tmp_path, layers=("stem", "top"), maps=made if made_before else None)
+    chosen = settings(
+        *(photos, tmp_path, adcc.AdccSettings),
+        layers=("stem", "top"),
+        maps=made if made_before else None,
+        arcc=not made_before,
+    )
     record = run(chosen, adcc.PROTOCOL)
     values = values_of(record, chosen)
     for layer in chosen.layers:
@@ -100,7 +105,12 @@ def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
         full, masked = metrics.confidences(model, images, single(model, images, None))
         percent = 100 * np.maximum(full - masked, 0) / full
         np.testing.assert_allclose(expected.average_drop, percent, rtol=1e-3, atol=1e-3)
-        for name, part in zip(adcc.PROTOCOL.metrics, expected, strict=True):
+        if not made_before and layer == "top":
+            np.testing.assert_allclose(
+                values["grad_cam/top/arcc"], metrics.arcc(model, images, single).arcc, rtol=1e-3
+            )
+        assert ("grad_cam/top/arcc" in values) == (not made_before)
+        for name, part in zip(list(adcc.PROTOCOL.metrics)[:4], expected, strict=True):
             np.testing.assert_allclose(
                 values[f"grad_cam/{layer}/{name}"], part, rtol=1e-3, atol=1e-4, err_msg=name
             )

@@ -33,14 +33,14 @@ def broken(photos):
 
 
 def test_a_broken_photo_is_left_out_and_named(network, photos, broken, tmp_path):
-    found = run(settings(broken, tmp_path, n=PHOTOS), adcc.PROTOCOL)
+    found = run(settings(broken, tmp_path, adcc.AdccSettings, n=PHOTOS), adcc.PROTOCOL)
     assert found["photos"] == PHOTOS - 1
     (said,) = found["unreadable"]
     assert said.startswith(f"{BROKEN}, which ")
     assert f"left out: {said}" in record.table(found, programs.columns(found))
     values = values_of(found, settings(broken, tmp_path))
     assert BROKEN not in values["ids"] and len(values["ids"]) == PHOTOS - 1
-    again = run(settings(broken, tmp_path, n=PHOTOS), adcc.PROTOCOL)
+    again = run(settings(broken, tmp_path, adcc.AdccSettings, n=PHOTOS), adcc.PROTOCOL)
     assert again["results"] == found["results"] and again["unreadable"] == found["unreadable"]
 
 

@@ -65,6 +65,14 @@ METRICS = {
     "adcc": lambda images, saliency, targets, boxes, mask: metrics.adcc(
         forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask
     ),
+    "arcc": lambda images, saliency, targets, boxes, mask: metrics.arcc(
+        *(forward, images, lambda f, x, t: saliency * x[..., 0], targets),
+        percent=(30, 80),
+        mask=mask,
+    ),
+    "arcc_of_maps": lambda images, saliency, targets, boxes, mask: metrics.arcc_of_maps(
+        forward, images, saliency, images[..., 0], targets, percent=(30, 80), mask=mask
+    ),
     "adcc_of_maps": lambda images, saliency, targets, boxes, mask: metrics.adcc_of_maps(
         forward, images, saliency, images[..., 0], targets, mask=mask
     ),
@@ -165,6 +173,8 @@ BETWEEN = {
     "confidence": (),
     "adcc": (lambda f, x, t: x[..., 0] + f(x).sum(1)[:, None, None],),
     "adcc_of_maps": ("saliency", "again"),
+    "arcc": (lambda f, x, t: x[..., 0] + f(x).sum(1)[:, None, None],),
+    "arcc_of_maps": ("saliency", "again"),
     "average_drop": ("saliency",),
     "average_increase": ("saliency",),
     "confidences": ("saliency",),
@@ -236,7 +246,11 @@ def test_metrics_under_pmap(arguments):
     assert np.isnan(values[3]).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(BETWEEN) - {"adcc", "adcc_of_maps", "max_sensitivity"}))
+# Parts of them are of maps alone, or what they explain is.
+PARTED = {"adcc", "adcc_of_maps", "arcc", "arcc_of_maps", "max_sensitivity"}
+
+
+@pytest.mark.parametrize("name", sorted(set(BETWEEN) - PARTED))
 def test_a_target_out_of_range_is_nan_under_jit(name, arguments):
     """A metric of maps alone, as parts of ADCC are, knows no class."""
     images, saliency, *_ = arguments
