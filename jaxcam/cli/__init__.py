@@ -1,7 +1,7 @@
 """The command line: `jaxcam explain | compare | layers | demo`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxcam
@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
             )
             _add_json(command.add_argument, "an object of JSON on standard output")
         else:
-            _add_drawing(command, defaults["out"])
+            _add_explanation(command)
+            _add_output(command, defaults["out"])
     return parser
 
 
@@ -122,10 +123,16 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
+def _add_explanation(command: argparse.ArgumentParser) -> None:
+    """What is explained and by which means."""
     add = command.add_argument_group("explanation").add_argument
-    add("--method", nargs="+", action="extend", metavar="NAME",
-        help="one or more of the methods below, or all (but those on request)")  # fmt: skip
+    add(
+        "--method",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="one or more of the methods below, or all (but those on request)",
+    )
     add(
         "--layer",
         nargs="+",
@@ -147,6 +154,10 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
             metavar="N",
             help=f"how many: the cost and the quality of a map ({', '.join(defaults)})",
         )
+
+
+def _add_output(command: argparse.ArgumentParser, out: str) -> None:
+    """Where pictures and numbers go."""
     add = command.add_argument_group("output").add_argument
     add(
         "-o",
@@ -162,6 +173,12 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         help=f"for a paper, with a legend: as wide as one column or two ({widths})",
     )
     _add_json(add, "a line of JSON for each photo on standard output, all else on error")
+    _add_page(add)
+    _add_colours(add)
+
+
+def _add_page(add: Callable) -> None:
+    """Of the explorer, and of what it shows, as files."""
     add("--save-maps", action="store_true", help="raw maps and logits beside the picture, as .npz")
     add(
         "--html",
@@ -175,6 +192,10 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
         metavar="N",
         help="of the likeliest classes, that many in the page (default: %(default)s)",
     )
+
+
+def _add_colours(add: Callable) -> None:
+    """How a map becomes a picture."""
     scale = (
         "scale of the heat, see jaxcam.maps.normalize (default: positive; signed for LRP, CLRP and "
         "LIME)"
@@ -187,7 +208,7 @@ def _add_drawing(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
-def _add_json(add: Any, about: str) -> None:
+def _add_json(add: Callable, about: str) -> None:
     add("--json", action="store_true", help=about)
 
 
