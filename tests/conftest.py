@@ -11,13 +11,18 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
     )
 os.environ.setdefault("PJRT_NPROC", "16")
-# Compile time dominates these tests; `.ci/run` runs one job with all optimisations.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Compile time dominates these tests; `.ci/run` runs one job with all optimisations. Weights are
+# constants of a program here, which XLA would fold one by one.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] += " --xla_disable_hlo_passes=constant_folding"
 
 import jax
 import numpy as np
 import pytest
 
+# Tracing makes objects by the thousand, few of which are in a circle.
+gc.set_threshold(50_000, 20, 20)
 # Rooms and files whose formulas have yet to say every promotion.
 _LENIENT = {"cli", "eval", "train", "zoo", "explainers/test_attention.py"}
 _LENIENT |= {"explainers/test_torchvision.py", "lrp/test_normalizers.py", "models/test_convert.py"}
