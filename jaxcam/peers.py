@@ -6,6 +6,7 @@ python -m jaxcam.peers > docs/methods.md
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxcam import _metric_peers as metrics
 from jaxcam.methods import METHODS
 
 PEERS = ("pytorch-grad-cam", "torchcam", "captum", "zennit", "xplique")
@@ -54,6 +55,9 @@ TARGETS = [
 MEASURED = """Of raw maps, |ours - theirs| / |theirs|, on a ResNet-20 trained on CIFAR-10 and four
 photos of it, the larger of two stages; of heatmaps where a peer gives no raw map. Measured once, in
 November 2026, with the versions above.
+"""
+_METRICS = """All are in `jaxcam.metrics`. E is an explanation of the images; "-" asks no network.
+What each rewards is on the page on [measuring](measuring.md).
 """
 AGREEMENT = [
     ("`shapley_cam`, `residual_softmax`", "pytorch-grad-cam `ShapleyCAM`", "7e-7"),
@@ -174,6 +178,7 @@ def page() -> str:
         if not method.layered:
             size = "image"
         rows.append((f"`{name}`", method.title, size, kin.cost, *map(_code, kin[1:])))
+    named = [(f"`{name}`", *rest) for name, *rest in metrics.METRICS]
     parts = [
         HEAD,
         *_table(("here", "name", "size", "cost", *PEERS), rows),
@@ -184,6 +189,13 @@ def page() -> str:
         "\n## Agreement\n",
         MEASURED,
         *_table(("here", "there", "relative difference"), AGREEMENT),
+        "\n## Metrics\n",
+        _METRICS,
+        *_table(("here", "cost", *metrics.PEERS), named),
+        "",
+        metrics.ABSENT,
+        metrics.MEASURED,
+        *_table(("here", "there", "relative difference"), metrics.AGREEMENT),
     ]
     return "\n".join(parts) + "\n"
 

@@ -1,6 +1,6 @@
 """Numbers of the peers' own code, kept: what ours has to say of the same network and maps.
 
-    python -m tests.golden_peers --write    # where torch, captum, grad-cam and quantus are installed
+    python -m tests.golden_peers --write    # with torch, captum, grad-cam and quantus installed
 
 The network and images are those of tests/golden.npz, in torch; perturbations are ours, handed over.
 """
