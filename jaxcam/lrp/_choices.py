@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxcam._ground import primitives
 from jaxcam.lrp import _degrees as degrees
-from jaxcam.lrp._facts import Fact, Step
+from jaxcam.lrp._facts import Fact, Known, Step
 from jaxcam.lrp.composites import CONV, DENSE, Composite
 
 SOFTMAX = (
@@ -36,7 +36,7 @@ Choice = tuple[Step, str]  # a step, and why relevance cannot pass it ("" if it 
 
 
 def choose(
-    eqn: Any, facts: Sequence[Fact], composite: Composite, softmaxes: frozenset, path: Any
+    eqn: Any, facts: Sequence[Fact], composite: Composite, known: Known, path: Any
 ) -> Choice:
     """The step of an equation of which an operand depends on the images.
 
@@ -44,7 +44,7 @@ def choose(
         eqn: the equation.
         facts: of its operands.
         composite: the choices that are not about linear layers.
-        softmaxes: paths of the exponentials that belong to a softmax.
+        known: what a walk over the whole program has found.
         path: of the equation.
     """
     name = eqn.primitive.name
@@ -55,12 +55,12 @@ def choose(
     if name == primitives.STOP:
         return Step("stop"), ""
     if name in (CONV, DENSE):
-        return _linear(name, facts, dependent, composite)
+        return _linear(name, facts, dependent, composite, path in known.pools)
     if name in primitives.IDENTITIES:
         if len(eqn.outvars) > 1:
             return Step("bind"), ""
         return Step("same", dependent[0]), ""
-    if path in softmaxes:
+    if path in known.softmaxes:
         return Step("bind"), ""  # by its own derivative, as all of a softmax
     if name in primitives.ELEMENTWISE:
         return _elementwise(eqn, facts, dependent, composite)
@@ -71,11 +71,11 @@ def choose(
 
 
 def _linear(
-    name: str, facts: Sequence[Fact], dependent: Sequence[int], composite: Composite
+    name: str, facts: Sequence[Fact], dependent: Sequence[int], composite: Composite, pools: bool
 ) -> Choice:
     if len(dependent) == 1:
         (operand,) = dependent
-        if facts[1 - operand].literal:
+        if pools:
             # Interpolation or averaging, written as a product of matrices.
             return Step("bind"), ""
         return Step("linear", operand, nonnegative=facts[operand].bounds.low >= 0), ""

@@ -18,7 +18,7 @@ _GATE_WIDTH = 2.1  # of the widest range that makes an activation a gate: tanh's
 class Step(NamedTuple):
     """What to do with one equation: `kind`, the operand it is about, and a linear layer's rule."""
 
-    kind: str  # bind, pass, same, stop, linear, signal, half, halved, source
+    kind: str  # bind, pass, same, stop, linear, signal, half, halved, joined, source
     operand: int = 0
     rule: Rule | None = None
     nonnegative: bool = False
@@ -46,6 +46,13 @@ class Fact(NamedTuple):
     def is_gate(self) -> bool:
         """Whether its range is bounded, as a sigmoid's or a softmax's."""
         return self.bounds.high - self.bounds.low <= _GATE_WIDTH
+
+
+class Known(NamedTuple):
+    """What is known of a program's equations before a walk, by their paths."""
+
+    pools: frozenset[trace.Path] = frozenset()  # products with fixed matrices that are no layers
+    softmaxes: frozenset[trace.Path] = frozenset()  # exponentials that belong to a softmax
 
 
 def is_float(variable: Any) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxcam._ground import primitives
@@ -19,9 +18,10 @@ from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import trace
 from jaxcam._program.sites import Site, find
 from jaxcam.lrp import _degrees as degrees
+from jaxcam.lrp import _fixed as fixed
 from jaxcam.lrp import _signs as signs
 from jaxcam.lrp._choices import SOFTMAX, choose, is_softmax
-from jaxcam.lrp._facts import PIXELS, Fact, Step, is_float
+from jaxcam.lrp._facts import PIXELS, Fact, Known, Step, is_float
 from jaxcam.lrp._signs import Bounds
 from jaxcam.lrp.composites import Composite, Place
 from jaxcam.lrp.rules import Rule
@@ -32,6 +32,7 @@ _LOOP_ADVICE = (
 )
 
 
+_NOTHING = Known()
 _SAME_NUMBER = primitives.CONVERSIONS | primitives.IDENTITIES | primitives.REPEATS
 
 
@@ -70,11 +71,13 @@ def make(
     """
     found = find(program, outputs)
     reachable = list(filter(lambda site: site.loop is None, found))
-    planner = Planner(composite, frozenset(sources), reachable)
+    known = Known(fixed.pools(program))
+    planner = Planner(composite, frozenset(sources), reachable, known)
     facts = planner.walk(program)
     if composite.attention == "attnlrp" and planner.softmaxes:
         # Again, knowing by now which exponentials are a softmax's.
-        planner = Planner(composite, planner.sources, reachable, frozenset(planner.softmaxes))
+        known = known._replace(softmaxes=frozenset(planner.softmaxes))
+        planner = Planner(composite, planner.sources, reachable, known)
         facts = planner.walk(program)
     entered = facts[:outputs]
     for fact in entered:
@@ -91,6 +94,9 @@ def make(
     for path, step in steps.items():
         if step.kind == "linear":
             steps[path] = step._replace(rule=_rule(composite, places[path]))
+    if any(step.rule is not None and step.rule.reaches_zeros for step in steps.values()):
+        # R = x * c loses what arrives at a 0: there it takes the way of ones.
+        steps.update(dict.fromkeys(planner.joins, Step("joined")))
     return Plan(steps, planner.sources, facts, places)
 
 
@@ -136,7 +142,7 @@ def _rule(composite: Composite, place: Place) -> Rule:
 
 
 def _constant(value: Any) -> Fact:
-    literal = not isinstance(value, jax.Array) and jnp.ndim(value) == 0
+    literal = fixed.is_literal(value)
     number = None
     if literal and jnp.issubdtype(jnp.result_type(value), jnp.number):
         number = float(value)
@@ -151,9 +157,9 @@ class Planner:
         composite: Composite,
         sources: frozenset,
         sites: Sequence[Site],
-        known: frozenset = frozenset(),
+        known: Known = _NOTHING,
     ) -> None:
-        """A planner that knows the exponentials of some softmaxes."""
+        """A planner that knows some of a program's equations."""
         self.composite = composite
         self.sources = sources
         self.sites = sites
@@ -161,6 +167,7 @@ class Planner:
         self.softmaxes: set[trace.Path] = set()
         self.steps: dict[trace.Path, Step] = {}
         self.linear: list[tuple[trace.Path, str, int]] = []
+        self.joins: list[trace.Path] = []
 
     def walk(self, program: trace.Program) -> list[Fact]:
         """The facts of a program's outputs."""
@@ -197,8 +204,8 @@ class Planner:
         receiving = self.receiving(step, eqn, facts)
         active = any(map(attrgetter("active"), facts)) and step.kind != "stop"
         active = active or path in self.sources
-        if active and step.kind != "bind":
-            self.steps[path] = step
+        if active:
+            self.keep(path, eqn, step)
         if step.kind == "linear":
             self.linear.append((path, eqn.primitive.name, facts[step.operand].depth))
         common = Fact(
@@ -223,6 +230,13 @@ class Planner:
                 fact = fact._replace(root=(*path, -index - 1))
             found.append(fact._replace(degrees=_scales(eqn, facts, (*path, -index - 1))))
         return found
+
+    def keep(self, path: trace.Path, eqn: Any, step: Step) -> None:
+        """Notes a step that relevance may take."""
+        if step.kind != "bind":
+            self.steps[path] = step
+        elif eqn.primitive.name in primitives.JOINS:
+            self.joins.append(path)
 
     def step(self, path: trace.Path, eqn: Any, facts: list[Fact]) -> tuple[Step, str]:
         """The step, and why relevance cannot pass it ("" if it can)."""

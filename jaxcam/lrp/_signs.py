@@ -35,7 +35,7 @@ def of_constant(value: Any) -> Bounds:
     """The bounds of a constant, if it has a value by now and is small."""
     if not hasattr(value, "dtype"):
         value = np.asarray(value)
-    if not _is_real(value.dtype) or not 0 < np.size(value) <= _LARGEST_READ:
+    if not is_real(value.dtype) or not 0 < np.size(value) <= _LARGEST_READ:
         return ANY
     values = concrete(value)
     if values is None:
@@ -49,7 +49,7 @@ def of_constant(value: Any) -> Bounds:
     return Bounds(float(values.min()), float(values.max()))
 
 
-def _is_real(dtype: Any) -> bool:
+def is_real(dtype: Any) -> bool:
     """Whether numbers of a type are ordered, as booleans are."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return False

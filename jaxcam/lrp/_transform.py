@@ -142,6 +142,23 @@ def _bind_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     return list(map(_rooted, results))
 
 
+def _joined_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
+    """Values side by side, and their units as they are."""
+    del step
+    (value,) = _bind(eqn, values_of(boxes), True)
+
+    def units() -> jax.Array:
+        found = []
+        for box in boxes:
+            if box.root is None:
+                found.append(jnp.ones(jnp.shape(box.value), value.dtype))
+            else:
+                found.append(box.root.unit)
+        return _bind(eqn, found, True)[0]
+
+    return [Box(value, Root(units))]
+
+
 def _pass_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
     (value,) = _bind(eqn, values_of(boxes), True)
     root = _root(boxes[step.operand])
@@ -203,6 +220,7 @@ def _halved_step(step: planning.Step, eqn: Any, boxes: list[Box]) -> list[Box]:
 _STEPS: dict[str, Callable] = {
     "halved": _halved_step,
     "bind": _bind_step,
+    "joined": _joined_step,
     "pass": _pass_step,
     "same": _same_step,
     "linear": _linear_step,

@@ -10,8 +10,10 @@ A composite maps keys to rules; of the keys that match a linear layer the first 
   linear layers whose result is next tagged with that name; `"*"` is every one. A name that stands
   for none is an error, raised when relevance is computed.
 
-A product with a matrix that is made of the program's own numbers and no parameters
-(`jax.image.resize`, an average) is no linear layer but pooling, and takes no rule.
+A product with a matrix that is made of the program's own numbers, and no parameters, is no linear
+layer but pooling, and takes no rule, if its results are sums or means: the matrix has no two signs
+(an average, a one-hot choice), or its columns sum to 1 and few weights are negative (cubic
+resizing). Other fixed weights (a Laplacian, a whitening) are a linear layer's.
 
 References:
     Anders et al., Software for dataset-wide XAI: from local explanations to global insights with

@@ -133,6 +133,11 @@ class Rule(NamedTuple):
     groups: tuple[Group, ...]
     epsilon: float = 0.0
 
+    @property
+    def reaches_zeros(self) -> bool:
+        """Whether an input of 0 can get relevance."""
+        return any(term.constant for group in self.groups for term in group.terms)
+
 
 # The redistribution ------------------------------------------------------------
 

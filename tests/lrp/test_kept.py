@@ -63,6 +63,21 @@ def test_flat_where_a_rule_has_no_denominator(rng, name, rule):
     np.testing.assert_allclose(both["pixels"][0], got, atol=1e-5)
 
 
+def test_or_flat_reaches_zeros_beside_a_class_token(rng):
+    """A patch's unit of 0 that was joined with a token hands on what flat gives it."""
+
+    def forward(images):
+        hidden = jax.nn.relu(images @ jnp.array([[1.0, -1.0]])).reshape(2, 16, 2)
+        tokens = jnp.concatenate([jnp.ones((2, 1, 2)), hidden], 1)
+        units = jax.nn.relu(9 - tokens @ jnp.array([[1.0], [2.0]]))  # active by the bias alone
+        return units[:, 1:].mean(1) @ jnp.ones((1, 2))
+
+    images = jnp.asarray(rng.uniform(1, 2, size=(2, 4, 4, 1)), jnp.float32)
+    found = lrp.relevance(forward, images, 1, composite="mobile")
+    # half to (x, 0) each, and from there all to the pixel: by z+, and by flat
+    np.testing.assert_allclose(found, (9 - images) / 16, rtol=1e-5)
+
+
 def test_or_flat_needs_denominators():
     with pytest.raises(ValueError, match="rule: got 'pass', expected one with denominators"):
         rules.or_flat(rules.pass_whole)
