@@ -130,8 +130,9 @@ def lime_surrogate(
         images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
         targets: as in `lime`.
         segments: ints `[B, H, W]`; a function of one image `[H, W, C]` -> ints `[H, W]`, such as a
-            partial of `skimage.segmentation.slic`; or None for `quickshift(images)`. For the
-            published segments, pass `quickshift(photos)` of the photos before normalisation.
+            partial of `skimage.segmentation.slic`; or None for `quickshift(images)`, and for a grid
+            of 49 pieces of signals, of 4 x 4 x 4 of volumes. For the published segments, pass
+            `quickshift(photos)` of the photos before normalisation.
         num_segments: S, to which all images are padded. Needed inside a transformation, where
             segments must be an array of 0 to S - 1; else segments are renumbered, and None takes as
             many as the image with most has.

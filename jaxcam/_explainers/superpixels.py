@@ -13,6 +13,7 @@ from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.extras import wanted
 from jaxcam.targets import concrete
 
+PIECES = 49  # of signals and volumes, about: as many as superpixels in a photo
 Segments = jax.Array | np.ndarray | Callable[[np.ndarray], np.ndarray] | None
 
 
@@ -63,6 +64,22 @@ def quickshift(
     return np.stack(found).astype(np.int32)
 
 
+def grid(size: tuple[int, ...]) -> np.ndarray:
+    """Pieces of equal extent, about 49 of them, alike along every axis: int32 of shape `size`.
+
+    Signals have 49 pieces and volumes 4 x 4 x 4; an axis that is shorter has one for each place.
+    """
+    each = round(PIECES ** (1 / len(size)))
+    found = np.zeros(size, np.int32)
+    for axis, length in enumerate(size):
+        count = min(each, length)
+        places = np.arange(length) * count // length
+        shape = [1] * len(size)
+        shape[axis] = length
+        found = found * count + places.reshape(shape).astype(np.int32)
+    return found
+
+
 def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[jax.Array, int]:
     """Segments `[B, H, W]` int32 as `lime_surrogate` takes them, from 0, and their number."""
     given = _given(images, segments)
@@ -91,6 +108,9 @@ def _given(images: Any, segments: Segments) -> jax.Array | np.ndarray:
         return segments
     if segments is not None and not callable(segments):
         return np.asarray(segments)
+    size = jnp.shape(images)[1:-1]
+    if segments is None and len(size) != 2:
+        return np.stack([grid(size)] * len(images))
     known = concrete(images)
     if known is None:
         raise ArgumentError(
@@ -99,10 +119,6 @@ def _given(images: Any, segments: Segments) -> jax.Array | np.ndarray:
             "an integer array [B, H, W] made before it, by jaxcam.quickshift say",
         )
     if segments is None:
-        if known.ndim != 4:
-            got = f"None for images of shape {known.shape}, of which quickshift knows no segments"
-            expected = f"integers {list(known.shape[:-1])}, or a function of one image"
-            raise ArgumentError("segments", got, expected)
         return quickshift(known)
     return np.stack(list(map(segments, known)))
 

@@ -387,6 +387,26 @@ def test_segments_come_from_quickshift_or_any_function(tiny):
     assert found.coefficients.shape == (2, 4)
 
 
+def test_signals_fall_into_pieces_and_volumes_into_blocks():
+    """Of a linear model each piece gets what its places add to the score."""
+    rng = np.random.default_rng(2)
+    signals = rng.normal(size=(2, 100, 3))
+    weights = rng.normal(size=(1, 100, 3))
+    forward = lambda x: (x * jnp.asarray(weights, jnp.float32)).sum((1, 2))
+    options = {"kernel": "shap", "hide_color": 0.0, "num_samples": 198}
+    explain = jax.jit(lambda x: lime(forward, x, lambda scores: scores, num_segments=49, **options))
+    found = explain(jnp.asarray(signals, jnp.float32))
+    pieces = np.arange(100) * 49 // 100
+    adds = (signals * weights).sum(-1)
+    expected = np.stack([np.bincount(pieces, each)[pieces] for each in adds])
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    blocks = superpixels.grid((8, 3, 12))
+    assert blocks.shape == (8, 3, 12)
+    np.testing.assert_array_equal(np.unique(blocks, return_counts=True)[1], [6] * 48)
+    assert np.all(blocks[:2, 0, :3] == 0) and blocks[2, 0, 0] == 12
+    assert np.all(superpixels.grid((5,)) == np.arange(5))
+
+
 def test_bad_input_is_named(tiny):
     forward, images = tiny
     explain = partial(lime, forward, images, 0, segments=SEGMENTS)
