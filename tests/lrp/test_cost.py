@@ -37,3 +37,16 @@ def test_relevance_cam(cost, layer, bound):
 
 def test_z_plus_to_the_pixels(cost):
     assert 3 <= cost(jaxcam.lrp_map) <= 3.3
+
+
+def test_through_a_vision_transformer():
+    """Its dense layers' inputs are signed: y, two terms of z and both transposed, 5 of their size.
+
+    Attention's products are no layers, and take what a gradient takes.
+    """
+    model = models.create("vit_base")
+    variables = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+    forward = lambda variables: jaxcam.linen(model, variables)
+    flops = lambda f: jax.jit(f).lower(variables, IMAGES).cost_analysis()["flops"]
+    base = flops(lambda v, x: forward(v)(x))
+    assert 4.5 <= flops(lambda v, x: jaxcam.lrp_map(forward(v), x, 0)) / base <= 4.9
