@@ -17,6 +17,7 @@ import tyro
 from eval.run.protocol import Metric, Protocol
 from eval.run.record import table
 from eval.run.runner import run
+from jaxcam._ground import watch
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 
@@ -115,7 +116,11 @@ def carry_out(name: str, words: list[str]) -> None:
         about = {"prog": f"python -m eval {name}", "description": module.__doc__}
         main(module, tyro.cli(_kind(module), **about))
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"eval {name}: {' '.join(str(error).split()) or type(error).__name__}")
+        watch.failed(error)
+        watch.fail(f"eval {name}: {' '.join(str(error).split()) or type(error).__name__}")
+    except RuntimeError as error:
+        watch.failed(error)
+        raise
     except Stopped as error:
         print(f"eval {name}: {error}", file=sys.stderr, flush=True)
         sys.exit(CODE)

@@ -4,14 +4,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import configs
 from configs import Config
+from jaxcam._ground import watch
 from jaxcam._ground.devices import join
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 from train import loop, objectives
 from train.history import OPTION
+
+_ECHO = "Event loop is closed"
 
 
 def main(
@@ -36,6 +40,7 @@ def main(
     chosen = _parser(name, about).parse_args(arguments)
     # Orbax's threads log what they then raise: 300 lines of a full disk.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _without_echoes
     try:
         if chosen.distributed is not None:
             join(chosen.distributed)
@@ -46,13 +51,23 @@ def main(
             )
         _dispatch(config, factory, chosen)
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"{name}: {' '.join(str(error).split())}")
+        watch.failed(error)
+        watch.fail(f"{name}: {' '.join(str(error).split())}")
+    except RuntimeError as error:
+        watch.failed(error)
+        raise
     except Stopped as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(CODE)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; --resume goes on after the latest checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _without_echoes(unraisable: Any) -> None:
+    """Says what nobody can catch, but not what TensorStore's threads say after a full disk."""
+    if _ECHO not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _parser(name: str, about: str | None) -> argparse.ArgumentParser:

@@ -11,7 +11,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxcam._ground import watch
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.relay import Relay
 
 AXIS = "device"
 # What tells a process of the others where JAX knows no cluster.
@@ -31,7 +33,7 @@ Devices = Sequence[Any]  # of jax.Device, which is a variable and no type to a t
 def join(address: Sequence[str] = ()) -> None:
     """Makes this process one of several, if it is not yet; before anything else uses JAX.
 
-    Every process calls it, and ends when one of them dies.
+    Every process calls it, and ends within a minute, with a line, when one of them is gone.
 
     Args:
         address: HOST:PORT of process 0, the number of processes and this one's index, from 0 on.
@@ -49,12 +51,27 @@ def join(address: Sequence[str] = ()) -> None:
     try:
         if found is None:
             _find_cluster()
+            watch.start(jax.process_index(), jax.process_count())
         else:
             _check_host(found[0])
             _say_waiting(*found)
-            jax.distributed.initialize(*found, initialization_timeout=PATIENCE)
+            _meet(*found)
     except RuntimeError as error:
         raise ConnectionError(f"--distributed: {' '.join(str(error).split())}") from error
+
+
+def _meet(address: str, count: int, index: int) -> None:
+    """Joins at process 0's address: the others through a relay, which says when 0 is gone."""
+    if index == 0:
+        jax.distributed.initialize(address, count, index, initialization_timeout=PATIENCE)
+        watch.start(index, count)
+        return
+    host, _, port = address.rpartition(":")
+    relay = Relay(host.strip("[]"), int(port))
+    jax.distributed.initialize(relay.address, count, index, initialization_timeout=PATIENCE)
+    watching = watch.start(index, count)
+    if watching is not None:
+        relay.gone = watching.lost_process_0
 
 
 def _check_host(address: str) -> None:
