@@ -53,8 +53,12 @@ class Table:
             _write(self.path, self.rows)
             self._goes_on = True
             return
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.rows[0]).writerow(row)
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.rows[0]).writerow(row)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"'{self.path}' cannot be written: {reason}") from error
 
 
 def _read(path: Path) -> list[Row]:

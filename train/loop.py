@@ -362,7 +362,8 @@ class Run:
     def close(self) -> None:
         """Ends what is still being written, also when the training was stopped."""
         if self._checkpoints is not None:
-            self._checkpoints.close()
+            with checkpoint.naming(self.config.workdir):
+                self._checkpoints.close()
         if self._logs is not None:
             self._logs.close()
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -63,6 +64,36 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, ca
     assert signal.getsignal(signal.SIGTERM) == before
     assert "SIGTERM: saving after this step; a second one ends at once" in capfd.readouterr().err
     assert workdir.steps(config.workdir)[-1] == at
+    loop.fit(config, resume=True, devices=ONE)
+    mine, theirs = load_file(config.export), load_file(whole.export)
+    for key, value in theirs.items():
+        np.testing.assert_array_equal(mine[key], value)
+    assert _epochs(config) == _epochs(whole)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_line_and_the_run_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
+    """The second checkpoint finds no room; the first is whole, and nothing half-written counts."""
+    config = _config(tmp_path, checkpoint_every=3)
+    save = loop.checkpoint.save
+
+    def save_on_a_full_disk(checkpoints, state, step, *words):
+        if step == 6:
+            checkpoints.wait_until_finished()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        save(checkpoints, state, step, *words)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(loop.checkpoint, "save", save_on_a_full_disk)
+    try:
+        with pytest.raises(OSError, match=r"^workdir: .* cannot be written: ") as ended:
+            loop.fit(config, devices=ONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert config.workdir in str(ended.value) and "\n" not in str(ended.value)
+    assert workdir.steps(config.workdir) == [3]
+    assert not pathlib.Path(config.export).exists()
+    monkeypatch.undo()
     loop.fit(config, resume=True, devices=ONE)
     mine, theirs = load_file(config.export), load_file(whole.export)
     for key, value in theirs.items():
