@@ -64,6 +64,8 @@ def resize(
     maps = as_maps(maps, spatial)
     shape = (*maps.shape[:-spatial], *wanted)
     check_choice("method", method, _RESIZE)
+    if centers is not None and not isinstance(centers, Centers):
+        raise ArgumentError("centers", repr(centers), "a layer's, as jaxcam.layers gives them")
     if centers is not None:
         return _placed(maps, wanted, WEIGHTS[method], centers)
     return jax.image.resize(maps, shape, _RESIZE[method], antialias=False)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground import space
+from jaxcam._ground.dtypes import check_real
 from jaxcam._ground.errors import check_choice, check_within
 from jaxcam._ground.units import unit
 from jaxcam._overlays import figure, overlay
@@ -101,6 +102,7 @@ def threshold(maps: ArrayLike, *, k: float = 1.0, spatial: int = 2) -> jax.Array
         [5 5]
     """
     maps = as_maps(maps, spatial)
+    check_real("k", k)
     axes = space.last(spatial)
     maps = maps / unit(maps, axes)
     # Measured from the minimum, so that a constant map is exactly 0 and never above its own rounded

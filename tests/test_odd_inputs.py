@@ -226,6 +226,55 @@ def test_layers_of_another_kind_are_refused_by_name(layer):
         jaxcam.grad_cam(forward, IMAGES, 0, layer=layer)
 
 
+def test_no_class_and_no_photo_are_refused_by_name():
+    for ask in (jaxcam.targets.resolve, jaxcam.targets.scores, jaxcam.targets.confidence):
+        with pytest.raises(ValueError, match=r"logits: got shape \(2, 0\), expected .* one class"):
+            ask(jnp.zeros((2, 0)))
+    with pytest.raises(ValueError, match=r"images: got shape \(0, 4, 4, 3\), .* one image"):
+        jaxcam.quickshift(np.zeros((0, 4, 4, 3)))
+    with pytest.raises(ValueError, match=r"saliency: got shape \(0, 4, 4\), .* one map"):
+        metrics.entropy(np.zeros((0, 4, 4)))
+
+
+OPTIONS = {
+    "top": lambda value: metrics.mask_images(IMAGES, SALIENCY, top=value),
+    "size": lambda value: metrics.box_mask(BOX(SALIENCY), value),
+    "first_boxes": lambda value: metrics.class_sensitivity(
+        SALIENCY, SALIENCY, value, BOX(SALIENCY)
+    ),
+    "percent": lambda value: metrics.road(forward, IMAGES, SALIENCY, 0, percent=value),
+    "centers": lambda value: maps.resize(SALIENCY, (5, 5), centers=value),
+    "k": lambda value: maps.threshold(SALIENCY, k=value),
+    "kernel_size": lambda value: jaxcam.quickshift(IMAGES, kernel_size=value),
+    "baseline": lambda value: jaxcam.integrated_gradients(forward, IMAGES, 0, baseline=value),
+    "hide_color": lambda value: jaxcam.lime(forward, IMAGES, 0, hide_color=value),
+    "num_segments": lambda value: jaxcam.lime(forward, IMAGES, 0, num_segments=value),
+    "num_masks": lambda value: jaxcam.rise(forward, IMAGES, 0, num_masks=value),
+    "keep": lambda value: jaxcam.rise(forward, IMAGES, 0, keep=value),
+    "variant": lambda value: jaxcam.mask(forward, IMAGES, 0, variant=value),
+    "strength": lambda value: jaxcam.finer_cam(forward, IMAGES, 0, strength=value),
+    "blocks": lambda value: jaxcam.cbam_attention(forward, IMAGES, blocks=value),
+    "layers": lambda value: jaxcam.legrad(forward, IMAGES, layers=value),
+    "method": lambda value: jaxcam.refine_cam(forward, IMAGES, method=value),
+    "head": lambda value: jaxcam.deep_feature_factorization(forward, IMAGES, head=value),
+    "forward": lambda value: jaxcam.grad_cam(value, IMAGES, 0),
+}
+
+
+@pytest.mark.parametrize("argument", OPTIONS)
+def test_options_of_another_kind_are_refused_by_name(argument):
+    for value in ("no such", b"x", 1j, object()):
+        with pytest.raises((ValueError, TypeError), match=rf"^{argument}: got .*, expected"):
+            OPTIONS[argument](value)
+
+
+def test_models_and_scores_that_are_no_arrays_are_refused_by_name():
+    with pytest.raises(TypeError, match=r"forward: got a function that returned a str, expected"):
+        jaxcam.grad_cam(lambda x: "logits", IMAGES, 0)
+    with pytest.raises(ValueError, match=r"targets: got a NoneType from the function, expected"):
+        metrics.confidence(forward, IMAGES, lambda z: None)
+
+
 def test_images_smaller_than_the_receptive_field():
     kernel = jnp.ones((7, 7, 3, 2)) / 100
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
-from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._ground.errors import ArgumentError, check_choice, renaming
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.layers import layers as layers_of
@@ -93,7 +93,8 @@ def cbam_attention(
     _check_options(source, reduction, normalize)
     check_images(images)
     names = _attention_layers(forward, images, blocks, source)
-    question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+    with renaming(layer="blocks"):
+        question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
     outputs, found = run(question.program, images, question.sites, {})
     maps = _attention_sum(question, names, found, reduction, normalize)
     if getattr(question.targets, "ndim", 1) == 2:
@@ -141,7 +142,8 @@ def layerwise_grad_cam(
     check_choice("normalize", normalize, _NORMALIZE)
     check_images(images)
     names = stage_layers(forward, images, layers)
-    question = ask(forward, images, targets, layer=names, has_aux=has_aux)
+    with renaming(layer="layers"):
+        question = ask(forward, images, targets, layer=names, has_aux=has_aux)
     _, acts, grads, aux = gradients(question)
     maps = _evidence(question, names, acts, grads, normalize)
     return _with_aux(question.marked(maps), question, aux)
@@ -203,7 +205,8 @@ def attention_grad_cam(
     stages = stage_layers(forward, images, layers)
     # One forward pass for both factors. No logit depends on what the gates show.
     names = [*stages, *gates]
-    question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+    with renaming(layer="layers, blocks"):
+        question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
     for site in question.sites[: len(stages)]:
         check_used(site)
     _, acts, grads, aux = gradients(question)
@@ -263,7 +266,7 @@ def _attention_layers(
     forward: Forward, images: Any, blocks: str | Sequence[str] | None, source: str
 ) -> list[str]:
     if blocks is not None:
-        return [f"{block}.{source}" for block in _names("blocks", blocks)]
+        return [f"{block}.{source}" for block in names_of("blocks", blocks)]
     with of_other_axes(images):
         known = list(layers_of(forward, images))
     found = []
@@ -285,7 +288,7 @@ def _attention_layers(
 def stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | None) -> list[str]:
     """The layers asked for, or the last three of `layer1`, `layer2`, ..."""
     if asked is not None:
-        return _names("layers", asked)
+        return names_of("layers", asked)
     with of_other_axes(images):
         known = list(layers_of(forward, images))
     found = [name for name in known if re.fullmatch(r"layer\d+", name)]
@@ -298,12 +301,16 @@ def stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | Non
     return found[-_STAGES:]
 
 
-def _names(argument: str, names: Any) -> list[str]:
+def names_of(argument: str, names: Any) -> list[str]:
+    """The names that were given as one or as several, at least one."""
     if isinstance(names, str):
         return [names]
+    expected = "a name, several names or None"
     if not isinstance(names, Iterable):
-        raise ArgumentError(argument, repr(names), "a name, several names or None")
+        raise ArgumentError(argument, repr(names), expected)
     listed = list(names)
+    if any(not isinstance(name, str) for name in listed):
+        raise ArgumentError(argument, repr(names), expected)
     if not listed:
         raise ArgumentError(argument, "no names", "at least one")
     return listed

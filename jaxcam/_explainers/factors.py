@@ -80,6 +80,8 @@ def deep_feature_factorization(
     if layer is not None and not isinstance(layer, str):
         raise ArgumentError("layer", repr(layer), "one name or None")
     check_whole("steps", steps, 1)
+    if head is not None and not callable(head):
+        raise ArgumentError("head", repr(head), "a function of concepts, or None")
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     (name,) = question.names
     outputs, acts = run(question.program, images, question.sites, {})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxcam._explainers.attention import stage_layers
 from jaxcam._explainers.gradient import grad_cam_plus_plus
-from jaxcam._ground.errors import ArgumentError, check_choice, check_sides
+from jaxcam._ground.errors import ArgumentError, check_choice, check_sides, renaming
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.layers import layers as layers_of
@@ -121,10 +121,13 @@ def refine_cam(
         [(1, 5), (5, 3)]
     """
     check_images(images)
+    if not callable(method):
+        raise ArgumentError("method", repr(method), "an explainer of several layers")
     names = _stages(forward, images)
     if layers is not None:
         names = stage_layers(forward, images, layers)
-    found = method(forward, images, targets, layer=names, has_aux=has_aux, **options)
+    with renaming(layer="layers"):
+        found = method(forward, images, targets, layer=names, has_aux=has_aux, **options)
     maps = found
     if has_aux:
         maps = found[0]

@@ -13,7 +13,6 @@ from jaxcam._explainers.surrogates import KERNELS, fitted, least_samples
 from jaxcam._ground import chunks
 from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import (
-    ArgumentError,
     check_above,
     check_at_least,
     check_choice,
@@ -243,5 +242,5 @@ def _samples(asked: int | None, kernel: str, there: jax.Array, alpha: float) -> 
 def _check_options(kernel: str, kernel_width: float, alpha: float | None) -> None:
     check_choice("kernel", kernel, KERNELS)
     check_above("kernel_width", kernel_width, 0)
-    if alpha is not None and not alpha >= 0:
-        raise ArgumentError("alpha", alpha, "at least 0, or None")
+    if alpha is not None:
+        check_at_least("alpha", alpha, 0)

@@ -23,7 +23,7 @@ from jaxcam._explainers.masking import (
     perturb,
     smooth,
 )
-from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._ground.errors import ArgumentError, check_at_least, check_choice
 from jaxcam._program import eager
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
@@ -130,6 +130,9 @@ def check_variant(variant: str | MaskVariant) -> MaskVariant:
     if isinstance(variant, str):
         check_choice("variant", variant, MASK_VARIANTS)
         return MASK_VARIANTS[variant]
+    if not isinstance(variant, MaskVariant):
+        expected = f"one of {', '.join(map(repr, MASK_VARIANTS))} or a MaskVariant"
+        raise ArgumentError("variant", repr(variant), expected)
     check_choice("variant.penalty", variant.penalty, PENALTIES)
     check_choice("variant.upsampling", variant.upsampling, UPSAMPLING)
     check_choice("variant.init", variant.init, START)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground import filters, interpolation, order, space
-from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.dtypes import at_least_float32, cast_like, reals
 from jaxcam._ground.errors import ArgumentError, check_choice
 
 
@@ -180,7 +180,7 @@ def make_baseline(images: jax.Array, baseline: Any) -> jax.Array | None:
     if isinstance(baseline, str):
         check_choice("baseline", baseline, BASELINES, or_else="values")
         return BASELINES[baseline](images)
-    baseline = jnp.asarray(baseline, images.dtype)
+    baseline = reals("baseline", baseline).astype(images.dtype)
     try:
         return jnp.broadcast_to(baseline, images.shape)
     except ValueError:

@@ -18,7 +18,7 @@ from jaxcam import loops
 from jaxcam._explainers.black_box import black_box
 from jaxcam._explainers.smoothing import as_they_are
 from jaxcam._ground import chunks
-from jaxcam._ground.dtypes import at_least_float32, cast_like, floating, wide
+from jaxcam._ground.dtypes import at_least_float32, cast_like, floating, reals, wide
 from jaxcam._ground.errors import (
     ArgumentError,
     check_at_least,
@@ -282,7 +282,7 @@ def pixels(forward: Forward, images: jax.Array, targets: Targets, has_aux: bool)
 
 def broadcast(baseline: ArrayLike, images: jax.Array) -> jax.Array:
     """A baseline as an array of the images' shape, in float32 at least."""
-    array = jnp.asarray(baseline).astype(wide(images.dtype))
+    array = reals("baseline", baseline).astype(wide(images.dtype))
     try:
         fits = jnp.broadcast_shapes(array.shape, images.shape) == images.shape
     except ValueError:

@@ -15,7 +15,7 @@ from jaxcam import loops
 from jaxcam._explainers.black_box import Progress, black_box
 from jaxcam._ground import chunks, interpolation, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
-from jaxcam._ground.errors import ArgumentError, check_above, check_at_least
+from jaxcam._ground.errors import check_above, check_whole, check_within
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.narrow import Dtype
 from jaxcam._program.signature import Explanation, one_answer
@@ -233,9 +233,8 @@ def _settled(sums: Sums, tolerance: float, spatial: int) -> jax.Array:
 
 
 def _check_options(num_masks: int, grid: int, keep: float, tolerance: float | None) -> None:
-    check_at_least("num_masks", num_masks, 1)
-    check_at_least("grid", grid, 2)
-    if not 0 < keep <= 1:
-        raise ArgumentError("keep", repr(keep), "a probability above 0")
+    check_whole("num_masks", num_masks, 1)
+    check_whole("grid", grid, 2)
+    check_within("keep", keep, 0, 1, ends="(]")
     if tolerance is not None:
         check_above("tolerance", tolerance, 0)

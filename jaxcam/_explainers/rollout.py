@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from jaxcam._explainers import attended
 from jaxcam._explainers.attended import Attention
+from jaxcam._explainers.attention import names_of
 from jaxcam._ground.dtypes import at_least_float32
-from jaxcam._ground.errors import ArgumentError, check_choice, check_within
+from jaxcam._ground.errors import ArgumentError, check_choice, check_within, renaming
 from jaxcam._program.checks import check_images
 from jaxcam._program.cuts import cut
 from jaxcam._program.grids import Grid, Layout
@@ -152,12 +153,14 @@ def legrad(
         (2, 8, 8)
     """
     check_images(images)
-    if isinstance(layers, str):
-        layers = [layers]
-    last = None if layers is None else list(layers)[-1]
-    question = _asked(forward, images, targets, last, layout, has_aux)
-    tokens = _tokens(question)
-    blocks = _blocks(question, tokens, layers)
+    last = None
+    if layers is not None:
+        layers = names_of("layers", layers)
+        last = layers[-1]
+    with renaming(layer="layers"):
+        question = _asked(forward, images, targets, last, layout, has_aux)
+        tokens = _tokens(question)
+        blocks = _blocks(question, tokens, layers)
     head = cut(question.program, images, blocks[-1], has_aux).head
     after = lambda deltas: _streams(question, tokens, blocks, deltas)
     streams, pull, (output, aux) = jax.vjp(

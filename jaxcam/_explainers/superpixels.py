@@ -9,8 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.dtypes import reals
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_above,
+    check_at_least,
+    check_number,
+    check_whole,
+)
 from jaxcam._ground.extras import wanted
+from jaxcam._program.checks import check_planar
 from jaxcam.targets import concrete
 
 PIECES = 49  # of signals and volumes, about: as many as superpixels in a photo
@@ -41,7 +49,7 @@ def quickshift(
         channels are not.
 
     Raises:
-        ValueError: images are not `[B, H, W, C]`.
+        ValueError: images are not `[B, H, W, C]`, of at least one image, or not finite.
 
     References:
         Vedaldi and Soatto, Quick shift and kernel methods for mode seeking, ECCV 2008;
@@ -55,8 +63,11 @@ def quickshift(
     with wanted("jaxcam.quickshift"):
         from skimage.segmentation import quickshift as one
     images = np.asarray(images)
-    if images.ndim != 4:
-        raise ArgumentError("images", f"shape {images.shape}", "[B, H, W, C]")
+    check_planar(images)
+    check_at_least("kernel_size", kernel_size, 1)
+    check_above("max_dist", max_dist, 0)
+    check_number("ratio", ratio)
+    check_whole("seed", seed, 0)
     options = {"kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio, "rng": seed}
     options["convert2lab"] = images.shape[-1] == 3
     with ThreadPoolExecutor() as pool:  # scikit-image works outside Python's lock
@@ -97,6 +108,7 @@ def number(images: Any, segments: Segments, num_segments: int | None) -> tuple[j
     found = int(labels.max()) + 1
     if num_segments is None:
         num_segments = found
+    check_whole("num_segments", num_segments, 1)
     if num_segments < found:
         raise ArgumentError("num_segments", num_segments, f"at least {found}, as an image has")
     return jnp.asarray(labels, jnp.int32), num_segments
@@ -133,7 +145,7 @@ def hide(images: jax.Array, segments: jax.Array, count: int, color: Any) -> jax.
     """Images `[B, H, W, C]` with everything hidden: under segments' mean colours, or `color`."""
     if color is None:
         return _means(images, segments, count)
-    color = jnp.asarray(color, images.dtype)
+    color = reals("hide_color", color).astype(images.dtype)
     try:
         return jnp.broadcast_to(color, images.shape)
     except ValueError:

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from jaxcam._ground.errors import ArgumentTypeError
+from jaxcam._ground.errors import ArgumentTypeError, check_number
 
 
 def wide(dtype: Any) -> jnp.dtype:
@@ -47,6 +48,13 @@ def reals(argument: str, values: Any) -> jax.Array:
     if not is_real(array.dtype):
         raise ArgumentTypeError(argument, f"{array.dtype} values", expected)
     return array
+
+
+def check_real(argument: str, value: Any) -> None:
+    """ArgumentError unless `value` is one finite real number; a tracer's value is not known."""
+    traced = isinstance(value, Tracer)
+    if not traced or value.ndim or not is_real(value.dtype):
+        check_number(argument, value)
 
 
 def floating(x: Any) -> jax.Array:

@@ -16,6 +16,8 @@ import numpy as np
 
 from jaxcam._ground.text import printable
 
+_LARGEST = float(np.finfo(np.float32).max)
+_MOST = 2**31 - 1  # of what is counted: JAX counts in 32 bits
 LISTED = 12  # an error lists so many names, of more of them the nearest
 
 
@@ -149,6 +151,11 @@ def _same(value: Any, choice: Any) -> bool:
 # Numbers --------------------------------------------------------------
 
 
+def check_number(argument: str, value: Any) -> None:
+    """ArgumentError unless `value` is a finite real number."""
+    _check_number(argument, value, operator.ge, -math.inf, "a finite number")
+
+
 def check_at_least(argument: str, value: Any, least: float) -> None:
     """ArgumentError unless `value >= least`."""
     _check_number(argument, value, operator.ge, least, f"at least {least}")
@@ -193,7 +200,7 @@ def check_whole(
         expected = f"{low} to {high}"
     if what:
         expected = f"{expected}, {what}"
-    if not is_whole(value) or not low <= value <= high:
+    if not is_whole(value) or not low <= value <= min(high, _MOST):
         raise ArgumentError(argument, shown(value), expected)
 
 
@@ -235,9 +242,15 @@ def _is_pixels(side: Any) -> bool:
 
 
 def _check_number(argument: str, value: Any, holds: Any, bound: float, expected: str) -> None:
-    try:
-        good = bool(holds(value, bound))
-    except (TypeError, ValueError):  # text, arrays, tracers
-        good = False
-    if not good:
+    if not _is_number(value) or not holds(value, bound):
         raise ArgumentError(argument, shown(value), expected)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite real number of float32's range, and no bool."""
+    if isinstance(value, bool | str | bytes) or np.ndim(value) != 0:
+        return False
+    try:
+        return abs(float(value)) <= _LARGEST
+    except (TypeError, ValueError, OverflowError):  # complex numbers, objects, tracers
+        return False

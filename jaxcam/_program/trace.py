@@ -48,8 +48,19 @@ def trace(function: Callable, *args: Any) -> Program:
     check_forward(function)
     # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has
     # changed since.
-    closed, shapes = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*args)
+    closed, shapes = jax.make_jaxpr(lambda *a: _arrays(function(*a)), return_shape=True)(*args)
     return Program(closed, shapes)
+
+
+def _arrays(found: Any) -> Any:
+    """What a model returned, once it is arrays or numbers."""
+    for leaf in jax.tree.leaves(found):
+        kind = getattr(getattr(leaf, "dtype", None), "kind", "")
+        number = isinstance(leaf, complex | float | int) or hasattr(leaf, "dtype")
+        if not number or kind in ("U", "S", "O"):
+            got = f"a function that returned a {type(leaf).__name__}"
+            raise ArgumentTypeError("forward", got, "one that returns arrays")
+    return found
 
 
 def check_forward(forward: Any) -> None:
@@ -57,6 +68,8 @@ def check_forward(forward: Any) -> None:
 
     A Flax Linen module not bound to its variables, or a model of a library outside JAX.
     """
+    if not callable(forward):
+        raise ArgumentTypeError("forward", repr(forward), "a function images -> output")
     # known without importing flax
     linen = hasattr(forward, "init_with_output") and hasattr(forward, "apply")
     if linen and getattr(forward, "scope", None) is None:

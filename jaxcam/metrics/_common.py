@@ -88,6 +88,8 @@ def checked(
         expected = _FORMS[rank]
         if spatial is not None:
             expected = f"{expected} {_OTHERS}"
+        if 0 in saliency.shape:
+            expected = f"{expected}, of at least one map"
     if not fits:
         raise ArgumentError(name, f"shape {saliency.shape}", expected)
     saliency = without_denormals(saliency)

@@ -325,6 +325,7 @@ def adcc_of_maps(
         >>> print(found.coherency, found.complexity)
         [1. 1.] [0.06 0.06]
     """
+    check_images(images)
     saliency = checked(saliency, images)
     found = confidences(forward, images, saliency, targets, activation=activation, has_aux=has_aux)
     spatial = saliency.ndim - 1

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxcam._ground import order, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_within
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
 from jaxcam.maps import normalize
@@ -331,8 +331,7 @@ def ranks(saliency: jax.Array) -> jax.Array:
 
 
 def _top_mask(saliency: jax.Array, top: float, strict: bool) -> jax.Array:
-    if not 0 < top <= 1:
-        raise ArgumentError("top", top, "a fraction in (0, 1], or None for the soft mask")
+    check_within("top", top, 0, 1, ends="(]")
     count = max(round(top * math.prod(saliency.shape[1:])), 1)
     if not strict:
         return (ranks(saliency) < count).astype(saliency.dtype)

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxcam import loops
 from jaxcam._ground import chunks, filters, space
-from jaxcam._ground.dtypes import at_least_float32, cast_like
+from jaxcam._ground.dtypes import at_least_float32, cast_like, reals
 from jaxcam._ground.errors import ArgumentError, check_at_least, is_whole
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
@@ -262,7 +262,7 @@ def fitted(images: jax.Array, baseline: float | str | jax.Array, *, also: str = 
         if baseline != "blur":
             raise ArgumentError("baseline", repr(baseline), f"{also}'blur', a number or an array")
         return blur(images)
-    values = jnp.asarray(baseline, images.dtype)
+    values = reals("baseline", baseline).astype(images.dtype)
     try:
         return jnp.broadcast_to(values, images.shape)
     except ValueError:

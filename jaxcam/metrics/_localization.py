@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam import maps
-from jaxcam._ground.errors import ArgumentError, check_at_least, check_within
+from jaxcam._ground.dtypes import reals
+from jaxcam._ground.errors import ArgumentError, check_at_least, check_size, check_within
 from jaxcam.metrics import _components as components
 from jaxcam.metrics._common import checked, finite, only
 
@@ -40,6 +41,7 @@ def box_mask(
         >>> print(jaxcam.metrics.box_mask(boxes, (8, 8)).sum((1, 2)))  # pixels
         [9 9]
     """
+    size = check_size("size", size)
     boxes, valid = _checked_boxes(boxes, boxes_mask)
     filled = _distances(boxes, size) <= 0
     return (filled & valid[:, :, None, None]).any(1)
@@ -67,7 +69,7 @@ def resize_boxes(boxes: ArrayLike, old: Sequence, new: Sequence[int]) -> jax.Arr
         [[16.  0. 27.  5.]
          [ 8.  8. 19. 13.]]
     """
-    boxes = jnp.asarray(boxes, jnp.float32)
+    boxes = reals("boxes", boxes).astype(jnp.float32)
     if boxes.ndim < 1 or boxes.shape[-1] != 4:
         raise ArgumentError("boxes", f"shape {boxes.shape}", "[..., 4] (xmin, ymin, xmax, ymax)")
     across = jnp.asarray(new[1], jnp.float32) / jnp.asarray(old[1], jnp.float32)
@@ -340,7 +342,7 @@ def _checked_boxes(
     boxes: ArrayLike, boxes_mask: ArrayLike | None, batch: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """`[B, K, 4]` float32, and `[B, K]` bool: which are boxes: not masked, not empty, no NaN."""
-    boxes = jnp.asarray(boxes, jnp.float32)
+    boxes = reals("boxes", boxes).astype(jnp.float32)
     if boxes.ndim == 2:
         boxes = boxes[:, None]
     fits = boxes.ndim == 3 and boxes.shape[-1] == 4

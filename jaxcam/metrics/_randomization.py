@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground.errors import ArgumentError, listing, nearest
+from jaxcam._ground.errors import ArgumentError, listing, nearest, renaming
 from jaxcam.metrics._common import checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
 
@@ -141,8 +141,15 @@ def class_sensitivity(
         [-0.12] [1.] [0.]
     """
     first, second = checked_pair(first, second)
-    in_first = lambda saliency: energy_in_box(saliency, first_boxes, boxes_mask=first_boxes_mask)
-    in_second = lambda saliency: energy_in_box(saliency, second_boxes, boxes_mask=second_boxes_mask)
+
+    def in_first(saliency: jax.Array) -> jax.Array:
+        with renaming(boxes="first_boxes", boxes_mask="first_boxes_mask"):
+            return energy_in_box(saliency, first_boxes, boxes_mask=first_boxes_mask)
+
+    def in_second(saliency: jax.Array) -> jax.Array:
+        with renaming(boxes="second_boxes", boxes_mask="second_boxes_mask"):
+            return energy_in_box(saliency, second_boxes, boxes_mask=second_boxes_mask)
+
     known = finite(first) & finite(second)
     return ClassSensitivity(
         correlation=only(pearson(first, second), known, mask),

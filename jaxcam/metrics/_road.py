@@ -4,7 +4,7 @@ Removed pixels become what their neighbours say: a linear system, solved by conj
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import NamedTuple
 
 import jax
@@ -222,7 +222,7 @@ def _neighbours(x: jax.Array) -> jax.Array:
 
 def _counts(percent: Sequence[float], pixels: int) -> list[int]:
     """How many pixels go, of every percentage."""
-    if not len(percent):
+    if not isinstance(percent, Sized) or not len(percent):
         raise ArgumentError("percent", repr(percent), "numbers in (0, 100)")
     counts = []
     for each in percent:

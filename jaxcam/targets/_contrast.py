@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._ground.dtypes import at_least_float32
+from jaxcam._ground.dtypes import at_least_float32, check_real
 from jaxcam._ground.errors import ArgumentError, check_choice, check_whole
 from jaxcam.targets._scores import resolve, scores
 
@@ -75,6 +75,7 @@ def finer(
         [1.]
     """
     check_choice("weighting", weighting, WEIGHTINGS)
+    check_real("strength", strength)
 
     def score(logits: jax.Array) -> jax.Array:
         logits = at_least_float32(_logits(logits))

@@ -121,7 +121,10 @@ def resolve(logits: jax.Array, targets: Targets = None) -> Any:
     """
     if callable(targets):
         return targets
-    checked = check(targets, *logits.shape)
+    shape = jnp.shape(logits)
+    if len(shape) != 2 or not shape[1]:
+        raise ArgumentError("logits", f"shape {shape}", "[B, N], of at least one class")
+    checked = check(targets, *shape)
     if checked is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return checked
@@ -166,6 +169,9 @@ def of_function(outputs: Any, function: Callable, batch: int | None = None) -> j
     values = function(outputs)
     if batch is None:
         batch = len(jax.tree.leaves(outputs)[0])
+    if not hasattr(values, "shape"):
+        got = f"a {type(values).__name__} from the function"
+        raise ArgumentError("targets", got, f"an array of scores, ({batch},)")
     if jnp.shape(values) != (batch,):
         got = f"shape {jnp.shape(values)} from the function"
         raise ArgumentError("targets", got, f"one score for each of {batch} images, ({batch},)")

@@ -416,7 +416,7 @@ def test_bad_input_is_named(tiny):
         explain(kernel="shap", num_samples=2)
     with pytest.raises(ValueError, match="kernel_width: got 0, expected a number above 0"):
         explain(kernel_width=0)
-    with pytest.raises(ValueError, match="alpha: got -1, expected at least 0, or None"):
+    with pytest.raises(ValueError, match="alpha: got -1, expected at least 0"):
         explain(alpha=-1)
     with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
         explain(chunk=0)

@@ -251,11 +251,11 @@ def test_a_function_of_numpy_arrays_is_told_to_say_host(tiny, options):
 
 def test_bad_input_is_named(tiny):
     forward, images = tiny
-    with pytest.raises(ValueError, match="num_masks: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="num_masks: got 0, expected a whole number, at least 1"):
         rise(forward, images, num_masks=0)
-    with pytest.raises(ValueError, match="grid: got 1, expected at least 2"):
+    with pytest.raises(ValueError, match="grid: got 1, expected a whole number, at least 2"):
         rise(forward, images, grid=1)
-    with pytest.raises(ValueError, match=r"keep: got 0\.0, expected a probability above 0"):
+    with pytest.raises(ValueError, match=r"keep: got 0\.0, expected a number in \(0, 1\]"):
         rise(forward, images, keep=0.0)
     with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
         rise(forward, images, chunk=0)

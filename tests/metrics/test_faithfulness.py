@@ -169,7 +169,7 @@ def test_bad_input_is_named(linear):
         metrics.average_drop(forward, images, saliency, np.zeros((5, 2), int))
     with pytest.raises(ValueError, match="targets: got class 9, expected 0 to 3"):
         metrics.average_increase(forward, images, saliency, 9)
-    with pytest.raises(ValueError, match=r"top: got 0, expected a fraction in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"top: got 0, expected a number in \(0, 1\]"):
         metrics.average_drop(forward, images, saliency, top=0)
     with pytest.raises(ValueError, match=r"mask: got shape \(4,\), expected \[5\]"):
         metrics.average_drop(forward, images, saliency, mask=np.ones(4, bool))
