@@ -255,6 +255,8 @@ def _page(
     if absent:
         yield f"Ours is a STAND-IN, whose numbers reproduce none of theirs: {setup}."
         yield f"The paper's network or photos are {absent}."
+        if any(row.protocol == _FOSTERING for row in experiment.numbers()):
+            yield f"Beta is {_BETAS['stand_in'][1]} in the place of 100, at which it collapses."
     else:
         yield f"Ours: {setup}."
     yield f"\n{_HEAD}\n|---|---|---|---|---|---|---|"

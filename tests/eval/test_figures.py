@@ -1,0 +1,62 @@
+"""Relevance-CAM's figures: what their panels are made of, and the files."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcam
+from eval.studies import figures
+from jaxcam import maps
+from tests.eval.conftest import SIZE
+
+
+@pytest.fixture
+def scene(network, photos, rng):
+    settings = figures.FigureSettings(model="tiny", data="tiny20", root=photos[1])
+    shown = rng.integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    return figures.Scene(settings, network, shown)
+
+
+def test_channels_are_those_of_the_largest_weights(scene):
+    rows = figures.channels(scene)
+    assert [row[0].title for row in rows] == ["Grad-CAM, top", "Relevance-CAM, top"] * 2
+    images = scene.network.prepare(jnp.asarray(scene.photos))
+    weights = np.asarray(jaxcam.channel_weights(scene.forward, images, layer="top"))
+    top = np.argsort(-weights[1], kind="stable")[:3]
+    assert [panel.title for panel in rows[3][2:]] == [f"channel {k}" for k in top]
+    _, acts, _ = jaxcam.activations_and_gradients(scene.forward, images, layer="top")
+    first = figures.heat(np.asarray(acts)[1, ..., top[0]], scene.photos[1])
+    np.testing.assert_array_equal(rows[3][2].shown, first)
+
+
+def test_masks_leave_what_lies_above_mean_and_deviation(scene):
+    raw = np.arange(16.0).reshape(4, 4)
+    photo = scene.photos[0]
+    mask = np.asarray(maps.segmentation_mask(raw[None], (SIZE, SIZE)))[0]
+    assert 0 < mask.mean() < 0.5
+    left = figures.masked(raw, photo)
+    np.testing.assert_array_equal(left[mask], photo[mask] / 255)
+    assert (left[~mask] == 0).all()
+
+
+def test_two_classes_are_explained_on_one_photo_by_layer(scene):
+    rows = figures.FIGURES["7"](scene)
+    assert len(rows) == 2 * 2
+    assert [panel.title for panel in rows[0][1:]] == ["stem", "top"]
+    both = rows[0][0].shown
+    halves = scene.photos.astype(float)
+    left = np.round((halves[0, :, ::2] + halves[0, :, 1::2]) / 2) / 255
+    np.testing.assert_array_equal(both[:, : SIZE // 2], left)
+    seen = [f"Grad-CAM: class {target}" for target in scene.predicted(scene.photos)]
+    assert [row[0].title for row in rows[:2]] == seen
+
+
+def test_files_are_written_and_the_cascade_goes_from_the_logits_down(scene, tmp_path, monkeypatch):
+    row = figures.cascade(scene)[0]
+    titles = [panel.title for panel in row]
+    assert titles[:2] == ["Grad-CAM, top", "trained"] and len(titles) > 3
+    settings = figures.FigureSettings(
+        *(tmp_path / "out", "5"), model="tiny", data="tiny20", root=scene.settings.root, crop=0.5
+    )
+    assert list(figures.figures(settings)) == [tmp_path / "out/figure_5.png"]
+    assert (tmp_path / "out/figure_5.png").stat().st_size > 1000
