@@ -21,6 +21,7 @@ from jaxcam.lrp import _signs as signs
 _LOBES = 2.0  # largest sum of magnitudes of weights that sum to 1: 1.9 in Lanczos kernels
 _ROUNDING = 0.02  # of bfloat16's sums
 _OUTSIDE = frozenset(["axis_index"])  # numbers that are the caller's
+_VARYING = frozenset(["pvary", "pcast"])  # casts of types inside jax.shard_map, of no value
 
 
 def pools(program: trace.Program) -> frozenset[trace.Path]:
@@ -85,6 +86,8 @@ class _Made:
     def values(self) -> list:
         """The results."""
         operands = [operand.value for operand in self._operands]
+        if self._eqn.primitive.name in _VARYING:
+            return operands
         with jax.ensure_compile_time_eval(), self._eqn.ctx.manager:
             return trace.bind(self._eqn, operands)
 

@@ -62,6 +62,17 @@ def test_a_layer_of_fixed_weights_is_there_for_a_composite():
     assert lrp.relevance(forward, jnp.asarray(X, jnp.float32), 1, composite=composite).any()
 
 
+def test_fixed_weights_inside_shard_map():
+    """Where numbers of the code are cast to vary over devices."""
+    forward = lambda x: dense(x).mean((1, 2)) @ jnp.asarray(HEAD, x.dtype)
+    explain = lambda x: lrp.relevance(forward, x, 1)
+    images = jnp.asarray(X, jnp.float32)
+    over = jax.sharding.PartitionSpec("devices")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("devices",))
+    shared = jax.shard_map(explain, mesh=mesh, in_specs=over, out_specs=over)
+    np.testing.assert_allclose(jax.jit(shared)(images), explain(images), rtol=1e-5)
+
+
 @pytest.mark.parametrize("how", ["linear", "cubic", "lanczos3", "lanczos5"])
 def test_resizing_is_pooling(how):
     for size in (3, 9, 20):
