@@ -175,12 +175,17 @@ def _fold_on_host(
     return state
 
 
+def on_cpu() -> bool:
+    """Whether programs traced now are compiled for a CPU."""
+    return (_PLATFORM.get() or jax.default_backend()) == "cpu"
+
+
 def _laid_out(body: Callable) -> Callable:
     """A body with its convolutions laid out.
 
     Those in loops of its own and in derivatives made by hand are left.
     """
-    if (_PLATFORM.get() or jax.default_backend()) != "cpu":
+    if not on_cpu():
         return body
 
     def run(*args: Any) -> Any:

@@ -19,6 +19,10 @@ turn, on the same weights and images, once their maps agree: see `eval.costs.pee
 
 says what `jaxcam explain PHOTO` takes, by phase, the first time and the second.
 
+    python -m eval speed --scaling
+
+fits how costs grow with batch, image size, channels, masks, classes, layers and devices.
+
     python -m eval speed --narrow
 
 says what bfloat16 does to the maps of perturbation methods, of the bundled network or `--model`.
@@ -37,7 +41,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxcam
-from eval.costs import first, narrow, tpu
+from eval.costs import first, laws, narrow, tpu
 from eval.costs.peers import report, turns
 from jaxcam import fostering, linen, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
@@ -230,7 +234,8 @@ class Settings:
             bundled network.
         narrow: whether to compare maps made in bfloat16 with the model's own, of `model` or the
             bundled network; `methods` then are perturbation methods and games.
-        output: a JSON file for what the compiler or the comparison says.
+        scaling: whether to fit how costs grow; `methods` then are what they grow with.
+        output: a JSON file for what the compiler, the comparison or the fits say.
     """
 
     model: str | None = None
@@ -250,6 +255,7 @@ class Settings:
     python: str = sys.executable
     first_picture: bool = False
     narrow: bool = False
+    scaling: bool = False
     output: Path | None = None
 
 
@@ -261,6 +267,9 @@ def main(settings: Settings) -> None:
         return
     if settings.narrow:
         print(narrow.table(narrow.measure(settings.model or "tiny20", settings.methods)))
+        return
+    if settings.scaling:
+        laws.report(settings.methods, settings.rounds, settings.output)
         return
     if settings.compile_for is not None:
         tpu.report(_request(settings.compile_for, settings), settings.output)

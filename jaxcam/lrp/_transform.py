@@ -25,6 +25,7 @@ from jaxcam._program.layers import Forward
 from jaxcam._program.question import traced
 from jaxcam._program.unroll import unrolled
 from jaxcam.lrp import _plan as planning
+from jaxcam.lrp import _small
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
 
@@ -285,7 +286,10 @@ def _bind(eqn: Any, values: Sequence, active: bool) -> list:
         operands.append(value)
     if not active:
         return trace.bind(eqn, operands)
-    return trace.bind(eqn, operands, **_overrides(eqn, widest))
+    overrides = _overrides(eqn, widest)
+    if _small.suits(eqn):
+        return [_small.convolve(eqn, *operands, **overrides)]
+    return trace.bind(eqn, operands, **overrides)
 
 
 def _is_inexact(dtype: Any) -> bool:

@@ -1,10 +1,14 @@
 """What a fostering step costs on ResNet-50, by XLA's count of the program; the table of costs."""
 
+import types
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from eval.costs import speed
+from eval.costs import laws, narrow, speed
 from jaxcam import models
 
 
@@ -50,3 +54,55 @@ def test_costs_are_shown_as_multiples_of_their_base():
     costs = {"forward": speed.Cost(4.0, 0.5, 1.0), "grad_cam/layer4": speed.Cost(6.0, 1.0, 2.25)}
     line = speed.table(costs).splitlines()[-1]
     assert line == "| grad_cam/layer4 | forward | x1.50 | x2.00 | 1000.0 | 2.2 |"
+
+
+def test_laws_are_fitted():
+    """A product of matrices has exponent 3; what is taken off it is a product of 8 x 8."""
+
+    def make(side):
+        return laws.Call(lambda x: x @ x, (jnp.ones((side, side)),))
+
+    law = laws.Law("side", "product", (16, 32, 64), make, 3)
+    found = laws.measured(law, rounds=1)
+    assert found.flops == (2 * 16**3, 2 * 32**3, 2 * 64**3)
+    assert found.flops_exponent == pytest.approx(3)
+    assert found.seconds is not None
+    assert len(found.seconds) == 3
+    less = laws.measured(law._replace(less=lambda _: make(8), timed=False), rounds=1)
+    assert less.flops == tuple(flops - 2 * 8**3 for flops in found.flops)
+    assert (less.seconds, less.seconds_exponent) == (None, None)
+    line = laws.table([less]).splitlines()[-1]
+    assert line.startswith("| side | product | 16, 32, 64 | 3 | 3.0")
+    assert laws.exponent((1, 2, 4), (5, 20, 80)) == pytest.approx(2)
+    assert laws.exponent((1, 2), (0, 1)) != laws.exponent((1, 2), (0, 1))  # NaN
+    with pytest.raises(ValueError, match="methods: got 'colour', expected any of batch, image"):
+        list(laws.measure(["colour"]))
+
+
+def test_operations_are_proportional_to_the_batch():
+    law = laws.LAWS[0]
+    flops = []
+    for size in (2, 4):
+        call = law.make(size)
+        lowered: Any = jax.jit(call.function).lower(*call.arguments)
+        flops.append(lowered.cost_analysis()["flops"])
+    assert laws.exponent((2, 4), flops) == pytest.approx(law.expected, abs=0.02)
+
+
+def test_changes_of_maps_are_shown():
+    """The least correlation over photos, and the largest difference of maps in [-1, 1]."""
+    usual = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    images = jnp.zeros((2, 2, 2, 3))
+    model: Any = types.SimpleNamespace(params=(), forward=lambda params: None)
+    scene = narrow.Scene(model, images, jnp.zeros(2, int), np.zeros((2, 2, 2), int))
+    apart = np.zeros((2, 2, 2), np.float32)
+    apart[1, 1, 1] = -0.7
+
+    def ask(forward, scene, dtype=None):
+        return scene.images[..., 0] + usual + (0.0 if dtype is None else apart)
+
+    change = narrow._change(ask, scene)
+    assert change.correlation == pytest.approx(np.corrcoef([4, 5, 6, 7], [4, 5, 6, 6.3])[0, 1])
+    assert change.difference == pytest.approx(6 / 6.3 - 6 / 7, rel=1e-5)
+    line = narrow.table({"rise": narrow.Change(0.5, 0.25, 1.0, 2.0)}).splitlines()[-1]
+    assert line == "| rise | 0.50000 | 0.2500 | 1.00 | 2.00 |"
