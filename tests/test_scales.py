@@ -63,12 +63,11 @@ DEGREES = {
     "cbam_attention": Degrees(0, 0),
     "layerwise_grad_cam": Degrees(0, 0),
     "attention_grad_cam": Degrees(0, 0),
-    # a denominator below 1e-30 counts as 0 there
-    "lrp": Degrees(1, 1, least=-80),
-    "clrp": Degrees(1, 1, least=-80),
+    "lrp": Degrees(1, 1),
+    "clrp": Degrees(1, 1),
     "rise": Degrees(1, 1, options=LOGITS),
     "lime": Degrees(1, 1, options=LOGITS),
-    "mask": Degrees(None, 0),  # not looked at: its prices are those of probabilities
+    "mask": Degrees(None, 0),  # below: its prices are those of probabilities
     "shapley_cam": Degrees(1, 1),
     "finer_cam": Degrees(None, 1, ends=True, small=1),
     "smooth_grad_cam_plus_plus": Degrees(None, 0, ends=True, small=1),
@@ -131,6 +130,19 @@ def test_a_map_is_homogeneous_at_every_scale(name):
             close(at(power, activations) / 2.0 ** (degree * power), expected)
 
 
+def test_a_mask_of_huge_scores_is_that_of_large_ones():
+    """Their prices do not count beside the scores, and Adam's steps know no unit."""
+
+    @jax.jit
+    def explained(scale):
+        model = lambda x: network(x, np.float32(1), scale)
+        return laws.explain("mask", laws.IMAGES, model=model, **LOGITS)
+
+    expected = np.asarray(explained(np.float32(2.0**33)))
+    for power in (39, 42, 66, 100):
+        close(explained(np.float32(2.0**power)), expected, 1e-4)
+
+
 # Formulas of no degree, against their literal forms in float64 ---------------------------------
 
 PAIRS = [(a, g) for a in (-100, -33, 0, 33, 100) for g in (-100, -33, 0, 33, 100) if a + g < 120]
@@ -172,7 +184,10 @@ def test_smooth_grad_cam_plus_plus_at_every_scale(variant, rng):
 
     @jax.jit
     def formula(a, g):
-        weights = smooth_plus_plus.smooth_weights(a, g, variant)
+        moments = smooth_plus_plus.no_moments(a.shape, a.dtype)
+        for each in g:
+            moments = smooth_plus_plus.with_image(moments, each)
+        weights = smooth_plus_plus.smooth_weights(a, moments, len(g), variant)
         return formulas.combined(a, weights)
 
     found = formula(acts.astype(np.float32), noised.astype(np.float32))

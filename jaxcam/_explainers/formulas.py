@@ -164,8 +164,12 @@ def grad_cam_plus_plus_weights(
 
 def units(activations: jax.Array, gradients: jax.Array) -> Units:
     """Activations and gradients `[B, *spatial, c]` in units of their own."""
+    return units_of(activations, gradients, unit(gradients, positions(gradients)))
+
+
+def units_of(activations: jax.Array, gradients: jax.Array, of_g: jax.Array) -> Units:
+    """The same, with the gradients' unit `[B, 1, 1, c]` given."""
     of_a = unit(activations, positions(activations))
-    of_g = unit(gradients, positions(gradients))
     return Units(
         activations=activations / of_a,
         gradients=gradients / of_g,

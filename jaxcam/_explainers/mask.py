@@ -24,6 +24,7 @@ from jaxcam._explainers.masking import (
     smooth,
 )
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_choice
+from jaxcam._ground.units import unit
 from jaxcam._program import eager
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.targets import Activation, Targets
@@ -36,6 +37,7 @@ _RADII = range(0, 175, 5)  # of the first circles, in pixels of images of 224
 _CIRCLE_SIDE = 224
 _CIRCLE_BLUR = 10.0
 _CIRCLE_SCORE = 1e-2
+_LARGE = 2.0**40  # a score whose gradients' squares may overflow
 
 
 @one_answer(jax.Array)
@@ -155,9 +157,9 @@ def optimize(
     """The masks m `[B, h, w]` after `rules.steps` steps of Adam, each clipped to [0, 1]."""
     for_start, for_steps = jax.random.split(key)
     keys = jax.random.split(for_steps, rules.steps)
-    scene = (magnify(images, rules.jitter), null)
+    scene = (magnify(images, rules.jitter), null, _size_of_scores(box, images))
     if null is not None:
-        scene = (scene[0], magnify(null, rules.jitter))
+        scene = (scene[0], magnify(null, rules.jitter), scene[2])
     if progress is None:
         cells = START[rules.init](box, images, null, rules, for_start)
         return _descend(box, scene, (cells, _adam(rules).init(cells)), keys, rules)[0]
@@ -195,12 +197,12 @@ def _descend(
     box: BlackBox, scene: tuple, carry: tuple, keys: jax.Array, rules: MaskVariant
 ) -> tuple:
     """A step for each key; `carry` is the masks `[B, h, w]` and Adam's state."""
-    images, null = scene
+    images, null, size_of_scores = scene
     size = tuple(side - rules.jitter for side in images.shape[1:-1])
 
     def losses(cells: jax.Array, key: jax.Array) -> jax.Array:
         perturbed = perturb(images, null, enlarge(cells, size, rules), key, rules)
-        return (penalties(cells, rules) + _scores(box, perturbed)).sum()
+        return ((penalties(cells, rules) + _scores(box, perturbed)) / size_of_scores).sum()
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         cells, state = carry
@@ -222,6 +224,18 @@ def _scores(box: BlackBox, images: jax.Array) -> jax.Array:
         return box.scores(images[None])[0]
     (kinds,) = box.kinds
     return box.scores(images.reshape(kinds, -1, *images.shape[1:]), each=True).ravel()
+
+
+def _size_of_scores(box: BlackBox, images: jax.Array) -> jax.Array:
+    """In what unit `[B]` the loss of an image is, of which Adam takes the square.
+
+    1 for probabilities, and as long as float32 holds the square; else the power of two next to the
+    score, since Adam's steps do not know the loss's unit.
+    """
+    if not callable(box.targets) and box.activation in (None, "softmax", "sigmoid"):
+        return jnp.ones(len(images))
+    found = jax.lax.stop_gradient(_scores(box, images))
+    return jnp.where(jnp.abs(found) < _LARGE, 1, unit(found[:, None], 1)[:, 0])
 
 
 def _adam(rules: MaskVariant) -> "GradientTransformation":

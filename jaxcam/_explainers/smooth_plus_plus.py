@@ -1,16 +1,19 @@
 """Smooth Grad-CAM++: Grad-CAM++ whose derivatives are means over noisy images."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxcam import loops
-from jaxcam._explainers.formulas import check_relu, combined, positions, total, units
+from jaxcam._explainers.formulas import check_relu, combined, positions, total, units_of
 from jaxcam._explainers.smoothing import noisy
 from jaxcam._ground.dtypes import at_least_float32, floating
 from jaxcam._ground.errors import check_at_least, check_choice, check_whole
+from jaxcam._ground.units import unit
 from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run
@@ -40,7 +43,7 @@ def smooth_grad_cam_plus_plus(
 
     alpha = D_2 / (2 D_2 + (sum_ab A_ab) D_3), w_k = sum_ij alpha_ijk ReLU(D_1)_ijk and
     L = ReLU(sum_k w_k A_k), A of the images without noise. Costs n times Grad-CAM and a forward
-    pass.
+    pass, and memory for three sums of the layer's size, however many images there are.
 
     Args:
         forward: as in `grad_cam`.
@@ -80,10 +83,10 @@ def smooth_grad_cam_plus_plus(
     output, aux = question.parted(outputs)
     if targets is None:
         question = dataclasses.replace(question, targets=resolve(output))
-    noised = _gradients(question, jax.random.split(key, samples), sigma)
+    noised = _moments(question, jax.random.split(key, samples), sigma)
 
-    def formula(activations: jax.Array, stacked: jax.Array) -> jax.Array:
-        weights = smooth_weights(activations, stacked, variant)
+    def formula(activations: jax.Array, moments: Moments) -> jax.Array:
+        weights = smooth_weights(activations, moments, samples, variant)
         return combined(activations, weights, relu)
 
     maps = {}
@@ -92,14 +95,46 @@ def smooth_grad_cam_plus_plus(
     return question.answer(maps, aux)
 
 
-def smooth_weights(activations: jax.Array, noised: jax.Array, variant: str) -> jax.Array:
-    """w_k = sum_ij alpha_ijk ReLU(D_1)_ijk. A `[B, h, w, c]`, G of n images `[n, B, h, w, c]`."""
-    batch, rows, *rest = activations.shape
-    own = units(activations, jnp.moveaxis(noised, 0, 1).reshape(batch, -1, *rest))
-    each = own.gradients.reshape(batch, -1, rows, *rest)
-    first = each.mean(1)
-    second = (each**2).mean(1)
-    third = (each**3).mean(1)
+class Moments(NamedTuple):
+    """Sums of powers of gradients over noisy images, in a unit that grows with the largest."""
+
+    unit: jax.Array  # v `[B, 1, 1, c]`, powers of two; the least until something is not 0
+    first: jax.Array  # sum_i G_i / v, `[B, *spatial, c]`
+    second: jax.Array  # sum_i (G_i / v)^2
+    third: jax.Array
+
+
+def no_moments(shape: Sequence[int], dtype: Any) -> Moments:
+    """The sums over no image yet, of gradients `[B, *spatial, c]`."""
+    nothing = jnp.zeros(shape, dtype)
+    least = jnp.full_like(nothing.sum(positions(nothing), keepdims=True), jnp.finfo(dtype).tiny)
+    return Moments(least, nothing, nothing, nothing)
+
+
+def with_image(moments: Moments, gradients: jax.Array) -> Moments:
+    """The sums with one image more; what falls below float32 by the new unit is no loss."""
+    axes = positions(gradients)
+    something = (gradients != 0).any(axes, keepdims=True)
+    own = jnp.where(something, unit(gradients, axes), moments.unit)
+    larger = jnp.maximum(moments.unit, own)
+    less = moments.unit / larger
+    each = gradients / larger
+    return Moments(
+        larger,
+        moments.first * less + each,
+        moments.second * less**2 + each**2,
+        moments.third * less**3 + each**3,
+    )
+
+
+def smooth_weights(
+    activations: jax.Array, moments: Moments, samples: int, variant: str
+) -> jax.Array:
+    """w_k = sum_ij alpha_ijk ReLU(D_1)_ijk. A `[B, *spatial, c]`, and the sums over n images."""
+    own = units_of(activations, moments.first, moments.unit)
+    first = moments.first / samples
+    second = moments.second / samples
+    third = moments.third / samples
     numerator = second
     unit_of_weights = own.weight
     if variant == "paper":
@@ -114,23 +149,42 @@ def smooth_weights(activations: jax.Array, noised: jax.Array, variant: str) -> j
     return (alpha * jax.nn.relu(first) * unit_of_weights).sum(positions(first))
 
 
-def _gradients(question: Question, keys: jax.Array, sigma: float) -> dict[str, jax.Array]:
-    """G of each noisy image, `[n, ...]` by layer; K targets behind n."""
+def _moments(question: Question, keys: jax.Array, sigma: float) -> dict[str, Moments]:
+    """The sums over noisy images by layer; K targets in front."""
 
-    def one(key: jax.Array) -> dict:
+    def one(key: jax.Array) -> dict[str, jax.Array]:
         shown = noisy(question.images, key, sigma)
         _, _, grads, _ = gradients(dataclasses.replace(question, images=shown))
-        return jax.tree.map(at_least_float32, grads)
+        found = {}
+        for name in question.names:
+            found[name] = question.spatial(name, at_least_float32(grads[name]))
+        return found
 
-    return loops.map(one, keys)
+    shapes = jax.eval_shape(one, keys[0])
+    several = getattr(question.targets, "ndim", 1) == 2
+    add = with_image
+    if several:
+        add = jax.vmap(with_image)
+
+    def step(carry: dict[str, Moments], key: jax.Array) -> tuple[dict[str, Moments], None]:
+        found = one(key)
+        return {name: add(carry[name], found[name]) for name in carry}, None
+
+    start = {}
+    for name, shape in shapes.items():
+        begin = partial(no_moments, shape.shape[several:], shape.dtype)
+        if several:
+            begin = jax.vmap(begin, axis_size=shape.shape[0])
+        start[name] = begin()
+    return loops.scan(step, start, keys)[0]
 
 
 def _mapped(
     question: Question, formula: Callable, name: str, acts: Mapping, noised: Mapping
 ) -> jax.Array:
-    """The formula of A and the gradients of n noisy images, of one target or of K."""
+    """The formula of A and the sums over n noisy images, of one target or of K."""
     a = at_least_float32(question.spatial(name, acts[name]))
-    stacked = question.spatial(name, noised[name])
-    if stacked.ndim == a.ndim + 1:
-        return formula(a, stacked)
-    return jax.vmap(formula, in_axes=(None, 1), out_axes=1)(a, stacked)
+    moments = noised[name]
+    if moments.first.ndim == a.ndim + 1:
+        return jax.vmap(formula, in_axes=(None, 0), out_axes=1)(a, moments)
+    return formula(a, moments)

@@ -45,7 +45,8 @@ __all__ = [
     "z_plus",
 ]
 
-_TINY = 1e-30  # below it a denominator counts as 0: relevance divided by it could overflow float32
+# Below it a denominator of relevance of size 1 counts as 0: the quotient could overflow float32.
+_TINY = 1e-30
 
 Part = Callable[[jax.Array], jax.Array]
 
@@ -161,16 +162,34 @@ def _forward(epsilon: float, y: jax.Array, shares: Sequence, denominators: Seque
 
 
 def _backward(epsilon: float, saved: tuple, c: jax.Array) -> tuple:
-    return None, None, tuple(c * divide(share, z, epsilon) for share, z in zip(*saved, strict=True))
+    found = []
+    for share, z in zip(*saved, strict=True):
+        found.append(c * divide(share, z, epsilon, of=c * share))
+    return None, None, tuple(found)
 
 
 redistribute.defvjp(_forward, _backward)
 
 
-def divide(a: jax.Array, z: jax.Array, epsilon: float = 0.0) -> jax.Array:
-    """Quotient a / (z + epsilon sign z), and 0 where z = 0; the gradient is finite there too."""
-    zero = jnp.abs(z) < _TINY
+def divide(
+    a: jax.Array, z: jax.Array, epsilon: float = 0.0, of: jax.Array | None = None
+) -> jax.Array:
+    """Quotient a / (z + epsilon sign z), and 0 where z = 0; the gradient is finite there too.
+
+    Args:
+        a: the dividend.
+        z: the divisor, and that of `of`.
+        epsilon: at least 0.
+        of: the relevance that is divided in the end, if a is not.
+    """
+    zero = _is_zero(z, a if of is None else of)
     return jnp.where(zero, 0, a / jnp.where(zero, 1, z + epsilon * jnp.sign(z)))
+
+
+def _is_zero(z: jax.Array, relevance: jax.Array) -> jax.Array:
+    """Where a denominator counts as 0: where it is, or is tiny beside what is divided by it."""
+    size = jnp.minimum(1, jnp.abs(jax.lax.stop_gradient(relevance)))
+    return (z == 0) | (jnp.abs(z) < _TINY * size)
 
 
 def unit(x: jax.Array) -> jax.Array:
@@ -220,7 +239,7 @@ def apply(
             taken = jnp.sign(y) == group.sign
         if group.rest:
             taken = taken & left
-        left = left & ~(taken & (jnp.abs(z) >= _TINY))
+        left = left & ~(taken & ~_is_zero(z, y))
         parts.append(jnp.where(taken, jnp.asarray(group.coefficient, y.dtype), 0))
         denominators.append(z)
 
