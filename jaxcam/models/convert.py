@@ -203,7 +203,7 @@ def first(keys: Sequence[str]) -> str:
 def _abstract(model: nn.Module) -> Any:
     """Shapes of a model's variables, at the size of images that it is made for, if for one."""
     size = getattr(model, "size", 64)
-    init = lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    init = lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.float32))
     return jax.eval_shape(init)
 
 
