@@ -76,12 +76,18 @@ def check_init(init: Any, targets: Targets, shape: Sequence[int] | None) -> None
     """
     if callable(targets):
         if not isinstance(init, str):
-            got = f"shape {jnp.shape(init)} beside a function as targets"
+            got = f"{_form(init)} beside a function as targets"
             raise ArgumentError("init", got, "one of them: relevance from an array or a function")
         return
     if isinstance(init, str):
         if init not in INITS:
             expected = f"one of {listing(INITS)} or an array {list(shape or ())}"
             raise ArgumentError("init", repr(init), expected)
-    elif jnp.shape(init) != tuple(shape or ()):
-        raise ArgumentError("init", f"shape {jnp.shape(init)}", f"{shape}, as the logits")
+    elif not hasattr(init, "shape") or init.shape != tuple(shape or ()):
+        raise ArgumentError("init", _form(init), f"{shape}, as the logits")
+
+
+def _form(init: Any) -> str:
+    if hasattr(init, "shape"):
+        return f"shape {tuple(init.shape)}"
+    return f"a {type(init).__name__}"

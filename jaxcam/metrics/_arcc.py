@@ -137,6 +137,7 @@ def arcc_of_maps(
         >>> print(found.coherency, found.complexity)
         [1. 1.] [0.06 0.06]
     """
+    check_images(images)
     saliency = checked(saliency, images)
     options = {"percent": percent, "noise": noise, "key": key, "activation": activation}
     removed: Road = road(

@@ -69,7 +69,8 @@ def checked(
     """Saliency as float32 (float64 stays), once it is `[B, *spatial]` and of the images' size.
 
     It is in the unit of each map's own largest value, so that no sum of it overflows, unless its
-    size matters, which is `absolute`; denormal numbers are 0.
+    size matters, which is `absolute`; denormal numbers are 0, and so is in effect what is smaller
+    than 2^-126 of the largest value.
 
     Args:
         saliency: the maps.
