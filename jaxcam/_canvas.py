@@ -2,6 +2,7 @@
 
 import bisect
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,15 @@ def elided(text: str, room: float, points: float, weight: str = "normal") -> str
     lengths = range(4, min(len(text) - 1, _LONGEST))
     kept = 3 + bisect.bisect_left(lengths, True, key=lambda kept: not fits(kept))
     return f"{text[:kept].rstrip()}…"
+
+
+def with_facts(name: str, facts: Sequence[str], room: float, points: float) -> str:
+    """A name and what is known of it in a line; the last facts go where there is no room."""
+    kept = list(facts)
+    after = lambda: "".join(f"  ·  {fact}" for fact in kept)
+    while kept and length(f"{name[:4]}…{after()}", points) > room:
+        kept.pop()
+    return elided(name, room - length(after(), points), points) + after()
 
 
 def length(text: str, points: float, weight: str = "normal") -> float:

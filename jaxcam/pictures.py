@@ -298,9 +298,8 @@ def _draw_header(figure: "Figure", page: Page, e: Explanation, style: Style) -> 
     for scale in _scales(e, style):
         left = _draw_key(figure, page, left, scale)
     height, width = e.photo.shape[:2]
-    facts = "  ·  ".join(filter(None, (f"{width} × {height}", e.network)))
-    room = left - MARGIN - 0.25 - canvas.length(f"  ·  {facts}", 8.5)
-    facts = f"{canvas.elided(e.name, room, 8.5)}  ·  {facts}"
+    known = [*filter(None, (f"{width} × {height}", e.network))]
+    facts = canvas.with_facts(e.name, known, left - MARGIN, 8.5)
     canvas.add_text(figure, page, MARGIN, MARGIN + 0.44, facts, size=8.5, color=canvas.FAINT)
 
 

@@ -1,5 +1,6 @@
 """`FILE.py:function`: a user's own model becomes a classifier, or is refused in one line."""
 
+import functools
 import pathlib
 import re
 import textwrap
@@ -16,6 +17,7 @@ from eval.protocols import faithfulness
 from eval.run.runner import run as carry_out
 from eval.run.settings import Settings
 from jaxcam import classifier, cli, metrics
+from jaxcam.methods import METHODS
 
 DOCS = (pathlib.Path(__file__).parents[1] / "docs" / "own_model.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
@@ -108,6 +110,22 @@ def test_a_doctors_pictures(folder, tmp_path, capsys):
         sign = 1 if yes > 0 else -1
         expected = jaxcam.grad_cam(logit, images, lambda z: sign * z, layer="conv2")[0]
         np.testing.assert_allclose(saved["grad_cam/conv2"], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_one_logit_has_nothing_to_be_contrasted_with(folder, tmp_path, capsys):
+    """Relevance of z against -z cancels in z: refused, and not a map of zeros."""
+    model = f"{folder}/chest.py:chest"
+    photo = str(next((folder / "scans").rglob("*.png")))
+    asked = ["explain", photo, "--model", model, "-o", str(tmp_path), "--method"]
+    assert cli.main([*asked, "relevance_cam"]) == 2
+    assert "init: got 'contrastive' of a network of one logit" in capsys.readouterr().err
+    network = classifier.load(model)
+    one_hot = functools.partial(jaxcam.relevance_cam, init="one_hot")
+    row = METHODS["relevance_cam"]._replace(function=one_hot)
+    images = network.prepare(np.full((1, 64, 48, 3), 200, np.uint8))
+    target = network.forward()(images).argmax(1)
+    maps = classifier.explain(row, network.forward(), images, target, ["conv2"])
+    assert np.abs(maps["conv2"]).max() > 0
 
 
 def test_a_doctors_numbers(folder, tmp_path):

@@ -224,6 +224,18 @@ def test_titles_use_the_width_of_the_page(size):
     assert title.get_text().endswith("…, 20.0 %") and 0.85 * width < box.x1 < width
 
 
+def test_the_keys_of_a_narrow_page_are_not_written_over():
+    """A tall photo and maps of both signs: what is known of the photo goes before the keys do."""
+    grid = {(m, f"layer{n}\n4 × 4"): np.eye(4) for m in "ABCDEFG" for n in range(2)}
+    grid |= {("LRP", ""): np.eye(4)}
+    tall = {"photo": np.zeros((96, 72, 3), np.uint8), "network": "chest:trained"}
+    figure = pictures.draw(_explanation(grid, signed=frozenset({"LRP"}), **tall))
+    boxes = {text.get_text(): box for text, box in _drawn_texts(figure)}
+    (line,) = [text for text in boxes if text.startswith("a $")]
+    assert boxes[line].x1 < min(boxes["little"].x0, boxes["against"].x0)
+    assert "72 × 96" in line and "chest" not in line
+
+
 def test_lines_are_as_long_as_they_are_measured():
     figure = pictures.draw(_explanation({("Grad-CAM", "layer3\n4 × 4"): np.eye(4)}))
     for text, box in _drawn_texts(figure):

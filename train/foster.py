@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from configs import Fostering
 from jaxcam._ground.errors import ArgumentError
@@ -43,17 +44,33 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
     ) -> objectives.Outcome:
         del batch
         labels = targets
+        present = None
         if several:
-            labels = targets > 0
+            labels = present = targets > 0
         value, seen = fostering_loss(forward, images, labels, **options, has_aux=True)
         metrics = {
             "accuracy": objectives.accuracy(seen.logits, targets),
             "classification": seen.classification,
             "penalty": seen.penalty,
+            "empty": _share_empty(seen.maps, present, options["axis_name"]),
         }
         return value + objectives.auxiliary(config, seen.aux, targets), (seen.aux, metrics)
 
     return objectives.Objective(loss)
+
+
+def _share_empty(maps: jax.Array, present: jax.Array | None, axis_name: str | None) -> jax.Array:
+    """The share of maps `[B, ..., h, w]` without evidence, which the penalty leaves out.
+
+    Of present classes, where several may be; its mean over devices is that of the whole batch.
+    """
+    empty = maps.max((-2, -1)) <= 0
+    if present is None:
+        return empty.mean()
+    number = present.sum().astype(jnp.float32)
+    if axis_name is not None:
+        number = jax.lax.pmean(number, axis_name)
+    return (empty & present).sum() / jnp.where(number == 0, 1, number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

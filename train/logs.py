@@ -23,6 +23,7 @@ from jaxcam._ground.devices import is_writer
 
 Row = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_UNKNOWN = "nan"  # in a column that a row does not have
 # no metrics
 _KEEPING = ("step", "epoch", "steps", "crop", "learning_rate", "seconds", "images_per_s")
 
@@ -37,7 +38,7 @@ class Table:
         """
         self.path = path
         self.rows = [row for row in _read(path) if row["step"] <= step]
-        self._goes_on = False  # whether the file holds these rows and no others
+        self._columns: Sequence[str] = ()  # of the file, once it holds these rows and no others
 
     @property
     def last(self) -> Row:
@@ -49,13 +50,12 @@ class Table:
     def add(self, row: Row) -> None:
         """Appends a row; the file holds it when this returns."""
         self.rows.append(row)
-        if not self._goes_on:
-            _write(self.path, self.rows)
-            self._goes_on = True
+        if not set(row) <= set(self._columns):
+            self._columns = _write(self.path, self.rows)
             return
         try:
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.rows[0]).writerow(row)
+                csv.DictWriter(file, self._columns, _UNKNOWN).writerow(row)
         except OSError as error:
             reason = error.strerror or error
             raise OSError(f"'{self.path}' cannot be written: {reason}") from error
@@ -78,13 +78,14 @@ def _number(text: str) -> int | float:
     return float(text)
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    """Replaces the file at once."""
+def _write(path: Path, rows: Sequence[Row]) -> Sequence[str]:
+    """Replaces the file at once; its columns are those of all rows, of which old ones lack some."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with files.replacing(path, "w", newline="") as file:
-        if rows:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        writer = csv.DictWriter(file, columns, _UNKNOWN)
+        writer.writeheader()
+        writer.writerows(rows)
+    return columns
 
 
 class Logs:

@@ -178,7 +178,8 @@ def _check(plan: Plan, photos: Photos) -> None:
     name = plan.settings.data
     if plan.protocol.boxes and photos.boxes is None:
         got = f"{name}, which has no boxes"
-        raise ArgumentError("data", got, f"some, for {plan.protocol.name}; tiny20 has them")
+        expected = "a boxes.csv in the folder of the photos (docs/measuring.md), or tiny20"
+        raise ArgumentError("data", got, expected)
     labelled = plan.settings.target == "label" or plan.protocol.correct_only
     if labelled and (photos.labels == UNKNOWN).any():
         got = f"{name}, which has photos without a class"

@@ -213,7 +213,7 @@ def _of_two_classes(found: Classifier) -> Classifier:
         yes = apply(params, images)
         return jnp.concatenate([certain - yes, yes], axis=-1)
 
-    return dataclasses.replace(found, apply=both, activation=activation)
+    return dataclasses.replace(found, apply=both, activation=activation, mirrored=True)
 
 
 def _names(given: Any, count: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A trained classifier as commands and experiments use it: forward, photos, classes, stages."""
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 
 import jaxcam
 from jaxcam import targets
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._program.layers import Layers
 from jaxcam.methods import WHOLE, Method
 from jaxcam.targets import Activation
@@ -21,6 +23,7 @@ _probabilities = jax.jit(targets.probabilities, static_argnums=1)
 
 # ITU-R BT.601's weights of red, green and blue, as in Pillow's mode L.
 _GREY = (0.299, 0.587, 0.114)
+_INSTEAD = "'one_hot', as lrp has it (--options METHOD.init=one_hot of a protocol)"
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
@@ -42,6 +45,7 @@ class Classifier:
         name: what to call it.
         architecture: its name, if it is one of `jaxcam.models`.
         channels: C of its input: 3, or 1 for grey images.
+        mirrored: whether its logits are [-z, z] of one z.
     """
 
     params: Any
@@ -55,6 +59,7 @@ class Classifier:
     name: str = ""
     architecture: str = ""
     channels: int = 3
+    mirrored: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,7 +78,7 @@ class Classifier:
         """Normalised images -> logits, with these parameters; None: the trained ones."""
         if params is None:
             params = self.params
-        return Forward(self.apply, params, self.activation)
+        return Forward(self.apply, params, self.activation, self.mirrored)
 
     def prepare(self, photos: jax.Array | np.ndarray) -> jax.Array:
         """Photos `[B, H, W, 3]` uint8 -> normalised images."""
@@ -118,6 +123,7 @@ class Forward:
     apply: Callable[[Any, jax.Array], jax.Array]
     params: Any
     activation: Activation
+    mirrored: bool = False
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits `[B, N]` of images `[B, H, W, C]`."""
@@ -219,7 +225,17 @@ def explain(
     Raises:
         ValueError: the method does not apply.
     """
+    if getattr(forward, "mirrored", False):
+        _check_mirrored(method)
     options = method.options(getattr(forward, "activation", None))
     if not method.layered:
         return {WHOLE: method.function(forward, images, classes, **options)}
     return method.function(forward, images, classes, layer=list(layers), **options)
+
+
+def _check_mirrored(method: Method) -> None:
+    """Relevance of z against -z meets in the one z: it cancels, or does not know the class."""
+    init = inspect.signature(method.function).parameters.get("init")
+    if init is not None and init.default in ("contrastive", "official"):
+        got = f"{init.default!r} of a network of one logit, whose two classes are one output"
+        raise ArgumentError("init", got, _INSTEAD)

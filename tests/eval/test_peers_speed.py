@@ -59,6 +59,14 @@ def test_maps_must_agree_up_to_their_scale_before_they_are_set_side_by_side(fake
     assert output.with_suffix(".png").stat().st_size > 1000
 
 
+def test_without_any_other_there_is_nothing_to_stand_beside():
+    """It is said before a minute is spent on ours, and a package that breaks gives no traceback."""
+    request = turns.Request(frameworks=("captum", "zennit"), methods=("gradient",))
+    expected = "none can run: captum: captum is not installed; zennit: RuntimeError: operator torch"
+    with pytest.raises(ChildProcessError, match=expected):
+        list(turns.Turns(request, FAKE).rows())
+
+
 def test_what_a_framework_lacks_or_dies_of_is_said(fake):
     found = fake[1]
     assert found["left_out"] == {"captum": "captum is not installed"}

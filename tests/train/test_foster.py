@@ -146,6 +146,7 @@ def test_the_penalty_is_of_the_layer_term_and_class_that_the_config_says(seen, c
     np.testing.assert_allclose(metrics["penalty"], penalty, rtol=1e-4)
     np.testing.assert_allclose(metrics["classification"], losses(logits), rtol=1e-5)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics["empty"], (maps.max((1, 2)) <= 0).mean())
     assert metrics["accuracy"] == 0  # as the targets were made
 
 
@@ -173,6 +174,7 @@ def test_several_classes_are_yes_or_no_each(seen):
         if one.max() > 0:
             entropies.append(float(jaxcam.fostering.cam_entropy(one)[0]))
     assert len(entropies) > 6
+    np.testing.assert_allclose(metrics["empty"], 1 - len(entropies) / targets.sum(), atol=1e-6)
     np.testing.assert_allclose(metrics["penalty"], np.mean(entropies), rtol=1e-4)
     np.testing.assert_allclose(value, losses.mean() + 0.5 * np.mean(entropies), rtol=1e-4)
 

@@ -25,6 +25,10 @@ def test_a_table_grows_and_is_cut_back_to_a_step(tmp_path):
     assert again.rows == [{"step": 2, "loss": 1 / 3}, {"step": 4, "loss": 1 / 5}]  # the same bits
     again.add({"step": 6, "loss": 0.5})
     assert _rows(path) == [["step", "loss"], ["2", str(1 / 3)], ["4", "0.2"], ["6", "0.5"]]
+    again.add({"step": 8, "loss": 0.25, "empty": 0.5})  # resumed by a version that says more
+    again.add({"step": 9, "loss": 0.25, "empty": 1.0})
+    header, first, *_, last = _rows(path)
+    assert (header[2], first[2], last) == ("empty", "nan", ["9", "0.25", "1.0"])
 
 
 @pytest.fixture

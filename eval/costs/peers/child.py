@@ -70,8 +70,7 @@ class Worker:
         except LeftOut as error:
             return {"left_out": str(error)}
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            return {"error": f"{type(error).__name__}: {said}"}
+            return _failed(error)
 
     def versions(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Of the framework's packages."""
@@ -160,9 +159,17 @@ def main(module: str, name: str, threads: str) -> None:
     except ImportError as error:
         _say(answers, {"missing": error.name or str(error)})
         return
+    except Exception as error:  # packages that do not fit each other
+        _say(answers, _failed(error))
+        return
     _say(answers, worker.answer({"do": "versions"}))
     for line in sys.stdin:
         _say(answers, worker.answer(json.loads(line)))
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    said = " ".join(str(error).split())[:300]
+    return {"error": f"{type(error).__name__}: {said}"}
 
 
 def _say(answers: IO[str], found: Mapping[str, Any]) -> None:

@@ -131,7 +131,7 @@ class Turns:
         """The rows, the forward passes first.
 
         Raises:
-            ChildProcessError: jaxcam's own process failed.
+            ChildProcessError: jaxcam's own process failed, or all others did.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.folder = Path(folder)
@@ -158,6 +158,9 @@ class Turns:
             self._open(name, setup)
         if cases.OURS not in self.processes:
             raise ChildProcessError(f"peers: {cases.OURS}: {self.left_out[cases.OURS]}")
+        if names[1:] and len(self.processes) == 1:
+            reasons = "; ".join(f"{name}: {self.left_out[name]}" for name in names[1:])
+            raise ChildProcessError(f"peers: none can run: {reasons}")
 
     def _open(self, name: str, setup: Mapping[str, Any]) -> None:
         python = self.request.python
