@@ -141,7 +141,7 @@ class Watch:
         self._saying.acquire()  # for good: one line
         said = (
             f"process {self._index} of {self._count}: process {other} {why}; start them all again "
-            "with --resume, or this one alone: what was saved is whole"
+            "(training with --resume), or this one alone: what was saved is whole"
         )
         print(said, file=sys.stderr, flush=True)
         _leave(CODE)

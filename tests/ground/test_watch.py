@@ -45,7 +45,9 @@ def two(*ways):
 
 
 WAITS = "process {} of 2 waits for the others at 127.0.0.1:"
-ADVICE = "; start them all again with --resume, or this one alone: what was saved is whole"
+ADVICE = (
+    "; start them all again (training with --resume), or this one alone: what was saved is whole"
+)
 
 
 @pytest.mark.parametrize(
