@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxcam._ground import style
-from jaxcam._ground.errors import ArgumentError, one_of
+from jaxcam._ground.errors import ArgumentError, check_choice, one_of
 from jaxcam._resizing import resize
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _NORMALIZE_FIRST = "see jaxcam.maps.normalize"
 COLORMAP = "inferno"
 SIGNED_COLORMAP = "coolwarm"
+# Widths of the columns of papers, in inches: 83 and 175 mm.
+WIDTHS = {"column": 3.25, "page": 6.9}
+_POINTS = 9.0  # of letters on a screen
+_PRINTED = 7.0  # and in a paper
 
 
 def overlay(
@@ -76,6 +80,7 @@ def figure(
     alpha: float = 0.5,
     signed: bool = False,
     panel: float = 2.2,
+    width: str | None = None,
 ) -> "Figure":
     """A grid of pictures: a row for each image, which comes first and then under each heatmap.
 
@@ -87,7 +92,9 @@ def figure(
         colormap: As in `overlay`.
         alpha: As in `overlay`.
         signed: As in `overlay`.
-        panel: Width of a picture, in inches.
+        panel: Width of a picture, in inches; `width` says it for a paper.
+        width: Of the whole figure: None, as many panels as there are; "column" (3.25 inches) or
+            "page" (6.9) of a paper, with letters of the size that they have in print.
 
     Returns:
         A `matplotlib.figure.Figure`, independent of pyplot: the last line of a notebook cell shows
@@ -96,7 +103,7 @@ def figure(
     Raises:
         ValueError: As `overlay`, or the number of titles or maps is not that of the images, or the
             maps are not normalised: values off the scale, or none in all the maps that reaches half
-            of it.
+            of it; or an unknown `width`.
 
     Example:
         >>> figure = jaxcam.maps.figure(images, {"Grad-CAM": heat}, titles=["red", "green"])
@@ -105,18 +112,24 @@ def figure(
     """
     images = np.asarray(images, np.float32)
     columns = heatmaps if isinstance(heatmaps, Mapping) else {"": heatmaps}
+    if width is not None:
+        check_choice("width", width, WIDTHS)
     _check_figure(images, columns, titles)
     _check_scale(columns, signed)
     pictures: dict[str | None, np.ndarray] = {None: images}
     for name, maps in columns.items():
         large = np.asarray(resize(maps, images.shape[1:3]))
         pictures[name] = overlay(images, large, colormap=colormap, alpha=alpha, signed=signed)
+    points = _POINTS
+    if width is not None:
+        panel = WIDTHS[width] / len(pictures)
+        points = _PRINTED
     with style.own():
-        return _grid(pictures, titles or (), panel)
+        return _grid(pictures, titles or (), panel, points)
 
 
 def _grid(
-    pictures: Mapping[str | None, np.ndarray], titles: Sequence[str], panel: float
+    pictures: Mapping[str | None, np.ndarray], titles: Sequence[str], panel: float, points: float
 ) -> "Figure":
     """Columns of pictures `[B, H, W, 3]` by title."""
     from matplotlib.figure import Figure
@@ -130,9 +143,9 @@ def _grid(
             axes[row, column].imshow(pixels[row])
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
-        axes[0, column].set_title(name or "", fontsize=9, parse_math=False)
+        axes[0, column].set_title(name or "", fontsize=points, parse_math=False)
     for row, title in enumerate(titles):
-        axes[row, 0].set_ylabel(title, fontsize=9, parse_math=False)
+        axes[row, 0].set_ylabel(title, fontsize=points, parse_math=False)
     return made
 
 

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = layouts.DPI
-# Widths of the columns of papers, in inches: 83 and 175 mm.
-WIDTHS = {"column": 3.25, "page": 6.9}
+WIDTHS = _overlays.WIDTHS
 FORMATS = ("png", "pdf", "svg")
 # Of zlib: the file is 3 % larger than at the usual 6, and takes less than half the time.
 _LEVEL = 4

@@ -330,6 +330,17 @@ def test_figure_draws_every_heatmap_without_pyplot(rng, tmp_path):
     np.testing.assert_allclose(axes[1, 1].images[0].get_array(), expected[1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.25), ("page", 6.9)])
+def test_a_figure_for_a_paper_is_as_wide_as_its_column(rng, width, inches):
+    images = rng.uniform(size=(2, 8, 8, 3)).astype(np.float32)
+    heat = maps.normalize(rng.uniform(size=(2, 4, 4)).astype(np.float32))
+    figure = maps.figure(images, {"a": heat, "b": heat}, width=width)
+    assert figure.get_size_inches()[0] == pytest.approx(inches)
+    assert figure.axes[1].title.get_fontsize() == 7
+    with pytest.raises(ValueError, match="width: got 'colum'"):
+        maps.figure(images, heat, width="colum")
+
+
 def test_figure_takes_what_normalize_gives(rng):
     """A common scale leaves one of several columns faint; nothing positive is 0; unknown is NaN."""
     images, heat = np.ones((1, 4, 4, 3)), rng.random((1, 4, 4))

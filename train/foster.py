@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from configs import Fostering
 from jaxcam._ground.errors import ArgumentError
-from jaxcam.fostering import fostering_loss
+from jaxcam.fostering import cam_area, fostering_loss
 from train import objectives, parallel, program
 
 
@@ -52,25 +52,32 @@ def fostering(config: Fostering, classes: tuple[str, ...]) -> objectives.Objecti
             "accuracy": objectives.accuracy(seen.logits, targets),
             "classification": seen.classification,
             "penalty": seen.penalty,
-            "empty": _share_empty(seen.maps, present, options["axis_name"]),
+            **_of_maps(seen.maps, present, options["axis_name"]),
         }
         return value + objectives.auxiliary(config, seen.aux, targets), (seen.aux, metrics)
 
     return objectives.Objective(loss)
 
 
-def _share_empty(maps: jax.Array, present: jax.Array | None, axis_name: str | None) -> jax.Array:
-    """The share of maps `[B, ..., h, w]` without evidence, which the penalty leaves out.
+def _of_maps(
+    maps: jax.Array, present: jax.Array | None, axis_name: str | None
+) -> dict[str, jax.Array]:
+    """Mean elliptic area of the maps `[B, ..., h, w]`, in cells squared, and the share of empty.
 
-    Of present classes, where several may be; its mean over devices is that of the whole batch.
+    Of present classes, where several may be; their means over devices are the whole batch's. An
+    empty map, in which nothing speaks for the class, has the area 0 and no penalty: a network that
+    learns to make them looks sharper than it is.
     """
-    empty = maps.max((-2, -1)) <= 0
-    if present is None:
-        return empty.mean()
-    number = present.sum().astype(jnp.float32)
+    flat = maps.reshape(-1, *maps.shape[-2:])
+    counts = jnp.ones(len(flat), bool)
+    if present is not None:
+        counts = present.reshape(-1)
+    number = counts.sum().astype(jnp.float32)
     if axis_name is not None:
         number = jax.lax.pmean(number, axis_name)
-    return (empty & present).sum() / jnp.where(number == 0, 1, number)
+    share = counts / jnp.where(number == 0, 1, number)
+    empty = flat.max((1, 2)) <= 0
+    return {"map_area": (share * cam_area(flat)).sum(), "empty": (share * empty).sum()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

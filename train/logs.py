@@ -20,10 +20,12 @@ import jaxcam
 from configs import Classification
 from jaxcam._ground import files
 from jaxcam._ground.devices import is_writer
+from train.banner import remaining
 
 Row = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _UNKNOWN = "nan"  # in a column that a row does not have
+_WIDTHS = {"step": 7, "epoch": 4, "steps": 4, "crop": 4}
 # no metrics
 _KEEPING = ("step", "epoch", "steps", "crop", "learning_rate", "seconds", "images_per_s")
 
@@ -94,9 +96,10 @@ class Logs:
     In a run of several processes only the first one's are written.
     """
 
-    def __init__(self, config: Classification, step: int) -> None:
-        """Goes on with what was logged up to `step`."""
+    def __init__(self, config: Classification, step: int, total: int = 0) -> None:
+        """Goes on with what was logged up to `step`, of `total`; 0: nobody knows how many."""
         self.config = config
+        self.total = total
         self.began = time.perf_counter()
         self.writes = is_writer()
         self.folder = Path(config.workdir)
@@ -120,7 +123,8 @@ class Logs:
         The values are `step`, `epoch`, `steps`, `seconds`, ...
         """
         if self.writes:
-            self._add(self.steps, {**row, "images_per_s": self._speed([row])}, "train")
+            row = {**row, "images_per_s": self._speed([row])}
+            self._add(self.steps, row, "train", self._left(row))
 
     def epoch(self, row: Row) -> None:
         """The same for an epoch, to whose row the means over its windows are added."""
@@ -132,12 +136,22 @@ class Logs:
     def _speed(self, windows: Sequence[Row]) -> float:
         return _sum(windows, "steps") * self.config.batch_size / _sum(windows, "seconds")
 
-    def _add(self, table: Table, row: Row, tag: str) -> None:
+    def _left(self, row: Row) -> Row:
+        if not self.total:
+            return {}
+        left = self.total - row["step"]
+        return {"remaining": remaining(row["steps"], row["seconds"], left)}
+
+    def _add(self, table: Table, row: Row, tag: str, said: Row | None = None) -> None:
+        """Into the table and onto the curves; the line has what is `said` besides."""
         table.add(row)
         for key in row.keys() - {"step", "epoch", "steps"}:
             self.board.add_scalar(f"{tag}/{key}", row[key], row["step"])
         self.board.flush()
-        self.line(" ".join(f"{key} {_short(value)}" for key, value in row.items()))
+        words = []
+        for key, value in {**row, **(said or {})}.items():
+            words.append(f"{key} {_short(value):<{_width(key)}}")
+        self.line(" ".join(words).rstrip())
 
     def report(self, results: Row, history: Row | None = None) -> None:
         """Writes `report.json`: command, config, versions, devices, results, last epoch, times.
@@ -185,7 +199,12 @@ def _sum(windows: Sequence[Row], key: str) -> float:
     return sum(window[key] for window in windows)
 
 
-def _short(value: int | float) -> str:
+def _width(key: str) -> int:
+    """Of a value in a line, so that those of the next line stand below it."""
+    return _WIDTHS.get(key, 9)
+
+
+def _short(value: int | float | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)

@@ -15,6 +15,7 @@ from jaxcam._ground.devices import Devices, any_reached, wait_for_all
 from jaxcam._ground.errors import ArgumentError, renaming
 from jaxcam._ground.stops import Notice, Stopped, end_at_once, noticed
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic, workdir
+from train.banner import banner
 from train.history import History
 from train.logs import Logs
 from train.optimizer import optimizer, schedule
@@ -167,9 +168,14 @@ class Run:
         self._checkpoints = checkpoint.manager(self.config.workdir)
         if resume:
             return self._resumed(state, allow_changes)
-        self._logs = Logs(self.config, 0)
+        self._logs = Logs(self.config, 0, self.total)
+        self._introduce(state)
         self.logs.line(said)
         return state, 0
+
+    def _introduce(self, state: State) -> None:
+        for line in banner(self.config, state, self.photos, self.validation, self.steps):
+            self.logs.line(line)
 
     def _resumed(self, state: State, allow_changes: bool) -> tuple[State, int]:
         found = checkpoint.restore(self.checkpoints, state)
@@ -179,7 +185,8 @@ class Run:
         self.unreadable.found += found.about.get("unreadable", [])
         self._named = len(self.unreadable.found)
         self.history.go_on(found.about, found.step, self.total)
-        self._logs = Logs(self.config, found.step)
+        self._logs = Logs(self.config, found.step, self.total)
+        self._introduce(found.state)
         for step, why in found.damaged.items():
             self.history.damaged[str(step)] = why
             self.logs.line(

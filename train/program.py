@@ -12,7 +12,7 @@ from jaxcam._ground import watch
 from jaxcam._ground.devices import join
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
-from train import loop, objectives
+from train import fields, loop, objectives
 from train.history import OPTION
 
 _ECHO = "Event loop is closed"
@@ -37,7 +37,7 @@ def main(
         kind: of the configs that it takes.
         arguments: of the command line; None takes the process's.
     """
-    chosen = _parser(name, about).parse_args(arguments)
+    chosen = _parser(name, about, kind).parse_args(arguments)
     # Orbax's threads log what they then raise: 300 lines of a full disk.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = _without_echoes
@@ -70,13 +70,23 @@ def _without_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _parser(name: str, about: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"python -m {name}", description=_first_line(about))
+def _parser(name: str, about: str | None, kind: type[Config]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        f"python -m {name}",
+        description=_first_line(about),
+        epilog=f"fields of a config, which --set replaces:\n{fields.listing(kind)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--config", required=True, help="a Python file that defines `config`: configs/NAME.py"
     )
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="replace fields"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace fields, see below",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the latest checkpoint in the workdir"

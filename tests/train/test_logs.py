@@ -35,7 +35,7 @@ def test_a_table_grows_and_is_cut_back_to_a_step(tmp_path):
 def run(tmp_path, capsys):
     """Logs of an epoch of two windows, the second of one step; and what they printed."""
     config = dataclasses.replace(smoke, workdir=str(tmp_path), batch_size=10)
-    log = logs.Logs(config, 0)
+    log = logs.Logs(config, 0, 1000)
     log.window({"step": 3, "epoch": 1, "steps": 3, "crop": 12, "loss": 1.0, "seconds": 2.0})
     log.window({"step": 4, "epoch": 1, "steps": 1, "crop": 12, "loss": 5.0, "seconds": 3.0})
     log.epoch({"step": 4, "epoch": 1, "val_accuracy": 0.75})
@@ -60,10 +60,14 @@ def test_an_epoch_is_the_mean_over_its_steps(run):
 
 
 def test_each_window_and_epoch_is_one_line(run):
+    """Values of one window stand below those of the one before, with the time that is left."""
     assert run[1].splitlines() == [
-        "step 3 epoch 1 steps 3 crop 12 loss 1 seconds 2 images_per_s 15",
-        "step 4 epoch 1 steps 1 crop 12 loss 5 seconds 3 images_per_s 3.333",
-        "step 4 epoch 1 val_accuracy 0.75 loss 2 seconds 5 images_per_s 8",
+        "step 3       epoch 1    steps 3    crop 12   loss 1         seconds 2         "
+        "images_per_s 15        remaining 0:11:05",
+        "step 4       epoch 1    steps 1    crop 12   loss 5         seconds 3         "
+        "images_per_s 3.333     remaining 0:49:48",
+        "step 4       epoch 1    val_accuracy 0.75      loss 2         seconds 5         "
+        "images_per_s 8",
     ]
 
 
