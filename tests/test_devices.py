@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxcam._ground import devices
+from tests import flags
 
 
 def scaled(params, batch):
@@ -218,7 +219,7 @@ def _start(folder, commands, environments):
     """The ends of some processes, with standard error."""
     root = pathlib.Path(__file__).parents[1]
     kept = {name: value for name, value in os.environ.items() if name not in devices.VARIABLES}
-    kept |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    kept |= {"XLA_FLAGS": flags.devices(2), "JAX_PLATFORMS": "cpu"}
     started = []
     for index, (words, environment) in enumerate(zip(commands, environments, strict=True)):
         started.append(

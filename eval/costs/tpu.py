@@ -27,6 +27,7 @@ from jaxcam._ground.errors import ArgumentError
 # What libtpu asks a TPU machine for; nothing of it decides what a topology is.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "",  # of this machine's XLA: libtpu aborts at flags for CPUs, and has its own
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",

@@ -20,6 +20,7 @@ from eval.protocols.games import GameSettings
 from eval.run import parts, record
 from eval.run.runner import run
 from jaxcam._ground.stops import Stopped
+from tests import flags
 from tests.eval.conftest import PHOTOS
 from tests.eval.test_protocols import settings
 
@@ -208,7 +209,7 @@ def test_two_processes_make_what_one_makes(network, photos, tmp_path):
     command = [sys.executable, "-m", "tests.eval.worker", "2", *words]
     workers = []
     for index in range(2):
-        env = {**os.environ, **common_env, "JAX_PROCESS_ID": str(index), "XLA_FLAGS": ""}
+        env = {**os.environ, **common_env, "JAX_PROCESS_ID": str(index), "XLA_FLAGS": flags.QUICK}
         log = (tmp_path / f"{index}.log").open("w")
         workers.append(
             subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)

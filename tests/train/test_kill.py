@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from configs import smoke
+from tests import flags
 from train import checkpoint, loop
 
 ROOT = pathlib.Path(smoke.__file__).parents[1]
@@ -20,7 +21,7 @@ ROOT = pathlib.Path(smoke.__file__).parents[1]
 @pytest.fixture
 def start(compiled):
     """Runs a Python program with arguments, on one device; its exit status and output."""
-    environment = {**os.environ, **compiled, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, **compiled, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.QUICK}
 
     def start(*arguments):
         command = [sys.executable, *map(str, arguments)]

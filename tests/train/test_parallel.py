@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from configs import smoke
+from tests import flags
 from train import checkpoint, loop, parallel
 
 # Mixing, accumulation, clipping and averaging must not depend on the number of devices either.
@@ -226,8 +227,12 @@ def started(config):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    flags = "--xla_force_host_platform_device_count=2"
-    environment = {**os.environ, "XLA_FLAGS": flags, "PJRT_NPROC": "16", "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags.devices(2),
+        "PJRT_NPROC": "16",
+        "JAX_PLATFORMS": "cpu",
+    }
     sets = [
         f"{f.name}={getattr(config, f.name)}"
         for f in dataclasses.fields(config)
