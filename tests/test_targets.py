@@ -170,3 +170,10 @@ def test_what_the_model_closes_over_may_have_the_batchs_size():
         for i in range(3):
             alone = explain(lambda x, i=i: both(x, extra[i : i + 1]), IMAGES[i : i + 1])
             np.testing.assert_allclose(together[i], alone[0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_contrast_is_of_logits():
+    """An output of another rank has no other classes to tell the target from."""
+    for output in (jnp.ones((2, 3, 4)), jnp.ones(3)):
+        with pytest.raises(ValueError, match=r"forward: got an output of shape .*logits \[B, N\]"):
+            targets.finer(0)(output)

@@ -31,7 +31,7 @@ def gain(full: jax.Array, masked: jax.Array) -> jax.Array:
     """
     won = jnp.maximum(masked - full, 0)
     room = 1 - full
-    return 100 * jnp.where(room == 0, won, won / jnp.where(room == 0, 1, room))
+    return 100 * won / jnp.where(room == 0, 1, room)
 
 
 def average_gain(
