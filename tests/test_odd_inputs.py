@@ -105,6 +105,7 @@ WRONG = {
     "text": SIGNED.astype(str),
     "objects": SIGNED.astype(object),
     "None": None,
+    "a large number": 2**40,
     "keys": jax.random.split(jax.random.key(0), (1, 4, 4)),
 }
 

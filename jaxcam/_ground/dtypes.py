@@ -40,7 +40,7 @@ def reals(argument: str, values: Any) -> jax.Array:
     expected = "an array of real numbers"
     try:
         array = jnp.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         got = f"a {type(values).__name__}"
         if hasattr(values, "dtype"):
             got = f"{values.dtype} values"
