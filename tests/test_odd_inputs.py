@@ -276,6 +276,15 @@ def test_models_and_scores_that_are_no_arrays_are_refused_by_name():
         metrics.confidence(forward, IMAGES, lambda z: None)
 
 
+def test_another_librarys_tensors_are_refused_as_images():
+    class Tensor:  # as PyTorch's
+        shape = (1, 4, 4, 3)
+        dtype = type("Dtype", (), {"__str__": lambda self: "torch.float32"})()
+
+    with pytest.raises(ValueError, match=r"images: got torch.float32 values, .* NumPy or JAX"):
+        jaxcam.grad_cam(forward, Tensor())
+
+
 def test_images_smaller_than_the_receptive_field():
     kernel = jnp.ones((7, 7, 3, 2)) / 100
 

@@ -32,7 +32,10 @@ def at_least_float32(x: Any) -> jax.Array:
 def is_real(dtype: Any) -> bool:
     """Whether a type is of real numbers or booleans."""
     kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    try:
+        return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    except TypeError:  # of another library's tensors
+        return False
 
 
 def reals(argument: str, values: Any) -> jax.Array:

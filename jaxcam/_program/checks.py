@@ -27,7 +27,7 @@ def check_images(images: Any) -> None:
             expected = "[B, H, W, C], of at least one image"
         raise ArgumentError("images", f"shape {shape}", expected)
     if not is_real(images.dtype):
-        raise ArgumentError("images", f"{images.dtype} values", "real numbers")
+        raise ArgumentError("images", f"{images.dtype} values", "real numbers of NumPy or JAX")
     if not jnp.issubdtype(images.dtype, jnp.inexact):
         return
     try:

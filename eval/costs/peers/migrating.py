@@ -23,8 +23,10 @@ column is the largest difference of any pixel over these runs, the maps being sc
 value of 1; up to 1e-4 is the rounding of float32.
 
 * `f` is `jaxcam.linen(model, variables, train=False)`, or any function; `t` are the classes `[B]`.
-* Images are `[B, H, W, C]`: `x = jnp.moveaxis(images, 1, -1)`. Weights:
-  `jaxcam.models.from_torchvision(name, state_dict)`.
+* Images are `[B, H, W, C]`, and no tensors: `x = jnp.moveaxis(images.numpy(), 1, -1)`.
+* A network of torchvision: `model = jaxcam.models.create("resnet18", num_classes=N)` and
+  `variables = jaxcam.models.from_torchvision("resnet18", state_dict)`. Another is written in JAX,
+  or is explained as a [black box](black_boxes.md).
 * Maps are raw, at the layer's size: `jaxcam.maps.resize` and `jaxcam.maps.normalize` make what
   pytorch-grad-cam returns at once.
 * Hooks, `zero_grad`, `eval()` and `requires_grad` have no counterpart: nothing has to be undone.
