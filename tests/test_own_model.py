@@ -112,20 +112,28 @@ def test_a_doctors_pictures(folder, tmp_path, capsys):
         np.testing.assert_allclose(saved["grad_cam/conv2"], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_one_logit_has_nothing_to_be_contrasted_with(folder, tmp_path, capsys):
-    """Relevance of z against -z cancels in z: refused, and not a map of zeros."""
-    model = f"{folder}/chest.py:chest"
-    photo = str(next((folder / "scans").rglob("*.png")))
-    asked = ["explain", photo, "--model", model, "-o", str(tmp_path), "--method"]
-    assert cli.main([*asked, "relevance_cam"]) == 2
-    assert "init: got 'contrastive' of a network of one logit" in capsys.readouterr().err
-    network = classifier.load(model)
-    one_hot = functools.partial(jaxcam.relevance_cam, init="one_hot")
-    row = METHODS["relevance_cam"]._replace(function=one_hot)
+@pytest.mark.parametrize("target", [0, 1])
+@pytest.mark.parametrize("name", ["relevance_cam", "clrp"])
+def test_one_logit_is_explained_as_its_twin(folder, name, target):
+    """Relevance of z against -z would cancel in z: it is that of [0, z] or [-z, 0]."""
+    network = classifier.load(f"{folder}/chest.py:chest")
+    forward = network.forward()
     images = network.prepare(np.full((1, 64, 48, 3), 200, np.uint8))
-    target = network.forward()(images).argmax(1)
-    maps = classifier.explain(row, network.forward(), images, target, ["conv2"])
-    assert np.abs(maps["conv2"]).max() > 0
+    row = METHODS[name]
+
+    def twin(images):
+        return forward(images) * jax.nn.one_hot(jnp.array([target]), 2)
+
+    classes = jnp.array([target])
+    expected = classifier.explain(row, twin, images, classes, ["conv2"])
+    maps = classifier.explain(row, forward, images, classes, ["conv2"])
+    assert maps.keys() == expected.keys()
+    for layer, found in maps.items():
+        assert np.abs(found).max() > 0
+        np.testing.assert_allclose(found, expected[layer], rtol=1e-4, atol=1e-6)
+    asked = row._replace(function=functools.partial(row.function, init="contrastive"))
+    with pytest.raises(ValueError, match="init: got 'contrastive' of a network of one logit"):
+        classifier.explain(asked, forward, images, classes, ["conv2"])
 
 
 def test_a_doctors_numbers(folder, tmp_path):

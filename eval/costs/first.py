@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import eval
+
 PHASES = ("interpreter", "imports", "weights", "trace", "compile", "run", "drawing")
 RUNS = ("first", "second")
 _IMPORTED = ("jaxcam.cli", "jaxcam.models", "matplotlib.figure", "matplotlib.backends.backend_agg")
@@ -114,7 +116,7 @@ def _median(runs: list[Run]) -> Run:
 
 def _run(words: tuple[str, ...], folder: Path, python: str) -> Run:
     call = f"from eval.costs import first; first.child({time.time()}, {words!r}, {str(folder)!r})"
-    top = str(Path(__file__).parents[2])
+    top = str(Path(eval.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(folder)}
     ended = subprocess.run([python, "-c", call], env=env, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from jaxcam._ground.errors import check_at_least, check_choice, check_whole
 from jaxcam._ground.units import unit
 from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Layout
-from jaxcam._program.layers import Forward, Layer, run
+from jaxcam._program.layers import Forward, Layer, run, zeros_like
 from jaxcam._program.question import Question, ask, gradients
 from jaxcam._program.signature import Explanation, explainer
 from jaxcam.targets import Targets, resolve
@@ -176,6 +176,8 @@ def _moments(question: Question, keys: jax.Array, sigma: float) -> dict[str, Mom
         if several:
             begin = jax.vmap(begin, axis_size=shape.shape[0])
         start[name] = begin()
+    # the gradients, and so the sums, vary over a mesh where the images do
+    start = jax.tree.map(lambda leaf: leaf + zeros_like(leaf, question.images), start)
     return loops.scan(step, start, keys)[0]
 
 

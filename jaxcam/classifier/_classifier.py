@@ -23,7 +23,7 @@ _probabilities = jax.jit(targets.probabilities, static_argnums=1)
 
 # ITU-R BT.601's weights of red, green and blue, as in Pillow's mode L.
 _GREY = (0.299, 0.587, 0.114)
-_INSTEAD = "'one_hot', as lrp has it (--options METHOD.init=one_hot of a protocol)"
+_CONTRASTS = ("contrastive", "official")
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
@@ -225,17 +225,36 @@ def explain(
     Raises:
         ValueError: the method does not apply.
     """
-    if getattr(forward, "mirrored", False):
-        _check_mirrored(method)
     options = method.options(getattr(forward, "activation", None))
+    if getattr(forward, "mirrored", False):
+        options = {**options, **_entering(method, forward, images, classes)}
     if not method.layered:
         return {WHOLE: method.function(forward, images, classes, **options)}
     return method.function(forward, images, classes, layer=list(layers), **options)
 
 
-def _check_mirrored(method: Method) -> None:
-    """Relevance of z against -z meets in the one z: it cancels, or does not know the class."""
+def _entering(
+    method: Method,
+    forward: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    classes: jax.Array,
+) -> dict[str, jax.Array]:
+    """The relevance that enters a network of one logit z, whose classes are shown as [-z, z].
+
+    The two would cancel in the one z. It is that of the twin [0, z] instead (of [-z, 0] for the
+    other class): what enters at the constant goes nowhere.
+
+    Raises:
+        ValueError: a contrast was asked for by name.
+    """
     init = inspect.signature(method.function).parameters.get("init")
-    if init is not None and init.default in ("contrastive", "official"):
+    if init is None or init.default not in _CONTRASTS:
+        return {}
+    if "init" in getattr(method.function, "keywords", {}):
         got = f"{init.default!r} of a network of one logit, whose two classes are one output"
-        raise ArgumentError("init", got, _INSTEAD)
+        raise ArgumentError("init", got, "'one_hot'")
+    logits = forward(images)
+    hot = jax.nn.one_hot(classes, 2, dtype=logits.dtype)
+    if init.default == "official":
+        return {"init": hot}
+    return {"init": hot * jnp.abs(logits)}

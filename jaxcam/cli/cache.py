@@ -23,7 +23,7 @@ import jax
 _CONFIG: Any = jax.config  # whose options no type checker knows
 OFF = "JAXCAM_NO_CACHE"  # the variable that does what --no-cache does
 MOST = 2**27  # bytes, of all programs
-_SECONDS = 0.02  # that a program takes to compile, at the least: smaller ones are not worth a file
+_SECONDS = 0.0  # that a program takes to compile, at the least: a command has a handful
 _COMPLAINT = re.compile("Error (reading|writing) persistent compilation cache entry")
 _ENTRIES = ("*-cache", "*-atime")
 

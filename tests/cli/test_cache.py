@@ -19,8 +19,12 @@ CONFIG: Any = jax.config  # whose options no type checker knows
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
+    """The user's cache folder; what other tests of this process compile is kept nowhere."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    before = CONFIG.jax_compilation_cache_dir
+    CONFIG.update("jax_compilation_cache_dir", None)
+    yield tmp_path / "home"
+    CONFIG.update("jax_compilation_cache_dir", before)
 
 
 def test_the_second_command_compiles_nothing(weights):
@@ -41,7 +45,6 @@ DAMAGED = """
 import resource, sys
 import jax
 from jaxcam.cli import cache
-cache._SECONDS = 0.0
 
 def answer():
     jax.clear_caches()

@@ -186,7 +186,7 @@ def test_cells_are_measured_where_the_settings_put_them(network, photos, tmp_pat
 
 def test_localization_needs_boxes(network, photos, tmp_path):
     chosen = settings(photos, tmp_path, data=str(photos[0]))
-    with pytest.raises(ValueError, match="has no boxes, expected some, for localization"):
+    with pytest.raises(ValueError, match=r"has no boxes, expected a boxes\.csv in the folder"):
         run(chosen, localization.PROTOCOL)
 
 

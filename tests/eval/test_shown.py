@@ -12,7 +12,8 @@ from tests.eval.test_report import number, record, settings, stored
 
 # -1: lower is better, 1: higher is better, 0: neither.
 WAYS = {
-    "faithfulness": {"drop_half": -1, "increase_half": 1, "drop_soft": -1, "increase_soft": 1},
+    "faithfulness": {"drop_half": -1, "increase_half": 1, "drop_soft": -1, "increase_soft": 1}
+    | {"drop_in_deletion": 1},
     "localization": dict.fromkeys(
         ("mask_iou", "pointing_game", "energy_in_box", "loc_0.25", "box_iou", "box_hit"), 1
     ),
@@ -30,7 +31,7 @@ WAYS = {
     "interpretability": dict.fromkeys(
         ("entropy", "area", "dispersion", "relative_difference", "empty"), 0
     ),
-    "adcc": {"adcc": 1, "coherency": 1, "complexity": -1, "drop": -1},
+    "adcc": {"adcc": 1, "coherency": 1, "complexity": -1, "drop": -1, "arcc": 1},
     "class_sensitivity": {
         "correlation": -1,
         "own": 1,

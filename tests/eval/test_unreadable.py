@@ -72,7 +72,8 @@ def test_more_than_may_be_end_the_run(network, broken, tmp_path):
 
 def test_accuracy_is_of_photos_with_a_label(network, photos, tmp_path):
     """Photos in no folder of a class have none; where none has one there is no accuracy."""
-    chosen = settings(photos, tmp_path, data=str(photos[0] / "n1"), methods=("noise",))
+    folder = str(photos[0] / "n1")
+    chosen = settings(photos, tmp_path, adcc.AdccSettings, data=folder, methods=("noise",))
     found = run(chosen, adcc.PROTOCOL)
     assert found["accuracy"] is None
     assert json.loads((chosen.output / "adcc.json").read_text())["accuracy"] is None

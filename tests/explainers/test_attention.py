@@ -323,9 +323,9 @@ def test_a_network_without_cbam_is_named_as_such(method, source):
 
 def test_unknown_blocks_and_layers_name_the_nearest(network, forward):
     images = network[2]
-    with pytest.raises(ValueError, match=r"layer: got 'layer3.2.att', expected one of .*'layer3"):
+    with pytest.raises(ValueError, match=r"blocks: got 'layer3.2.att', expected one of .*'layer3"):
         jaxcam.cbam_attention(forward, images, blocks=["layer3.2"])
-    with pytest.raises(ValueError, match=r"layer: got 'layer9', expected one of .*'layer"):
+    with pytest.raises(ValueError, match=r"layers: got 'layer9', expected one of .*'layer"):
         jaxcam.layerwise_grad_cam(forward, images, layers=["layer9"])
 
 
@@ -343,11 +343,11 @@ def test_a_layer_without_spatial_extent_is_refused():
     forward = lambda x: jaxcam.tag(jaxcam.tag(x, "layer1").mean((1, 2)), "a.att")
     images = jnp.ones((1, 4, 4, 3))
     with pytest.raises(
-        ValueError, match=r"layer: got 'a.att' of shape \(1, 3\), expected spatial extent"
+        ValueError, match=r"layers.*: got 'a.att' of shape \(1, 3\), expected spatial extent"
     ):
         jaxcam.attention_grad_cam(forward, images)
     with pytest.raises(
-        ValueError, match=r"layer: got 'a.att' of shape \(1, 3\), expected spatial extent"
+        ValueError, match=r"layers.*: got 'a.att' of shape \(1, 3\), expected spatial extent"
     ):
         jaxcam.layerwise_grad_cam(forward, images, layers="a.att")
 
