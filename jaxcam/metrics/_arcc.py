@@ -8,13 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam import maps
-from jaxcam._ground.errors import ArgumentTypeError
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
-from jaxcam.metrics._common import check_maps, checked, finite, only, outputs_of
-from jaxcam.metrics._complexity import coherency, complexity, harmonic
-from jaxcam.metrics._faithfulness import mask_images, one_target
+from jaxcam.metrics._common import checked, finite, only
+from jaxcam.metrics._complexity import coherency, complexity, explained_twice, harmonic
 from jaxcam.metrics._road import Road, road
 from jaxcam.targets import Activation, Targets
 
@@ -80,15 +77,8 @@ def arcc(
         >>> bool(((found.arcc >= 0) & (found.arcc <= 1)).all())
         True
     """
-    check_images(images)
-    model = outputs_of(forward, targets, has_aux)
-    if not callable(explain):
-        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
-        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
-    chosen = one_target(model(images), targets)
-    first = _sized(explain(model, images, chosen), images)
-    again = _sized(explain(model, mask_images(images, first), chosen), images)
-    measure = partial(arcc_of_maps, model, images, first, again, chosen, percent=percent)
+    model, *parts = explained_twice(forward, images, explain, targets, has_aux)
+    measure = partial(arcc_of_maps, model, images, *parts, percent=percent)
     return measure(noise=noise, key=key, activation=activation, chunk=chunk, mask=mask)
 
 
@@ -150,8 +140,3 @@ def arcc_of_maps(
     mean = harmonic(same, size, 100 * (1 - faithful))
     known = finite(saliency)
     return Arcc(*(only(part, known, mask) for part in (mean, faithful, same, size)))
-
-
-def _sized(raw: jax.Array, images: jax.Array) -> jax.Array:
-    check_maps(raw, images)
-    return maps.resize(raw, images.shape[1:-1])

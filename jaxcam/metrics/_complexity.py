@@ -276,15 +276,8 @@ def adcc(
         >>> print(found.adcc, found.average_drop)
         [0.92 0.91] [2.98 1.85]
     """
-    check_images(images)
-    model = outputs_of(forward, targets, has_aux)
-    if not callable(explain):
-        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
-        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
-    chosen = one_target(model(images), targets)
-    first = _saliency(explain(model, images, chosen), images)
-    again = _saliency(explain(model, mask_images(images, first), chosen), images)
-    return adcc_of_maps(model, images, first, again, chosen, activation=activation, mask=mask)
+    model, *parts = explained_twice(forward, images, explain, targets, has_aux)
+    return adcc_of_maps(model, images, *parts, activation=activation, mask=mask)
 
 
 def adcc_of_maps(
@@ -333,6 +326,24 @@ def adcc_of_maps(
     parts = (same, complexity(saliency, spatial=spatial), drop(*found))
     known = finite(saliency)
     return Adcc(*(only(part, known, mask) for part in (harmonic(*parts), *parts)))
+
+
+def explained_twice(
+    forward: Forward, images: jax.Array, explain: Callable, targets: Targets, has_aux: bool
+) -> tuple[Forward, jax.Array, jax.Array, jax.Array]:
+    """The model without its aux, maps of the images, of the images masked by them, and the target.
+
+    Both maps are of the same classes and `[B, H, W]`.
+    """
+    check_images(images)
+    model = outputs_of(forward, targets, has_aux)
+    if not callable(explain):
+        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
+        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
+    chosen = one_target(model(images), targets)
+    first = _saliency(explain(model, images, chosen), images)
+    again = _saliency(explain(model, mask_images(images, first), chosen), images)
+    return model, first, again, chosen
 
 
 def _measured(
