@@ -77,8 +77,8 @@ def arcc(
         >>> bool(((found.arcc >= 0) & (found.arcc <= 1)).all())
         True
     """
-    model, *parts = explained_twice(forward, images, explain, targets, has_aux)
-    measure = partial(arcc_of_maps, model, images, *parts, percent=percent)
+    model, first, again, chosen = explained_twice(forward, images, explain, targets, has_aux)
+    measure = partial(arcc_of_maps, model, images, first, again, chosen, percent=percent)
     return measure(noise=noise, key=key, activation=activation, chunk=chunk, mask=mask)
 
 

@@ -276,8 +276,8 @@ def adcc(
         >>> print(found.adcc, found.average_drop)
         [0.92 0.91] [2.98 1.85]
     """
-    model, *parts = explained_twice(forward, images, explain, targets, has_aux)
-    return adcc_of_maps(model, images, *parts, activation=activation, mask=mask)
+    model, first, again, chosen = explained_twice(forward, images, explain, targets, has_aux)
+    return adcc_of_maps(model, images, first, again, chosen, activation=activation, mask=mask)
 
 
 def adcc_of_maps(
@@ -330,7 +330,7 @@ def adcc_of_maps(
 
 def explained_twice(
     forward: Forward, images: jax.Array, explain: Callable, targets: Targets, has_aux: bool
-) -> tuple[Forward, jax.Array, jax.Array, jax.Array]:
+) -> tuple[Forward, jax.Array, jax.Array, jax.Array | Callable]:
     """The model without its aux, maps of the images, of the images masked by them, and the target.
 
     Both maps are of the same classes and `[B, H, W]`.
