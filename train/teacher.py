@@ -15,13 +15,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from configs import Distillation
 from jaxcam import blackbox
 from jaxcam._ground import files
 from jaxcam._ground.devices import by_writer, fill_up
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.progress import told
 from jaxcam.datasets import Dataset
 from train import pipeline
 from train.augment import augment
@@ -111,10 +111,8 @@ def _claim(folder: Path, config: Distillation) -> None:
 def _ask(config: Distillation, photos: Dataset, teacher: blackbox.Model, view: int) -> np.ndarray:
     found = []
     batches = math.ceil(len(photos) / BATCH)
-    bar = tqdm(
-        _views(config, photos, view), f"teacher, view {view + 1}", total=batches, disable=None
-    )
-    for images in bar:
+    asked = _views(config, photos, view)
+    for images in told(asked, f"teacher, view {view + 1}", "batch", batches):
         outputs = np.asarray(teacher(images), np.float32)
         found.append(_checked(outputs, len(images), len(photos.classes)))
     outputs = np.concatenate(found)

@@ -19,9 +19,9 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from eval.run.record import save_npz
+from jaxcam._ground.progress import told
 
 Values = dict[str, np.ndarray]
 # From slices of the photos to the values `[last - first, ...]` of each.
@@ -94,8 +94,8 @@ def _store_share(folder: Path, count: int, step: int, compute: Compute) -> None:
     group = _group(step)
     pieces = list(missing(folder, *share(count, group), group))
     made = compute(slice(first, last) for first, last in pieces)
-    bar = tqdm(pieces, desc=folder.name, unit="group", leave=False, disable=None)
-    for (first, last), values in zip(bar, made, strict=True):
+    counted = told(pieces, folder.name, "group", len(pieces))
+    for (first, last), values in zip(counted, made, strict=True):
         save_npz(folder / f"{first:08d}-{last:08d}.npz", values.items())
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from eval.run import cases, parts
 from eval.run.cases import Cases
@@ -25,6 +24,7 @@ from eval.run.protocol import Protocol
 from eval.run.record import record, save_npz, write_json
 from eval.run.work import Bench, Work
 from eval.subjects import applies
+from jaxcam._ground.progress import told
 from jaxcam._ground.stops import noticed
 
 _SKIPPED = "skipped/"  # in a part: why a layer has no values
@@ -60,8 +60,7 @@ def _carried_out(plan: Plan, start: float) -> dict[str, Any]:
     found = cases.find(plan, bench.params)
     earlier = []
     parts.remove_damaged(map(plan.folder.part, plan.methods))
-    for name in (bar := tqdm(plan.methods, unit="method", disable=None)):
-        bar.set_description(name)
+    for name in told(plan.methods, plan.protocol.name, "method", len(plan.methods)):
         if plan.folder.part(name).exists():
             earlier.append(name)
         else:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import jaxcam
 from eval.protocols import games, interpretability, localization
@@ -25,6 +24,7 @@ from eval.run.settings import Settings
 from eval.subjects import networks
 from jaxcam import models, photos
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.progress import told
 
 # Column of the table -> (run, metric of its record); accuracy is the record's own.
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -234,7 +234,7 @@ def main(settings: EffectSettings) -> None:
         raise ArgumentError("pictured", ", ".join(sorted(unknown)), f"any of {sorted(known)}")
     numbers = []
     found = []
-    for net in tqdm(nets, unit="network", disable=None):
+    for net in told(nets, "foster_effect", "network", len(nets)):
         numbers.append(measure(net, settings))
         found.append({**dataclasses.asdict(net), **numbers[-1]})
     settings.output.mkdir(parents=True, exist_ok=True)

@@ -145,8 +145,8 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
         read = (arguments.model, arguments.classes)
         outs = outputs.paths(sources, arguments.out, suffix, arguments.format, read)
     jobs = []
-    for source, out in zip(sources, outs, strict=True):
-        jobs.append(Job(in_line(Path(source).name), functools.partial(photos.read, source), out))
+    for source, name, out in zip(sources, outputs.names(sources), outs, strict=True):
+        jobs.append(Job(in_line(name), functools.partial(photos.read, source), out))
     return jobs
 
 
@@ -185,6 +185,13 @@ def _applicable(
             found[method] = possible
     if not any(found.values()):
         raise UsageError(f"--method: none of {', '.join(methods)} applies to {', '.join(layers)}")
+    left_out = [method for method in methods if method not in found]
+    if left_out:
+        outputs.say(
+            f"jaxcam: left out, as they do not apply to {network.name}: {', '.join(left_out)} "
+            "(jaxcam explain --method NAME says why)",
+            error=True,
+        )
     return found
 
 

@@ -113,5 +113,5 @@ class Page:
         if not self._photos:
             return ""
         write(self.path, self._photos, network=self._network.name)
-        size = self.path.stat().st_size / 1e6
-        return f"{len(self._photos)} photos -> {self.path} ({size:.1f} MB)"
+        kilobytes = self.path.stat().st_size / 1e3
+        return f"{len(self._photos)} photos -> {self.path} ({kilobytes:.0f} kB)"

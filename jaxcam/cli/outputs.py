@@ -1,5 +1,6 @@
 """Where pictures go, and what is printed: no input is ever an output, no reader is needed."""
 
+import collections
 import contextlib
 import os
 import re
@@ -74,6 +75,26 @@ def _places(sources: Sequence[str], out: str, suffix: str, kind: str | None) -> 
     if len(sources) != 1:
         raise ArgumentError("out", f"one file, {out!r}, for {len(sources)} photos", "a folder")
     return [path]
+
+
+def names(sources: Sequence[str]) -> list[str]:
+    """What to call each photo: its file's name, after as many of its folders as tell it apart."""
+    parts = [Path(source).parts for source in sources]
+    found = [""] * len(parts)
+    unnamed = list(range(len(parts)))
+    depth = 1
+    while unnamed:
+        tails = {index: parts[index][-depth:] for index in unnamed}
+        shared = collections.Counter(tails.values())
+        for index, tail in tails.items():
+            found[index] = str(Path(*tail))
+        unnamed = [
+            index
+            for index, tail in tails.items()
+            if shared[tail] > 1 and len(tail) < len(parts[index])
+        ]
+        depth += 1
+    return found
 
 
 def _unused(stem: str, kind: str, taken: set[str]) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 import jaxcam
 from jaxcam import cli, models, photos
 from jaxcam._ground.files import replacing
+from jaxcam.cli import outputs
 from jaxcam.methods import METHODS, WHOLE, Method
 from tests.cli.conftest import CLASSES, OPTIONS, files
 
@@ -135,10 +136,20 @@ def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):
 
 def test_photos_that_share_a_name_get_their_own_pictures(run, photo, tmp_path):
     paths = [photo("a/cat.png"), photo("b/cat.png"), photo("cat.jpg"), photo("CAT.png")]
-    assert run("explain", *paths, paths[0], "-o", "out")[0] == 0
+    code, printed, _ = run("explain", *paths, paths[0], "-o", "out")
+    called = [line.split(": ")[0] for line in printed.splitlines()]
+    assert (code, called) == (0, ["a/cat.png", "b/cat.png", "cat.jpg", "CAT.png"])
     expected = ["CAT_explain-4.png", "cat_explain-2.png", "cat_explain-3.png", "cat_explain.png"]
     assert files(tmp_path / "out") == expected
     assert len({(tmp_path / "out" / name).read_bytes() for name in expected}) == 4
+
+
+def test_photos_are_called_by_as_many_folders_as_tell_them_apart():
+    sources = ["a/x/cat.png", "b/x/cat.png", "b/y/cat.png", "./dog.png", "cat.png", "/cat.png"]
+    assert outputs.names(sources) == [*sources[:2], "y/cat.png", "dog.png", "cat.png", "/cat.png"]
+    assert outputs.names(["cat.png", "./cat.png"]) == ["cat.png", "cat.png"]
+    many = [f"{number}/cat.png" for number in range(20_000)]
+    assert outputs.names(many) == many
 
 
 def test_a_failing_write_leaves_the_old_picture_and_no_partial_file(
@@ -168,7 +179,9 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
 
 def test_compare_shows_all_methods_by_all_stages(run, photo, tmp_path):
     code, _, errors = run("compare", photo(), "--save-maps")
-    assert (code, errors) == (0, "")
+    assert code == 0
+    assert errors.startswith("jaxcam: left out, as they do not apply to tiny: cbam_attention, ")
+    assert errors.endswith(" (jaxcam explain --method NAME says why)\n") and errors.count("\n") == 1
     keys = {key for key in np.load(tmp_path / "cat_compare.npz") if "/" in key}
     usual = {method: row for method, row in METHODS.items() if not row.on_request}
     every = {
