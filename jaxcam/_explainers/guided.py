@@ -1,20 +1,18 @@
 """Guided backpropagation and the deconvnet: a network whose ReLUs pass gradients otherwise.
 
 The program of the model is run with every ReLU replaced by one of the same value and another
-derivative. A ReLU is `jax.nn.relu`, or the maximum of a value and a literal 0; relu6 holds one.
+derivative. Which ReLUs it has, `jaxcam/_explainers/relus.py` finds.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
+from jaxcam._explainers import relus
 from jaxcam._explainers.gradient import grad_cam
 from jaxcam._explainers.pixels import REDUCTIONS, pixels
-from jaxcam._ground import primitives
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program import trace
 from jaxcam._program.checks import check_images
@@ -24,10 +22,6 @@ from jaxcam._program.question import by_formula, traced
 from jaxcam._program.signature import Explanation, one_answer
 from jaxcam.maps import resize
 from jaxcam.targets import Targets
-
-_VARYING = frozenset({"pvary", "pcast"})  # of `jax.shard_map`
-# What a literal 0 may go through.
-_CASTS = _VARYING | primitives.IDENTITIES | primitives.CONVERSIONS | primitives.REPEATS
 
 
 @one_answer(jax.Array)
@@ -41,12 +35,14 @@ def guided_backprop(
 ) -> Explanation:
     """Guided backpropagation: the gradient at the pixels, R = `[x > 0] [R' > 0] R'` at every ReLU.
 
-    It shows edges more than classes (Adebayo et al. 2018); it is here to be compared with. Costs a
-    forward and a backward pass.
+    At a clipped one, min(max(x, 0), c) as ReLU6 is, R = `[0 < x < c] [R' > 0] R'`: its derivative
+    and the rectified gradient, as the paper has both at max(x, 0). (captum and zennit know
+    `torch.nn.ReLU` only; a ReLU6 keeps its plain gradient there.) It shows edges more than classes
+    (Adebayo et al. 2018); it is here to be compared with. Costs a forward and a backward pass.
 
     Args:
-        forward: as in `grad_cam`, with at least one ReLU in it; other activation functions keep
-            their derivative.
+        forward: as in `grad_cam`, with at least one ReLU in it, clipped or not; other activation
+            functions keep their derivative, hard sigmoid and hard swish, which hold a ReLU6, too.
         images: as in `gradient`.
         targets: as in `grad_cam`.
         reduction: of the colours, as in `gradient`.
@@ -70,7 +66,7 @@ def guided_backprop(
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](g)
-    model = with_relu(forward, _guided, images)
+    model = with_relu(forward, GUIDED, images)
     return by_formula(pixels(model, images, targets, has_aux), formula)
 
 
@@ -85,8 +81,8 @@ def deconvnet(
 ) -> Explanation:
     """The deconvnet: the gradient at the pixels, R = [R' > 0] R' at every ReLU.
 
-    Costs a forward and a backward pass. Max-pools pass what they get to the place of the maximum,
-    the paper's switches.
+    At a clipped ReLU too: what comes back is rectified, whatever went forward. Costs a forward and
+    a backward pass. Max-pools pass what they get to the place of the maximum, the paper's switches.
 
     Args, Returns and Raises as `guided_backprop`.
 
@@ -101,7 +97,7 @@ def deconvnet(
     """
     check_choice("reduction", reduction, REDUCTIONS)
     formula = lambda x, g: REDUCTIONS[reduction](g)
-    model = with_relu(forward, _rectified_back, images)
+    model = with_relu(forward, DECONVNET, images)
     return by_formula(pixels(model, images, targets, has_aux), formula)
 
 
@@ -156,6 +152,26 @@ def guided_grad_cam(
 # Programs with another ReLU ----------------------------------------------
 
 
+class _OfOne(Protocol):
+    def __call__(self, x: jax.Array, /) -> jax.Array: ...
+
+
+class _OfTwo(Protocol):
+    def __call__(self, x: jax.Array, top: jax.Array, /) -> jax.Array: ...
+
+
+class Rule(NamedTuple):
+    """The two halves of a ReLU, by values that are theirs and derivatives that are not.
+
+    Args:
+        floor: max(x, 0).
+        ceiling: min(x, top), of clipped ones.
+    """
+
+    floor: _OfOne
+    ceiling: _OfTwo
+
+
 @jax.custom_vjp
 def _guided(x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0)
@@ -183,96 +199,68 @@ _guided.defvjp(_remember, _both)
 _rectified_back.defvjp(_remember, _second)
 
 
-def with_relu(forward: Forward, relu: Callable, images: Any) -> Forward:
+@jax.custom_vjp
+def _below(x: jax.Array, top: jax.Array) -> jax.Array:
+    return jnp.minimum(x, top)
+
+
+@jax.custom_vjp
+def _through(x: jax.Array, top: jax.Array) -> jax.Array:
+    return jnp.minimum(x, top)
+
+
+_Kept = tuple[jax.Array, jax.Array]
+
+
+def _remember_both(x: jax.Array, top: jax.Array) -> tuple[jax.Array, _Kept]:
+    return jnp.minimum(x, top), (x < top, jnp.zeros_like(top))
+
+
+def _if_below(kept: _Kept, back: jax.Array) -> _Kept:
+    below, nothing = kept
+    return jnp.where(below, back, 0), nothing
+
+
+def _always(kept: _Kept, back: jax.Array) -> _Kept:
+    return back, kept[1]
+
+
+_below.defvjp(_remember_both, _if_below)
+_through.defvjp(_remember_both, _always)
+
+GUIDED = Rule(_guided, _below)
+DECONVNET = Rule(_rectified_back, _through)
+
+
+def with_relu(forward: Forward, rule: Rule, images: Any) -> Forward:
     """The model with another ReLU.
 
     Args:
         forward: images -> output.
-        relu: of the same values, of an array.
+        rule: that it takes.
         images: with which it is traced, to see at once whether it has any.
 
     Raises:
         ValueError: there is no ReLU, or one inside a loop.
     """
-    _relus(traced(forward, images))
+    relus.find(traced(forward, images))
 
     def replaced(x: jax.Array) -> Any:
         program = traced(forward, x)
-        places = _relus(program)
+        places = relus.find(program)
 
         def visit(path: trace.Path, eqn: JaxprEqn, values: list) -> list:
-            if path in places:
-                return [relu(values[places[path]])]
-            return trace.bind(eqn, values)
+            if path not in places:
+                return trace.bind(eqn, values)
+            place = places[path]
+            found = values[place.operand]
+            if place.floor:
+                found = rule.floor(found)
+            if place.top is not None:
+                found = rule.ceiling(found, jnp.asarray(values[place.top]))
+            return [found]
 
-        outputs = trace.evaluate(program.closed, [x], visit, opens=_opens)
+        outputs = trace.evaluate(program.closed, [x], visit, opens=relus.opens(places))
         return jax.tree.unflatten(jax.tree.structure(program.shapes), outputs)
 
     return replaced
-
-
-def _relus(program: trace.Program) -> dict[trace.Path, int]:
-    """Where a program takes max(x, 0), and which operand is x.
-
-    The walk carries whether a value is a literal 0, which `jax.shard_map` casts before it is used.
-    """
-    found: dict[trace.Path, int] = {}
-
-    def visit(path: trace.Path, eqn: JaxprEqn, zeros: list[bool]) -> list[bool]:
-        if trace.contains(eqn, _hides_relu):
-            got = "a model with a ReLU inside a loop, where one equation stands for many"
-            raise ArgumentError("forward", got, "one whose loops are unrolled")
-        if _is_max(eqn) and any(zeros):
-            found[path] = zeros.index(False)
-        kept = eqn.primitive.name in _CASTS and all(zeros)
-        return [kept] * len(eqn.outvars)
-
-    images = [False] * len(program.closed.jaxpr.invars)
-    trace.evaluate(program.closed, images, visit, opens=_opens, lift=_is_zero)
-    if not found:
-        raise ArgumentError("forward", "a model without a ReLU", "one of jax.nn.relu or max(x, 0)")
-    return found
-
-
-def _opens(path: trace.Path, eqn: JaxprEqn) -> bool:
-    """Whether a call is walked into.
-
-    Derivatives made by hand are kept, but for jax.nn.relu's: a softplus, say, has a max in it too.
-    """
-    del path
-    if eqn.primitive.name in primitives.CALLS:
-        return True
-    inner = trace.body(eqn)
-    return inner is not None and _leaves(inner.jaxpr) - _CASTS == {"max"}
-
-
-def _leaves(jaxpr: Any) -> set[str]:
-    """The names of the primitives of a program, those in calls for the calls."""
-    names = set()
-    for eqn in jaxpr.eqns:
-        inner = trace.body(eqn)
-        if inner is None:
-            names.add(eqn.primitive.name)
-        else:
-            names |= _leaves(inner.jaxpr)
-    return names
-
-
-def _is_max(eqn: JaxprEqn) -> bool:
-    aval: Any = eqn.outvars[0].aval
-    return eqn.primitive.name == "max" and jnp.issubdtype(aval.dtype, jnp.inexact)
-
-
-def _is_zero(value: Any) -> bool:
-    return not isinstance(value, jax.Array) and np.ndim(value) == 0 and bool(value == 0)
-
-
-def _hides_relu(eqn: JaxprEqn) -> bool:
-    """Whether a loop or branch takes a max of floats with a literal 0, or one that is cast."""
-    loops = primitives.LOOPS | primitives.BRANCHES
-    return eqn.primitive.name in loops and trace.contains(eqn, _may_be_relu)
-
-
-def _may_be_relu(eqn: JaxprEqn) -> bool:
-    literal = any(isinstance(atom, Literal) and _is_zero(atom.val) for atom in eqn.invars)
-    return literal and (_is_max(eqn) or eqn.primitive.name in _VARYING)

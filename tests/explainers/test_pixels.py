@@ -117,7 +117,7 @@ def dense(relu):
     return forward, (first, second, head)
 
 
-def backwards(x, weights, target, rule):
+def backwards(x, weights, target, rule, top=np.inf):
     """The gradient of one image as the papers have it, by `rule(input, gradient)` at each ReLU."""
     first, second, head = weights
     h, w, _ = x.shape
@@ -125,7 +125,7 @@ def backwards(x, weights, target, rule):
     for i in range(h):
         for j in range(w):
             one = x[i, j] @ first
-            two = literal.relu(one) @ second
+            two = np.minimum(literal.relu(one), top) @ second
             back = rule(two, head[:, target] / (h * w))
             found[i, j] = first @ rule(one, second @ back)
     return found
@@ -162,6 +162,41 @@ def test_rules_at_relus_equal_their_literal_form(rng, name, relu):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+CLIPPED = {
+    "guided_backprop": lambda x, r: (x > 0) * (x < 2) * (r > 0) * r,
+    "deconvnet": lambda x, r: (r > 0) * r,
+}
+# the other half: guided without the ceiling, deconvnet with it
+OTHERWISE = {"guided_backprop": RULES["guided_backprop"]}
+OTHERWISE["deconvnet"] = lambda x, r: (x < 2) * (r > 0) * r
+CEILINGS = {
+    "jnp.clip": lambda x: jnp.clip(x, 0, 2),
+    "max, then min": lambda x: jnp.minimum(jnp.maximum(x, 0), 2),
+    "min, then max": lambda x: jnp.maximum(jnp.minimum(2.0, x), 0.0),
+    "lax.clamp": lambda x: jax.lax.clamp(0.0, x, 2.0),
+    "relu6 of thrice": lambda x: jax.nn.relu6(3 * x) / 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "relu"),
+    [("guided_backprop", each) for each in CEILINGS] + [("deconvnet", "relu6 of thrice")],
+)
+def test_rules_at_clipped_relus_equal_their_literal_form(rng, name, relu):
+    forward, weights = dense(CEILINGS[relu])
+    images = rng.normal(size=(2, 2, 3, 3))
+    with jax.enable_x64(True):
+        found = getattr(jaxcam, name)(forward, jnp.asarray(images), [0, 3], reduction="sum")
+    expected = np.zeros(found.shape)
+    otherwise = np.zeros(found.shape)
+    for i, target in enumerate((0, 3)):
+        call = (images[i], weights, target)
+        expected[i] = backwards(*call, CLIPPED[name], top=2).sum(-1)
+        otherwise[i] = backwards(*call, OTHERWISE[name], top=2).sum(-1)
+    assert not np.allclose(expected, otherwise)  # values beyond the ceiling are there
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_guided_grad_cam_is_their_product(tiny):
     forward, images, _ = tiny
     found = jaxcam.guided_grad_cam(forward, images, CLASSES, layer="top")
@@ -174,9 +209,32 @@ def test_guided_grad_cam_is_their_product(tiny):
 
 def test_a_network_with_another_relu_has_the_same_values(tiny):
     forward, images, _ = tiny
-    for relu in (guided._guided, guided._rectified_back):
-        model = guided.with_relu(forward, relu, images)
+    clipped = lambda x: jax.nn.relu6(9 * x).mean((1, 2))
+    for rule in (guided.GUIDED, guided.DECONVNET):
+        model = guided.with_relu(forward, rule, images)
         np.testing.assert_array_equal(jax.jit(model)(images), forward(images))
+        np.testing.assert_array_equal(
+            guided.with_relu(clipped, rule, images)(images), clipped(images)
+        )
+
+
+GATES = {
+    "hard_swish": jax.nn.hard_swish,
+    "by hand": lambda x: x * jnp.minimum(jnp.maximum(x + 3, 0), 6) / 6,
+    "turned": lambda x: x * jnp.maximum(jnp.minimum(x + 3, 6), 0) / 6,
+    "clamp": lambda x: x * jax.lax.clamp(0.0, x + 3, 6.0) / 6,
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_hard_swish_keeps_its_derivative(rng, gate):
+    """Its ReLU6 is a gate: guided backpropagation is the gradient of what lies before the ReLU."""
+    images = jnp.asarray(rng.normal(size=(2, 3, 3, 3)), jnp.float32)
+    both = lambda relu: lambda x: -relu(GATES[gate](3 * x)).mean((1, 2))
+    # a ReLU whose gradient is negative passes nothing; the gates alone would pass some
+    assert not np.any(jaxcam.guided_backprop(both(jax.nn.relu), images, 0))
+    with pytest.raises(ValueError, match="forward: got a model without a ReLU, expected one of"):
+        jaxcam.guided_backprop(both(lambda x: x), images, 0)
 
 
 def test_where_there_is_no_relu_to_replace_it_is_said():
