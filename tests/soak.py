@@ -1,16 +1,20 @@
 """SIGKILL at random moments: whatever is killed goes on, and ends with the bits of what is not.
 
-    python -m tests.soak [--seconds 240] [--kills 50] [--only training distillation protocol]
+    python -m tests.soak [--seconds 900] [--kills 50] [--only training distillation games ...]
 
-Of each kind one run is undisturbed. Others are killed up to `--at-once` times each and started
-again, until so many kills or seconds have passed; what they end with is compared bit for bit. A
-table says what was killed how often, and what was lost. Status 1 if anything was.
+Training, distillation with a cached teacher, and every protocol. Of each one run is undisturbed.
+Others are killed up to `--at-once` times each and started again, until so many kills or seconds
+have passed; what they end with is compared bit for bit. A table says what was killed how often, and
+what was lost. Status 1 if anything was.
 
 Processes are forked from one that has imported everything and started nothing.
 """
 
 import argparse
+import csv
 import dataclasses
+import functools
+import json
 import os
 import shutil
 import signal
@@ -27,7 +31,7 @@ from safetensors.numpy import load_file
 from configs import Distillation
 from configs.common import as_kind
 from configs.smoke import config as smoke
-from eval.protocols import games
+from eval import programs
 from eval.run import parts
 from eval.run.runner import run
 from eval.subjects import networks
@@ -35,6 +39,7 @@ from tests.eval.conftest import tiny
 from train import distill, loop, workdir
 
 _POLL = 0.01
+_TIMES = ("waiting", "seconds", "images_per_s")  # columns of the logs
 
 
 def teacher(images: np.ndarray) -> np.ndarray:
@@ -65,42 +70,72 @@ def _fit(config, *factory) -> None:
     loop.fit(config, *factory, resume=bool(workdir.steps(config.workdir)))
 
 
-def _measure(folder: Path) -> None:
+# What a protocol is asked beside what all of them are: little, so that it is killed everywhere.
+ASKED: dict[str, dict[str, object]] = {
+    "adcc": {"arcc": True, "methods": ("grad_cam", "centre"), "layers": ("top",)},
+    "class_sensitivity": {"pairs": True},
+    "localization": {"count": "correct", "n": 2},
+    "perturbation": {"samples": 4, "side": 4, "steps": 3, "layers": ("top",)},
+    "sanity": {"methods": ("grad_cam",), "layers": ("top",)},
+}
+
+
+def _measure(name: str, folder: Path) -> None:
     networks.OURS["tiny"] = lambda root: tiny()
     parts.GROUP = 2
-    chosen = games.GameSettings(
-        output=folder / "run",
-        model="tiny",
-        data=str(folder.parent / "photos"),
-        methods=("grad_cam", "noise", "centre"),
-        layers=("top", "stem"),
-        batch=2,
-    )
-    run(chosen, games.PROTOCOL)
+    protocol = programs.protocols()[name]
+    usual = {
+        "output": folder / "run",
+        "model": "tiny",
+        "data": str(folder.parent / "photos"),
+        "methods": ("grad_cam", "noise", "centre"),
+        "layers": ("top", "stem"),
+        "batch": 2,
+    }
+    run(protocol.settings(**usual | ASKED.get(name, {})), protocol)
 
 
 def _photos(folder: Path) -> None:
+    """12 photos of four classes, each with a box."""
     draws = np.random.default_rng(3)
-    for index in range(24):
-        path = folder / "photos" / "ab"[index % 2] / f"{index}.png"
+    rows = ["split,wnid,file,xmin,ymin,xmax,ymax"]
+    for index in range(12):
+        name = "abcd"[index % 4]
+        path = folder / "photos" / name / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draws.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+        rows.append(f"train,{name},{path.name},{index % 8},0,{index % 8 + 11},9")
+    (folder / "photos" / "boxes.csv").write_text("\n".join(rows))
 
 
 def _exported(folder: Path) -> dict[str, np.ndarray]:
-    return load_file(folder / "net.safetensors")
+    """The network, and the rows of its logs but for what is time."""
+    found = load_file(folder / "net.safetensors")
+    for name in ("steps", "epochs"):
+        with (folder / f"run/{name}.csv").open(newline="") as file:
+            rows = [_timeless(row) for row in csv.DictReader(file)]
+        found[name] = np.array(json.dumps(rows))
+    return found
 
 
-def _values(folder: Path) -> dict[str, np.ndarray]:
-    return parts.load(folder / "run/values.npz")
+def _timeless(row: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in row.items() if key not in _TIMES}
+
+
+def _values(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """All that a protocol has measured, and what its record says of it."""
+    record = json.loads((folder / f"run/{name}.json").read_text())
+    said = {key: record[key] for key in ("results", "photos", "accuracy", "skipped", "unreadable")}
+    return {**parts.load(folder / "run/values.npz"), "record": np.array(json.dumps(said))}
 
 
 # What does the work, and what it ends with.
 KINDS: dict[str, tuple[Callable, Callable]] = {
     "training": (_train, _exported),
     "distillation": (_distil, _exported),
-    "protocol": (_measure, _values),
 }
+for _name in programs.names(("protocols",)):
+    KINDS[_name] = (functools.partial(_measure, _name), functools.partial(_values, _name))
 
 
 def carried_out(work: Callable, folder: Path, seconds: float | None) -> int:
@@ -194,12 +229,12 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="of each kind")
     parser.add_argument("--at-once", type=int, default=5, help="kills of one run, at most")
-    parser.add_argument("--seconds", type=float, default=240.0, help="of all kinds together")
+    parser.add_argument("--seconds", type=float, default=900.0, help="of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
     chosen = parser.parse_args(words)
     began = time.monotonic()
-    print(f"{'what':14} {'undisturbed':>11} {'kills':>6} {'runs':>5}  lost", flush=True)
+    print(f"{'what':17} {'undisturbed':>11} {'kills':>6} {'runs':>5}  lost", flush=True)
     lost = 0
     for number, name in enumerate(chosen.only, 1):
         until = began + chosen.seconds * number / len(chosen.only)
@@ -210,7 +245,7 @@ def main(words: list[str] | None = None) -> None:
         lost += len(found.lost)
         said = "; ".join(found.lost[:3]) or "none"
         print(
-            f"{name:14} {found.seconds:9.1f} s {found.kills:6} {found.runs:5}  {said}", flush=True
+            f"{name:17} {found.seconds:9.1f} s {found.kills:6} {found.runs:5}  {said}", flush=True
         )
     sys.exit(lost > 0)
 
@@ -222,6 +257,6 @@ if __name__ == "__main__":
         import jax
 
         jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
         main()
