@@ -31,16 +31,22 @@ class GameSettings(Settings):
         variant: rise (28 steps, insertion into the blurred photo), rise_fine (224 steps), score_cam
             (100 steps, into the mean colour).
         chunk: steps evaluated at once; memory is that of chunk * batch photos.
+        dtype: of the masked photos' forward passes: the model's own, or bfloat16, for accelerators.
     """
 
     variant: Literal["rise", "rise_fine", "score_cam"] = "rise"
     chunk: int = 4
+    dtype: Literal["own", "bfloat16"] = "own"
 
 
 def measure(case: Explained) -> dict[str, jax.Array]:
     """Both curves and their areas."""
     call = (case.forward, case.images, case.maps, case.targets)
-    usual = {"chunk": case.settings.chunk, "activation": case.forward.activation}
+    usual = {
+        "chunk": case.settings.chunk,
+        "activation": case.forward.activation,
+        "dtype": None if case.settings.dtype == "own" else case.settings.dtype,
+    }
     options = VARIANTS[case.settings.variant]
     deletion = metrics.deletion(*call, **usual, **options["deletion"])
     insertion = metrics.insertion(*call, **usual, **options["insertion"])

@@ -128,6 +128,16 @@ def test_chunk_is_how_many_steps_are_asked_at_once(network, photos, tmp_path, mo
     assert set(asked) == {7}
 
 
+def test_the_games_are_played_in_bfloat16_on_request(network, photos, tmp_path):
+    found = {}
+    for dtype in ("own", "bfloat16"):
+        chosen = settings(photos, tmp_path / dtype, GameSettings, dtype=dtype, n=2, chunk=32)
+        found[dtype] = values_of(run(chosen, games.PROTOCOL), chosen)
+    for curve in ("grad_cam/top/deletion_curve", "grad_cam/top/insertion_curve"):
+        change = np.abs(found["bfloat16"][curve] - found["own"][curve])
+        assert 1e-5 < change.max() < 0.02
+
+
 def test_perturbations_are_the_metrics_with_the_settings(network, photos, tmp_path):
     options = {"n": 2, "chunk": 16, "samples": 3, "side": 4, "steps": 5}
     chosen = settings(photos, tmp_path, perturbation.PerturbationSettings, **options)
