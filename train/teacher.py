@@ -8,6 +8,7 @@ stopped asks only for the missing ones.
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,7 @@ _FIELDS = (
     "teacher_std",
     "teacher_probabilities",
 )
+_PHOTOS = "photos"  # how many: others of the same name are other photos
 
 
 def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -> list[np.ndarray]:
@@ -73,8 +75,9 @@ def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -
 
 
 def _fill(folder: Path, config: Distillation, photos: Dataset) -> None:
-    _claim(folder, config)
-    missing = [view for view in range(config.views) if not _file(folder, view).exists()]
+    _claim(folder, config, photos)
+    shape = (len(photos), len(photos.classes))
+    missing = [view for view in range(config.views) if not _sound(_file(folder, view), shape)]
     if not missing:
         return
     teacher = blackbox.KINDS[config.teacher_kind](config.teacher, **config.teacher_options)
@@ -88,17 +91,35 @@ def _file(folder: Path, view: int) -> Path:
     return folder / f"{view}.npy"
 
 
-def _claim(folder: Path, config: Distillation) -> None:
+def _sound(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether there are a view's answers; damaged ones are named, and asked for again."""
+    if not path.exists():
+        return False
+    try:
+        found = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        reason = str(error)
+    else:
+        if (found.shape, found.dtype) == (shape, np.float32):
+            return True
+        reason = f"{found.dtype} {found.shape} instead of float32 {shape}"
+    print(f"{path}: damaged ({reason}), asked for again", file=sys.stderr, flush=True)
+    return False
+
+
+def _claim(folder: Path, config: Distillation, photos: Dataset) -> None:
     """Writes down what the answers depend on, or compares with what is written there."""
     ours = {name: getattr(config, name) for name in _FIELDS}
+    ours |= {_PHOTOS: len(photos)}
     text = json.dumps(ours, indent=1, default=dict)
     path = folder / "settings.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text)
         return
-    theirs = json.loads(path.read_text())
+    theirs = files.read_json(path)
     different = []
+    theirs.setdefault(_PHOTOS, len(photos))  # of answers of before that was kept
     for name, value in json.loads(text).items():
         if theirs.get(name) != value:
             different.append(f"{name} {theirs.get(name)!r} there, {value!r} here")

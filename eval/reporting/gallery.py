@@ -4,7 +4,6 @@ Pictures show photos, which may be other people's: those of runs on `skimage` be
 all others go to a folder of their own.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from eval.run.parts import Values, load
+from eval.run.parts import Values, check, load
 from eval.subjects import data, networks
 from eval.subjects.methods import METHODS, title
 from jaxcam import datasets, pictures
+from jaxcam._ground import files
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 
@@ -65,9 +65,10 @@ def find(runs: Sequence[Path]) -> list[Shown]:
     for folder in runs:
         if not (folder / "explain.json").exists():
             continue
-        record = json.loads((folder / "explain.json").read_text())
+        record = files.read_json(folder / "explain.json")
         key = tuple(record["settings"].get(name) for name in _SAME)
         earlier = found.get(key, Shown(record["settings"], {}))
+        check(folder / "values.npz")
         values = earlier.values | load(folder / "values.npz")
         found[key] = Shown(earlier.settings, values, earlier.skipped | frozenset(record["skipped"]))
     return [shown for shown in found.values() if _has_maps(shown)]

@@ -11,7 +11,6 @@ that may not be published.
 
 import dataclasses
 import io
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from eval.reporting.records import Record
 from eval.reporting.tables import tables
 from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
-from jaxcam._ground.files import write_bytes
+from jaxcam._ground.files import read_json, write_bytes
 
 # settings that a reader needs
 _SHOWN = ("target", "student", "variant", "pairs", "independent", "untrained")
@@ -111,7 +110,7 @@ def read(folder: Path) -> list[Record]:
     """
     records = []
     for path in sorted(folder.glob("*.json")):
-        found = json.loads(path.read_text())
+        found = read_json(path)
         is_record = isinstance(found, dict) and {"protocol", "results"} <= set(found)
         if is_record and path.name != "settings.json":
             records.append(found)

@@ -5,7 +5,6 @@ A folder belongs to a run as soon as there is a value of it; until then another 
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax
 from eval.run.parts import wait
 from eval.run.record import write_json
 from eval.run.settings import BEFORE, options_of, plain
-from jaxcam._ground import locks
+from jaxcam._ground import files, locks
 from jaxcam._ground.devices import by_writer
 from jaxcam._ground.errors import ArgumentError
 
@@ -110,7 +109,7 @@ class Folder:
         path = self.path / _FILE
         if not path.exists():
             return ""
-        theirs = {**_VERSION, **self.usual, **json.loads(path.read_text())}
+        theirs = {**_VERSION, **self.usual, **files.read_json(path)}
         ours = {**_VERSION, **self.settings}
         both = set(ours.get("methods", ())) & set(theirs.get("methods", ()))
         theirs["options"] = options_of(theirs, both)
@@ -127,7 +126,7 @@ class Folder:
         ours = dict(self.settings)
         if "methods" not in ours:
             return ours
-        theirs = json.loads((self.path / _FILE).read_text())
+        theirs = files.read_json(self.path / _FILE)
         # NAME.npz, or NAME/ under way
         begun = {each.stem for each in (self.path / _PARTS).glob("*")}
         more = []

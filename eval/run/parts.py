@@ -6,6 +6,7 @@ processes as may be, does what is missing. Files are read and written array by a
 nobody holds the values of all photos. A file that is damaged is named and made again.
 """
 
+import math
 import shutil
 import sys
 import time
@@ -15,12 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import jax
 import numpy as np
 
-from eval.run.record import save_npz
+from eval.run.record import comment, save_npz
 from jaxcam._ground.progress import told
 
 Values = dict[str, np.ndarray]
@@ -76,18 +77,62 @@ def remove_damaged(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+def check(path: Path) -> None:
+    """Whether an `.npz` of a finished run is sound.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
+    if reason := _damage(path):
+        raise ValueError(f"{path} is damaged ({reason}): the command that made it makes it again")
+
+
 def _damage(path: Path) -> str:
     """What is wrong with an `.npz`; nothing if it is sound, or not there."""
     try:
         with zipfile.ZipFile(path) as archive:
             if not archive.namelist():
                 return "no arrays"
-            bad = archive.testzip()
-    except FileNotFoundError:
-        return ""
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            if archive.comment not in (b"", comment(archive)):
+                return f"it holds {len(archive.namelist())} arrays and says: {archive.comment!r}"
+            if bad := archive.testzip():
+                return f"{bad}: wrong checksum"
+            return _cut(archive)
+    except OSError as error:
+        if error.filename is not None:  # of the file itself, not of what is read in it
+            if isinstance(error, FileNotFoundError):
+                return ""
+            raise
         return str(error)
-    return f"{bad}: wrong checksum" if bad else ""
+    # what zipfile makes of a header with one bit changed: another version, a password...
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def _cut(archive: zipfile.ZipFile) -> str:
+    """Which array is not as long as its header says, or nothing."""
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            shape, dtype = header(file)
+            if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                return f"{member.filename}: {member.file_size} bytes for {dtype} {shape}"
+    return ""
+
+
+def header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the array that an open `.npy` holds."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f".npy of version {version}")
+    shape, _, dtype = read[version](file)
+    return shape, dtype
 
 
 def _store_share(folder: Path, count: int, step: int, compute: Compute) -> None:

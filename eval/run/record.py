@@ -115,6 +115,12 @@ def save_npz(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
         for name, array in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        archive.comment = comment(archive)
+
+
+def comment(archive: zipfile.ZipFile) -> bytes:
+    """What an `.npz` of ours says of itself: a damaged list of its arrays is seen by it."""
+    return f"{len(archive.namelist())} arrays".encode()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,6 +1,5 @@
 """Maps that a run of explain has made, for other protocols to measure: `--maps FOLDER`."""
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,9 @@ from typing import IO
 
 import numpy as np
 
+from eval.run import parts
 from eval.run.settings import FILES, Settings, options_of, plain
+from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.methods import WHOLE
 
@@ -87,12 +88,7 @@ class Rows:
     def __init__(self, path: Path, name: str) -> None:
         archive = zipfile.ZipFile(path)
         self._file: IO[bytes] = archive.open(f"{name}.npy")
-        version = np.lib.format.read_magic(self._file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        (_, *shape), _, self._dtype = read_header(self._file)
+        (_, *shape), self._dtype = parts.header(self._file)
         self._shape = tuple(shape)
         self._start = self._file.tell()
 
@@ -112,14 +108,14 @@ def load(settings: Settings) -> Maps | None:
 
     Raises:
         FileNotFoundError: `settings.maps` holds no finished run of explain.
-        ValueError: maps of something else, or not of all methods.
+        ValueError: maps of something else, or not of all methods; a damaged file.
     """
     if settings.maps is None:
         return None
     path = settings.maps / "explain.json"
     if not path.exists():
         raise ArgumentFileError("maps", settings.maps, "the folder of a finished run of explain")
-    record = json.loads(path.read_text())
+    record = files.read_json(path)
     theirs = record["settings"]
     ours = plain(settings, "explain")
     for each in (theirs, ours):
@@ -134,6 +130,7 @@ def load(settings: Settings) -> Maps | None:
     if absent := [name for name in settings.methods if name not in known]:
         got = f"{settings.maps}, which has none of {', '.join(absent)}"
         raise ArgumentError("maps", got, f"methods of {sorted(known)}")
+    parts.check(settings.maps / _VALUES)
     with np.load(settings.maps / _VALUES) as values:
         rows = {str(name): row for row, name in enumerate(values["ids"])}
         names = frozenset(values.files)

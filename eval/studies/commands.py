@@ -1,11 +1,12 @@
 """Commands that a study is made of: printed as a shell takes them, and each carried out once."""
 
-import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jaxcam._ground import files
 
 
 class Run(NamedTuple):
@@ -25,7 +26,7 @@ class Run(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """What the run has found."""
-        return json.loads((self.folder / f"{self.protocol}.json").read_text())
+        return files.read_json(self.folder / f"{self.protocol}.json")
 
     def finished(self) -> bool:
         """Whether the folder holds just this run."""

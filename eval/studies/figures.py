@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 import jaxcam
 from eval.protocols import sanity
 from eval.subjects import applies, data, methods, networks
-from jaxcam import maps
+from jaxcam import maps, pictures
 from jaxcam._ground import style
 from jaxcam.classifier import Classifier
 
@@ -271,7 +271,8 @@ def figures(settings: FigureSettings) -> Iterator[Path]:
         if settings.figure in ("all", number):
             path = settings.output / f"figure_{number}.png"
             with style.own():
-                drawn(draw(scene)).savefig(path, dpi=130)
+                figure = drawn(draw(scene))
+            pictures.write(figure, path, dpi=130)
             yield path
 
 

@@ -23,6 +23,8 @@ from eval.run.runner import run
 from eval.run.settings import Settings
 from eval.subjects import networks
 from jaxcam import models, photos
+from jaxcam import pictures as drawing
+from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.progress import told
 
@@ -193,7 +195,7 @@ def pictures(nets: Sequence[Net], path: Path) -> None:
         heat[label] = jaxcam.maps.normalize(jaxcam.maps.resize(maps, (300, 300)))
     titles = [about.classes[target] for target in targets]
     figure = jaxcam.maps.figure(np.stack(shown) / 255, heat, titles)
-    figure.savefig(path, dpi=110)
+    drawing.write(figure, path, dpi=110)
 
 
 def _shown_classes(net: Net, images: Any) -> np.ndarray:
@@ -240,7 +242,7 @@ def main(settings: EffectSettings) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     write_json(settings.output / "effect.json", json.loads(json.dumps(found, default=str)))
     text = table(nets, numbers)
-    (settings.output / "table.md").write_text(text + "\n")
+    files.write_text(settings.output / "table.md", text + "\n")
     print(text)
     chosen = []
     for net in nets:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxcam import models
+from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError
 from jaxcam.blackbox import SIZE
 from jaxcam.models.resnet import BLOCKS, STEMS, ResNet
@@ -110,7 +111,7 @@ def export(model: Any, variables: Mapping, preprocess: Any, path: Path) -> None:
     onnx.helper.set_model_props(proto, {SIZE: str(preprocess.size)})
     onnx.checker.check_model(proto)
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, path)
+    files.write_bytes(path, proto.SerializeToString())
 
 
 def _network(graph: _Graph, model: ResNet, params: Mapping, stats: Mapping, x: str) -> str:

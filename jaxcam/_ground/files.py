@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import stat
 import uuid
@@ -86,3 +87,18 @@ def read_bytes(path: str | os.PathLike, limit: int) -> bytes:
         raise OSError(errno.EFBIG, f"a file of more than {limit >> 20} MiB", os.fspath(path))
     with open(path, "rb") as file:
         return file.read(limit)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged; the message names it.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged: no JSON ({error})") from error

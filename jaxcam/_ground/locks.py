@@ -72,14 +72,23 @@ def _taken(path: Path, argument: str) -> IO[str]:
         try:
             _lock(file, path, argument)
             if _is_at(file, path):
-                file.truncate(0)
-                json.dump(_ourselves(), file)
-                file.flush()
+                _sign(file, path)
                 return file
         except BaseException:
             file.close()
             raise
         file.close()  # whoever held it has just removed it
+
+
+def _sign(file: IO[str], path: Path) -> None:
+    """Writes down who holds the file; one for which there is no room goes."""
+    try:
+        file.truncate(0)
+        json.dump(_ourselves(), file)
+        file.flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _lock(file: IO[str], path: Path, argument: str) -> None:

@@ -1,6 +1,8 @@
 """A file is there whole, or what was there before is."""
 
 import os
+import pathlib
+import re
 import stat
 
 import pytest
@@ -69,3 +71,34 @@ def test_two_writers_do_not_meet(tmp_path):
         second.write(b"second")
     assert path.read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_damaged_json_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_text(path, '{"a": [1, "ä"]}')
+    assert files.read_json(path) == {"a": [1, "ä"]}
+    for damaged in (b"", b'{"a"', b'{"a": "\xff"}', b"\x00" * 9):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.json' is damaged: no JSON \("):
+            files.read_json(path)
+
+
+ROOT = pathlib.Path(files.__file__).parents[2]
+# A file that is written where it will be read, which a full disk leaves half-written.
+IN_PLACE = re.compile(
+    r"(?<!files)\.write_(text|bytes)\(|\bonnx\.save\("
+    r"|\.savefig\((?!file|buffer)|np\.savez?\w*\((?!file)"
+)
+# What another process is asked for, and answers.
+KNOWN = {"eval/costs/peers/child.py", "eval/costs/peers/ours.py"}
+
+
+def test_nothing_is_written_in_place():
+    found = []
+    for room in ("jaxcam", "eval", "train"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            for line in path.read_text().splitlines():
+                if IN_PLACE.search(line) and ">>>" not in line and "`" not in line:
+                    found.append(f"{name}: {line.strip()}")
+    assert [each for each in found if each.partition(":")[0] not in KNOWN] == []

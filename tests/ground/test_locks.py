@@ -85,6 +85,19 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
             pass
 
 
+def test_a_full_disk_is_named_and_leaves_no_lock(tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(locks.json, "dump", full)
+    with (
+        pytest.raises(OSError, match=f"workdir: {tmp_path} cannot be written: No space left"),
+        locks.held(tmp_path, "workdir"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_there_are_no_locks_one_is_warned(tmp_path, monkeypatch):
     def flock(file, how):
         raise OSError(95, "Operation not supported")

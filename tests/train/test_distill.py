@@ -289,12 +289,28 @@ def test_answers_to_other_questions_are_refused(black_box, tmp_path):
 def test_all_that_answers_depend_on_is_compared(black_box, tmp_path, changes):
     """And nothing else: other numbers of the student's training find the same answers."""
     (field,) = changes
-    teacher._claim(tmp_path, black_box)
-    teacher._claim(tmp_path, dataclasses.replace(black_box, learning_rate=7.0, epochs=9))
+    photos = range(64)  # whose number counts
+    teacher._claim(tmp_path, black_box, photos)
+    teacher._claim(tmp_path, dataclasses.replace(black_box, learning_rate=7.0, epochs=9), photos)
     with pytest.raises(
         ValueError, match=f"answers to the same questions: {field} .* there, .* here"
     ):
-        teacher._claim(tmp_path, dataclasses.replace(black_box, **changes))
+        teacher._claim(tmp_path, dataclasses.replace(black_box, **changes), photos)
+    with pytest.raises(ValueError, match="the same questions: photos 64 there, 63 here"):
+        teacher._claim(tmp_path, black_box, photos[1:])
+
+
+@pytest.mark.parametrize("left", [0, 900])
+def test_damaged_answers_are_named_and_asked_for_again(black_box, tmp_path, capsys, left):
+    """1152 bytes: 128 of header, and 64 photos' 4 logits."""
+    photos = loop.data(black_box, "train")
+    first = [np.array(a) for a in teacher.answers(black_box, photos)]
+    broken = tmp_path / "answers/1.npy"
+    broken.write_bytes(broken.read_bytes()[:left])
+    again = teacher.answers(black_box, photos)
+    assert (tmp_path / "box.log").read_text() == "64 64 64 "
+    np.testing.assert_array_equal(first, again)
+    assert f"{broken}: damaged (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

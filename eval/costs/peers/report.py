@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from eval.costs.peers import cases, turns
+from jaxcam import pictures
 from jaxcam._ground import files
 
 Found = Mapping[str, Any]
@@ -49,7 +50,7 @@ def report(request: turns.Request, output: Path | None, modules: Any = None) -> 
     found = {"command": command(), **run.record(rows)}
     print(text(found))
     if output is not None:
-        plot(found).savefig(output.with_suffix(".png"), dpi=110)
+        pictures.write(plot(found), output.with_suffix(".png"), dpi=110)
 
 
 def command() -> str:
