@@ -58,11 +58,25 @@ METRICS = [
     ("cascade", "an E for each group of parameters", "", "", "", "`MPRT`"),
     ("class_sensitivity", "1 E", "", "", "", "`RandomLogit` is a kin"),
     ("sim", "2 F, of two networks"),
+    ("selectivity", "-, of a map's cells or a layer's weights", "", "", "", "`Sparseness`"),
 ]
 ABSENT = """Left out: F-Fidelity (Zheng et al. 2024) fine-tunes the network on randomly masked
 photos before it asks anything, so that its number is one of another network than the one explained,
 at the cost of a training; ROAD answers the same objection without one. ROAR retrains once for each
-method and percentage.
+method and percentage. Of Quantus and xplique also
+
+* `FaithfulnessCorrelation`, `SensitivityN`, `MuFidelity`, `FaithfulnessEstimate`, `Monotonicity`
+  and `MonotonicityCorrelation`: does the sum of a map over removed pixels go with the loss of score?
+  They are correlations where `infidelity(square=...)` is the error of the best line through the
+  same points.
+* `IROF`, `Selectivity`, `Sufficiency`: deletion by segment or region, as `region_perturbation`.
+* `AvgSensitivity`, `LocalLipschitzEstimate`, `Consistency`, `Continuity`, `Relative*Stability`,
+  `AverageStability`: kin of `max_sensitivity` with a mean or another norm.
+* `EfficientMPRT`, `SmoothMPRT`: the cascade with another number at its end.
+* `TopKIntersection`, `AUC`, `Focus`: kin of `rank_accuracy` and `class_sensitivity`.
+* `Completeness`, `NonSensitivity`, `InputInvariance`: axioms, which are tests of ours and no
+  numbers; `EffectiveComplexity`: a count above a threshold, as `area`.
+* `MeGe`, `ReCo`: train the network several times.
 """
 MEASURED = """Against the peers' own code on two small photos and a network of three layers, with
 their random perturbations replaced by ours; the numbers are kept in `tests/golden_peers.npz`, and

@@ -87,6 +87,87 @@ AGREEMENT = [
         "4e-4, its 1e-8 in a divisor",
     ),
 ]
+ZENNIT = """Against zennit 0.5.1 on two small photos and a network of two convolutions with batch
+norms (which it merges; ours stand apart or merged, with the same result), both poolings and a dense
+layer; its maps are kept in `tests/golden_zennit.npz`, and ours are held to them where it is not
+installed. It was asked for `zero_params="bias"`, which is our `bias="pass"`.
+"""
+OF_ZENNIT = [
+    ("`lrp`, z+ and epsilon by layer", "`EpsilonPlus`", "8e-6"),
+    ('`lrp(composite="epsilon_plus_flat")`', "`EpsilonPlusFlat`", "8e-6"),
+    ('`lrp(composite="epsilon_alpha2_beta1")`', "`EpsilonAlpha2Beta1`", "1e-5"),
+    ("the same with `flat` first", "`EpsilonAlpha2Beta1Flat`", "8e-6"),
+    (
+        "`lrp(composite=epsilon_gamma_box(low, high))`",
+        "`EpsilonGammaBox`",
+        "1e-5 without biases; with them its gamma rule asks for the sign of a unit with its bias",
+    ),
+    (
+        '`lrp(composite="z_plus")`',
+        "`ExcitationBackprop(stabilizer=1e-9)`",
+        "1e-5; its own 1e-6 takes half a percent",
+    ),
+    ("`guided_backprop`", "`GuidedBackprop`", "1e-5"),
+    ("`deconvnet`", "`DeconvNet`", "1e-5"),
+    (
+        "`smooth(gradient)`",
+        "`SmoothGrad`",
+        "1e-7, of the same noise; its last sample has none",
+    ),
+]
+CLIPPED = """A ReLU6, `clip(x, 0, c)` or `clamp(0, x, c)` is a ReLU to guided backpropagation, with
+its own derivative (0 beyond c) and the rectified gradient, and to the deconvnet, which rectifies what
+comes back and asks nothing of what went forward. captum and zennit hook `torch.nn.ReLU` alone: a
+network of ReLU6 gets its plain gradient there, under the name of either method.
+"""
+LEFT_OUT = [
+    (
+        "`DeepLift`, `DeepLiftShap`, their layer and neuron forms",
+        "captum",
+        "of ReLU networks without biases and a baseline of 0 its rescale rule is LRP-epsilon "
+        "(Ancona et al. 2018), which is here",
+    ),
+    (
+        "`GradientShap`, its layer and neuron forms",
+        "captum",
+        "a mean of `integrated_gradients` over baselines of one's own, with noise",
+    ),
+    (
+        "`FeatureAblation`, `FeaturePermutation`, `ShapleyValueSampling`",
+        "captum",
+        "of columns of a table; of images `occlusion` and KernelSHAP on segments stand for them",
+    ),
+    (
+        "`LayerConductance`, `InternalInfluence`, `LayerIntegratedGradients`, neurons",
+        "captum",
+        "paths through a layer: `lrp` has relevance at any layer, and a model that returns a "
+        "neuron has it for a target",
+    ),
+    (
+        "`SESS`",
+        "pytorch-grad-cam",
+        "a method about cropped and scaled copies, over a hundred explanations each; "
+        "`aug_smooth` and `fuse` are the cheap part of it",
+    ),
+    (
+        "`SegEigenCAM`",
+        "pytorch-grad-cam",
+        "Eigen-CAM of abs(G) A: a formula for `jaxcam.explain`",
+    ),
+    ("`RandomCAM`", "pytorch-grad-cam", "a control of the benchmark, `random_weights`"),
+    (
+        "`SobolAttributionMethod`, `HsicAttributionMethod`, `OptiCAM`",
+        "xplique",
+        "black boxes by designed masks, and a mask by optimisation: `rise` and `mask` are here",
+    ),
+    (
+        "TCAV, CRAFT, feature visualisation, influence of training examples",
+        "captum, xplique",
+        "of concepts, networks and data sets, no map of an image; "
+        "`deep_feature_factorization` is the nearest",
+    ),
+    ("`BetaSmooth`", "zennit", "a surrogate gradient for second derivatives, no explanation"),
+]
 
 
 class Kin(NamedTuple):
@@ -112,7 +193,12 @@ KIN = {
         "",
         "GradCAMPP",
     ),
-    "hires_cam": Kin("F + B", "HiResCAM", "", "LayerGradientXActivation, summed over channels"),
+    "hires_cam": Kin(
+        "F + B",
+        '`HiResCAM`, `GradCAMElementWise` by `relu="channel"`',
+        "",
+        "LayerGradientXActivation, summed over channels",
+    ),
     "xgrad_cam": Kin("F + B", "XGradCAM", "XGradCAM"),
     "layer_cam": Kin("F + B", "LayerCAM", "LayerCAM"),
     "cam": Kin("F + B", "", "CAM"),
@@ -129,7 +215,7 @@ KIN = {
     "cbam_attention": Kin("F"),
     "layerwise_grad_cam": Kin("F + B"),
     "attention_grad_cam": Kin("F + B"),
-    "lrp": Kin("F + 1.5 B0 or so", "", "", "LRP", "Gradient with any composite"),
+    "lrp": Kin("F + 1.5 B0 or so", "", "", "LRP, LayerLRP", "Gradient with any composite"),
     "clrp": Kin("F + 1.5 B0 or so"),
     "rise": Kin("n F", "", "", "", "", "Rise"),
     "lime": Kin("n F; KernelSHAP by `kernel`", "", "", "Lime, KernelShap", "", "Lime, KernelShap"),
@@ -189,6 +275,13 @@ def page() -> str:
         "\n## Agreement\n",
         MEASURED,
         *_table(("here", "there", "relative difference"), AGREEMENT),
+        "",
+        ZENNIT,
+        *_table(("here", "zennit", "relative difference"), OF_ZENNIT),
+        "",
+        CLIPPED,
+        "## Methods left out\n",
+        *_table(("there", "whose", "why"), LEFT_OUT),
         "\n## Metrics\n",
         _METRICS,
         *_table(("here", "cost", *metrics.PEERS), named),
