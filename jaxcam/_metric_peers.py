@@ -66,9 +66,9 @@ at the cost of a training; ROAD answers the same objection without one. ROAR ret
 method and percentage. Of Quantus and xplique also
 
 * `FaithfulnessCorrelation`, `SensitivityN`, `MuFidelity`, `FaithfulnessEstimate`, `Monotonicity`
-  and `MonotonicityCorrelation`: does the sum of a map over removed pixels go with the loss of score?
-  They are correlations where `infidelity(square=...)` is the error of the best line through the
-  same points.
+  and `MonotonicityCorrelation`: does the sum of a map over removed pixels go with the loss of
+  score? They are correlations where `infidelity(square=...)` is the error of the best line through
+  the same points.
 * `IROF`, `Selectivity`, `Sufficiency`: deletion by segment or region, as `region_perturbation`.
 * `AvgSensitivity`, `LocalLipschitzEstimate`, `Consistency`, `Continuity`, `Relative*Stability`,
   `AverageStability`: kin of `max_sensitivity` with a mean or another norm.

@@ -116,9 +116,9 @@ OF_ZENNIT = [
     ),
 ]
 CLIPPED = """A ReLU6, `clip(x, 0, c)` or `clamp(0, x, c)` is a ReLU to guided backpropagation, with
-its own derivative (0 beyond c) and the rectified gradient, and to the deconvnet, which rectifies what
-comes back and asks nothing of what went forward. captum and zennit hook `torch.nn.ReLU` alone: a
-network of ReLU6 gets its plain gradient there, under the name of either method.
+its own derivative (0 beyond c) and the rectified gradient, and to the deconvnet, which rectifies
+what comes back and asks nothing of what went forward. captum and zennit hook `torch.nn.ReLU` alone:
+a network of ReLU6 gets its plain gradient there, under the name of either method.
 """
 LEFT_OUT = [
     (
