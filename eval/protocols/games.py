@@ -12,9 +12,10 @@ from eval.run.protocol import Explained, Metric, Protocol
 from eval.run.settings import Settings
 from jaxcam import metrics
 
-# Steps and baselines: RISE's batch evaluation, its single image, Score-CAM's.
+# Steps and baselines: RISE's batch evaluation, a cheap one, its single image, Score-CAM's.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "rise": {"deletion": {"step": 1 / 28}, "insertion": {"step": 1 / 28}},
+    "rise_coarse": {"deletion": {"step": 0.1}, "insertion": {"step": 0.1}},
     "rise_fine": {"deletion": {"step": 1 / 224}, "insertion": {"step": 1 / 224}},
     "score_cam": {
         "deletion": {"step": 0.01, "baseline": 0.0},
@@ -28,13 +29,13 @@ class GameSettings(Settings):
     """What a run of the games explains, and how it plays.
 
     Args:
-        variant: rise (28 steps, insertion into the blurred photo), rise_fine (224 steps), score_cam
-            (100 steps, into the mean colour).
+        variant: rise (28 steps, insertion into the blurred photo), rise_coarse (10 steps, for what
+            is dear), rise_fine (224 steps), score_cam (100 steps, into the mean colour).
         chunk: steps evaluated at once; memory is that of chunk * batch photos.
         dtype: of the masked photos' forward passes: the model's own, or bfloat16, for accelerators.
     """
 
-    variant: Literal["rise", "rise_fine", "score_cam"] = "rise"
+    variant: Literal["rise", "rise_coarse", "rise_fine", "score_cam"] = "rise"
     chunk: int = 4
     dtype: Literal["own", "bfloat16"] = "own"
 

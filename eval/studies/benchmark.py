@@ -74,6 +74,8 @@ class Settings:
         methods: names of the table in eval/subjects/methods.py; none means all that apply but
             SS-CAM and IS-CAM, of thousands of forward passes a map.
         protocols: none means all that the data allow.
+        layers: to explain; none means the ends of the networks' stages.
+        options: of methods, as METHOD.OPTION=VALUE, in the place of what two cores can do.
         scale: times as many photos as the table says.
         dry_run: prints the commands and carries none out.
         root: folder of the named data sets and nets; none means that of the variable JAXCAM_DATA.
@@ -84,6 +86,8 @@ class Settings:
     networks: tuple[str, ...] = tuple(PLANS)
     methods: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     scale: float = 1.0
     dry_run: bool = False
     root: Path | None = None
@@ -144,9 +148,11 @@ def _run(
     words = ["--model", network, "--data", PLANS[network].data]
     words += ["-n", str(count), "--batch", str(min(PLANS[network].batch, count))]
     words += ["--methods", *names]
-    options = [option for option in _OPTIONS if option.partition(".")[0] in names]
+    options = _options(settings.options, names)
     if options:
         words += ["--options", *options]
+    if settings.layers:
+        words += ["--layers", *settings.layers]
     if protocol.stored and protocol.name != _MAPS:
         words += ["--maps", str(folder / _MAPS)]
     if protocol.name == "class_sensitivity":
@@ -157,6 +163,12 @@ def _run(
     if costly:
         name = f"{name}_costly"
     return Run(network, protocol.name, folder / name, tuple(words))
+
+
+def _options(asked: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of a run's methods: what is asked for, and ours of which nothing else is said."""
+    known = {option.partition("=")[0]: option for option in (*_OPTIONS, *asked)}
+    return [option for option in known.values() if option.partition(".")[0] in names]
 
 
 def _photos(plan: Plan, protocol: Protocol, costly: bool) -> int:

@@ -24,6 +24,15 @@ def settings(root, tmp_path, **fields):
     )
 
 
+def test_layers_and_options_are_handed_on(tmp_path):
+    asked = {"layers": ("layer4",), "options": ("rise.num_masks=9", "finer_cam.alpha=0.5")}
+    made = settings(None, tmp_path, methods=("rise", "lime"), protocols=("games",), **asked)
+    explain, games = benchmark.runs(made)
+    for run in (explain, games):
+        assert "--options rise.num_masks=9 lime.num_samples=128 --layers layer4" in run.command
+        assert "finer_cam" not in run.command
+
+
 def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
     words = {
         run.folder.name: run.command
