@@ -4,7 +4,7 @@ One table for all who read programs. A family is named for what is true of its m
 who needs a property unites the families that have it and never lists primitives. A primitive
 stands in one family, but for the unions named at the end.
 
-What older or newer versions of jax have and this one has not is marked in `OLDER` and `NEWER`; a
+What older or newer versions of jax have and this one has not is marked in `OLDER`, `NEWER`, `GONE`; a
 test holds every other name to the jax that is installed.
 """
 
@@ -16,7 +16,7 @@ def _names(text: str) -> frozenset[str]:
 # Programs in programs -------------------------------------------------
 
 # Calls that mean no more than their body: safe to replace by the body's equations.
-CALLS = _names("jit pjit closed_call core_call remat remat2 checkpoint")
+CALLS = _names("jit pjit closed_call eval_jaxpr core_call remat remat2 checkpoint")
 # Calls whose body has another derivative than its equations taken one by one: jax.nn.relu's is 0
 # at 0, its body's 1/2.
 CUSTOM_DERIVATIVES = _names("custom_jvp_call custom_vjp_call")
@@ -111,3 +111,4 @@ HOMOGENEOUS = MOVES | PARTS | REPEATS | JOINS | INSERTS | SORTS | SUMS | EXTREME
 
 OLDER = _names("pjit core_call remat checkpoint expand_dims")
 NEWER = _names("log2 one_minus_square")  # since jax 0.12
+GONE = _names("closed_call")  # since jax 0.12, which says eval_jaxpr
