@@ -58,6 +58,12 @@ SAME = {
     "class_tokens_left_out": lambda grid: (with_tokens(grid)[:, 1:-2], grid),
     "registers_left_out": lambda grid: (with_tokens(grid)[:, :-2], grid),
     "split_off": lambda grid: (jnp.split(with_tokens(grid), [1, 7], 1)[1], grid),
+    # What `q, k, v = x` is since JAX 0.12.
+    "unstacked": lambda grid: (
+        jnp.unstack(with_tokens(grid).reshape(2, 9, 2, 3), axis=2)[1],
+        grid[..., 3:],
+    ),
+    "stacked": lambda grid: (jnp.stack([grid, 2 * grid], -1).reshape(2, 2, 3, 12)[..., ::2], grid),
     "channels_first": lambda grid: (jnp.moveaxis(grid, -1, 1), grid),
     "tokens_last": lambda grid: (grid.reshape(2, -1, 6).swapaxes(1, 2), grid),
     "transposed": lambda grid: (grid.swapaxes(1, 2), grid),

@@ -304,6 +304,20 @@ def _reversed(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     return tuple(found)
 
 
+def _unstack(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
+    """Of each result: `q, k, v = tokens`."""
+    return _fitting(_without(operands[0], [eqn.params["axis"]]), shape)
+
+
+def _stack(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
+    along = eqn.params["axis"]
+    rest = list(shape)
+    del rest[along]
+    found = list(_elementwise(operands, rest))
+    found.insert(along, Axis(shape[along]))
+    return tuple(found)
+
+
 def _sorted(eqn: Any, operands: Sequence[Axes], shape: Sequence[int]) -> Axes:
     """Along the axis that is sorted an index stands for no position."""
     found = list(_same(eqn, operands, shape))
@@ -337,5 +351,7 @@ _RULES: dict[str, Callable[[Any, Sequence[Axes], Sequence[int]], Axes]] = {
     primitives.CONV: _convolution,
     primitives.DENSE: _dot_general,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": _unstack,
     primitives.SLICE: _slice,
 }
