@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxcam._ground import style
-from jaxcam._ground.errors import ArgumentError, check_choice, one_of
+from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, one_of
 from jaxcam._resizing import resize
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def _colormap(name: str) -> "Colormap":
 def _check_overlay(
     images: np.ndarray, heatmaps: np.ndarray, alpha: float | np.ndarray, signed: bool
 ) -> None:
+    check_flag("signed", signed)
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or heatmaps.shape != images.shape[:-1]:
         got = f"shape {heatmaps.shape} for images {images.shape}"
         expected = "images [B, H, W, 3] and heatmaps [B, H, W] of their size (jaxcam.maps.resize)"
@@ -194,6 +195,7 @@ def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | 
 
 def _check_scale(columns: Mapping, signed: bool) -> None:
     """Refuses maps that are not normalised; one of several on a common scale may be faint."""
+    check_flag("signed", signed)
     low = -1 if signed else 0
     peak = 0.0
     for name, maps in columns.items():

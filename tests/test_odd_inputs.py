@@ -12,6 +12,7 @@ import pytest
 
 import jaxcam
 from jaxcam import fostering, maps, metrics
+from jaxcam._ground.errors import ArgumentError
 
 RNG = np.random.default_rng(3)
 SIGNED = RNG.normal(size=(1, 4, 4)).astype(np.float32)
@@ -296,3 +297,26 @@ def test_images_smaller_than_the_receptive_field():
     maps_of = jaxcam.grad_cam(wide, IMAGES[:, :1, :2], 0, layer="wide")
     assert maps_of.shape == (2, 1, 2)
     assert np.isfinite(maps_of).all()
+
+
+@pytest.mark.parametrize("spatial", [None, "x", 2.0, True, np.array(2), 0, 4])
+def test_axes_that_are_none_are_refused(spatial):
+    """`ssim(spatial=None)` was a TypeError of Python's, and None two axes elsewhere."""
+    heat = np.ones((2, 9, 9), np.float32)
+    for name in ("ssim", "spearman", "coherency"):
+        with pytest.raises(ArgumentError, match=r"^spatial: got .*, expected 1, 2 or 3 axes"):
+            getattr(metrics, name)(heat, heat, spatial=spatial)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: np.ma.masked_array(x, x > 0.5), "images: got a masked array, expected"),
+        (lambda x: x.astype(x.dtype.newbyteorder()), "images: got >f4 values, expected"),
+        (lambda x: x.astype(np.longdouble), "images: got float128 values, expected"),
+    ],
+    ids=["masked", "of the other bytes' order", "long"],
+)
+def test_arrays_that_jax_does_not_take_are_refused_by_name(change, said):
+    with pytest.raises(ArgumentError, match=f"^{said}"):
+        jaxcam.grad_cam(lambda x: x.mean((1, 2)), change(np.ones((1, 4, 4, 3), np.float32)))

@@ -94,7 +94,9 @@ def test_a_map_of_any_values_has_an_answer_in_range_or_none(name, drawn):
     if name == "hog" and min(saliency.shape[1:]) < 3:
         return
     if not len(saliency) and name in NONE_OF_NONE:
-        with pytest.raises(ArgumentError, match=r"(saliency|maps|images): got shape \(0, 4, 4\)"):
+        with pytest.raises(
+            ArgumentError, match=r"(saliency|maps|images|first): got shape \(0, 4, 4\)"
+        ):
             function(saliency)
         return
     found = np.asarray(function(saliency), np.float32)
@@ -290,11 +292,10 @@ NO_OPTION = st.sampled_from(["no such", b"x", np.nan, 1j, object(), np.zeros((2,
 
 
 def options_of(function):
-    """The names of options that are numbers, names or values: no flags, no keys of randomness."""
+    """The names of options that are numbers, names, flags or values: no keys of randomness."""
     found = []
     for parameter in inspect.signature(function).parameters.values():
-        number = isinstance(parameter.default, (int, float, str))
-        if number and not isinstance(parameter.default, bool):
+        if isinstance(parameter.default, (int, float, str)):
             found.append(parameter.name)
     return found
 
@@ -321,3 +322,23 @@ def test_options_of_any_kind(row, value):
     for each in jax.tree.leaves(found):
         assert each.shape[0] == 3
         assert np.isfinite(each).all() or value is np.nan
+
+
+def flags():
+    """Every flag of every function."""
+    for name, function in FUNCTIONS.items():
+        for parameter in inspect.signature(function).parameters.values():
+            if isinstance(parameter.default, bool):
+                yield name, parameter.name
+
+
+@pytest.mark.parametrize("value", ["no", np.array([True, False])], ids=["text", "array"])
+def test_flags_are_true_or_false(value):
+    """Text was True, and an array an error of NumPy's."""
+    for name, flag in flags():
+        with pytest.raises(ArgumentError, match=rf"^{flag}: got .*, expected True or False$"):
+            if name in laws.LAWS:
+                laws.explain(name, targets=1, **{flag: value})
+            else:
+                options = {**RIGHT.get(name, {}), flag: value}
+                FUNCTIONS[name](laws.forward, *asked(name), 1, **options)

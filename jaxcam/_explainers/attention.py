@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
-from jaxcam._ground.errors import ArgumentError, check_choice, renaming
+from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, renaming
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.layers import layers as layers_of
@@ -202,6 +202,7 @@ def attention_grad_cam(
     _check_options(source, reduction, normalize)
     check_images(images)
     gates = _attention_layers(forward, images, blocks, source)
+    check_flag("softmax", softmax)
     stages = stage_layers(forward, images, layers)
     # One forward pass for both factors. No logit depends on what the gates show.
     names = [*stages, *gates]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.dtypes import floating, is_real, reals
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._program import eager
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.narrow import Dtype, narrowed
@@ -125,6 +125,8 @@ def black_box(
     That is the arg-max class, if `targets` is None, and aux; all further questions are in `dtype`.
     """
     check_forward(forward)
+    check_flag("host", host)
+    check_flag("has_aux", has_aux)
     if host and dtype is not None:
         raise ArgumentError("dtype", repr(dtype), "None for a model outside JAX")
     asked = _asked(forward, images, targets, activation, host, has_aux, progress)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam._ground.errors import check_choice
+from jaxcam._ground.errors import check_choice, check_flag
 from jaxcam._ground.units import unit
 
 # How the terms w_k A_k become a map: ReLU of their sum over channels, the sum of their ReLUs, or
@@ -228,6 +228,7 @@ def eigen_cam_map(
     subtracts each channel's mean over positions first, as pytorch-grad-cam does.
     `[B, h, w, c]` -> `[B, h, w]`.
     """
+    check_flag("center", center)
     shown = activations
     if center:
         shown = activations - average(activations)

@@ -12,12 +12,7 @@ from jaxcam._explainers.superpixels import Segments, hide, number, present, show
 from jaxcam._explainers.surrogates import KERNELS, fitted, least_samples
 from jaxcam._ground import chunks
 from jaxcam._ground.dtypes import reals
-from jaxcam._ground.errors import (
-    check_above,
-    check_at_least,
-    check_choice,
-    check_whole,
-)
+from jaxcam._ground.errors import check_above, check_at_least, check_choice, check_flag, check_whole
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.narrow import Dtype
@@ -81,6 +76,7 @@ def lime(
         >>> peaks(maps)  # the quarters' first pixels
         [(0, 4), (4, 0)]
     """
+    check_flag("has_aux", has_aux)
     if has_aux:
         surrogate, aux = lime_surrogate(forward, images, targets, has_aux=True, **options)
         return surrogate.saliency, aux

@@ -13,7 +13,13 @@ import jax.numpy as jnp
 from jaxcam import loops
 from jaxcam._explainers.formulas import EIGEN
 from jaxcam._ground.dtypes import at_least_float32, cast_like, floating
-from jaxcam._ground.errors import ArgumentError, check_at_least, check_choice, check_whole
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_at_least,
+    check_choice,
+    check_flag,
+    check_whole,
+)
 from jaxcam._program.checks import check_images, check_output, check_planar
 from jaxcam._program.question import traced
 from jaxcam._program.signature import Explainer, explainer
@@ -122,6 +128,7 @@ def aug_smooth(
     scales = tuple(map(float, factors))
     if not scales:
         raise ArgumentError("factors", "none", "at least one number")
+    check_flag("flip", flip)
     turns = 1 + bool(flip)
 
     def versions(images: jax.Array) -> Callable:
@@ -223,6 +230,7 @@ def as_they_are(
     forward: Callable, images: jax.Array, targets: Targets, has_aux: bool
 ) -> tuple[Any, Any]:
     """The targets, None resolved by the images as they are, and aux of these (or None)."""
+    check_flag("has_aux", has_aux)
     if targets is not None and not has_aux:
         return targets, None
     program = traced(forward, images)

@@ -209,6 +209,13 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def check_flag(argument: str, value: Any) -> None:
+    """ArgumentError unless `value` is True or False; 1 and 0 are."""
+    known = isinstance(value, bool | np.bool_) or (is_whole(value) and value in (0, 1))
+    if not known:
+        raise ArgumentError(argument, shown(value), "True or False")
+
+
 def check_size(argument: str, size: Any) -> tuple[int, int]:
     """The size as (height, width), once it is that, in whole pixels."""
     good = isinstance(size, Collection) and len(size) == 2

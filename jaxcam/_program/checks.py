@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam._ground.dtypes import is_real
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._program.trace import Program
 
 Shapes = Any  # a pytree of ShapeDtypeStruct
@@ -28,6 +29,7 @@ def check_images(images: Any) -> None:
         raise ArgumentError("images", f"shape {shape}", expected)
     if not is_real(images.dtype):
         raise ArgumentError("images", f"{images.dtype} values", "real numbers of NumPy or JAX")
+    _check_taken(images)
     if not jnp.issubdtype(images.dtype, jnp.inexact):
         return
     try:
@@ -36,6 +38,15 @@ def check_images(images: Any) -> None:
         return
     if not finite:
         raise ArgumentError("images", "NaN or infinite values", "finite ones")
+
+
+def _check_taken(images: Any) -> None:
+    """ArgumentError for NumPy's arrays of real numbers that JAX takes none of."""
+    if isinstance(images, np.ma.MaskedArray):
+        raise ArgumentError("images", "a masked array", "an array without a mask: filled(0), say")
+    numpys = isinstance(images, np.ndarray)
+    if numpys and (not images.dtype.isnative or images.dtype.itemsize > 8):
+        raise ArgumentError("images", f"{images.dtype} values", "astype(np.float32), say")
 
 
 def check_planar(images: Any) -> None:
@@ -82,6 +93,7 @@ def check_output(program: Program, batch: int, has_aux: bool, classes: bool) -> 
     Raises:
         ValueError: it returns something else.
     """
+    check_flag("has_aux", has_aux)
     shapes = program.shapes
     expected = "an output"
     if classes:

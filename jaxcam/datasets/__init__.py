@@ -9,6 +9,7 @@ Not imported by `import jaxcam`; TFDS sets need `pip install "jaxcam-xai[train]"
 import os
 from pathlib import Path
 
+from jaxcam._ground.errors import check_flag
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, photo_size
 
 __all__ = ["NO_BOXES", "ROOT", "UNKNOWN", "Dataset", "Record", "decode", "load", "photo_size"]
@@ -49,6 +50,7 @@ def load(
     """
     from jaxcam.datasets import files, prepared
 
+    check_flag("multilabel", multilabel)
     path = _found(name)
     if path is None:
         return prepared.by_name(str(name), split, root, multilabel)

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import is_real, reals
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.checks import describe, of_other_axes
 from jaxcam._program.layers import Forward
@@ -22,12 +22,14 @@ from jaxcam.targets import Targets
 
 # What maps of so many axes of positions are.
 _FORMS = {1: "[B, L]", 2: "[B, H, W]", 3: "[B, D, H, W]"}
+PICTURES = object()  # in place of `spatial`: what only pictures have is measured
 _OTHERS = "(spatial=1 for [B, L], spatial=3 for [B, D, H, W])"
 
 
 def outputs_of(forward: Forward, targets: Targets, has_aux: bool) -> Forward:
     """The model as metrics ask it: its output alone, logits unless targets are a function."""
     check_forward(forward)
+    check_flag("has_aux", has_aux)
 
     def outputs(images: jax.Array) -> Any:
         with of_other_axes(images):
@@ -64,7 +66,7 @@ def checked(
     name: str = "saliency",
     *,
     absolute: bool = False,
-    spatial: int | None = None,
+    spatial: Any = PICTURES,
 ) -> jax.Array:
     """Saliency as float32 (float64 stays), once it is `[B, *spatial]` and of the images' size.
 
@@ -77,17 +79,18 @@ def checked(
         images: of the same size; None if there are none.
         name: the argument's.
         absolute: whether its size matters.
-        spatial: how many axes of positions it has, as the caller may say; None: two, as he may not.
+        spatial: how many axes of positions it has, as the caller may say; PICTURES: two, as
+            he may not.
     """
     saliency = reals(name, saliency)
     if images is not None:
         fits = saliency.shape == images.shape[:-1]
         expected = f"{list(images.shape[:-1])}, as the images (jaxcam.maps.resize)"
     else:
-        rank = 2 if spatial is None else space.check_spatial(spatial)
+        rank = 2 if spatial is PICTURES else space.check_spatial(spatial)
         fits = saliency.ndim == rank + 1 and 0 not in saliency.shape
         expected = _FORMS[rank]
-        if spatial is not None:
+        if spatial is not PICTURES:
             expected = f"{expected} {_OTHERS}"
         if 0 in saliency.shape:
             expected = f"{expected}, of at least one map"
@@ -109,7 +112,7 @@ def check_maps(raw: ArrayLike, images: jax.Array) -> None:
 
 
 def checked_pair(
-    first: ArrayLike, second: ArrayLike, *, spatial: int | None = None
+    first: ArrayLike, second: ArrayLike, *, spatial: Any = PICTURES
 ) -> tuple[jax.Array, jax.Array]:
     """Two saliencies of one shape."""
     first = checked(first, name="first", spatial=spatial)

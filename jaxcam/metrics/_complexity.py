@@ -7,7 +7,7 @@ would reward methods that mark nothing.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxcam._ground.errors import ArgumentTypeError
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
 from jaxcam.metrics._common import (
+    PICTURES,
     check_maps,
     checked,
     checked_pair,
@@ -347,7 +348,7 @@ def explained_twice(
 
 
 def _measured(
-    measure: Callable, saliency: ArrayLike, mask: ArrayLike | None, spatial: int | None = None
+    measure: Callable, saliency: ArrayLike, mask: ArrayLike | None, spatial: Any = PICTURES
 ) -> jax.Array:
     saliency = checked(saliency, spatial=spatial)
     marked = (saliency > 0).any(space.of_maps(saliency))

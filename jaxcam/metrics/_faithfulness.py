@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxcam._ground import order, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
-from jaxcam._ground.errors import ArgumentError, check_within
+from jaxcam._ground.errors import ArgumentError, check_flag, check_within
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
 from jaxcam.maps import normalize
@@ -140,6 +140,7 @@ def mask_images(
     """
     saliency = checked(saliency, images)
     pixels = at_least_float32(images)
+    check_flag("strict", strict)
     if top is None:
         weights = normalize(saliency, spatial=saliency.ndim - 1)
     else:
@@ -187,6 +188,7 @@ def increase(full: jax.Array, masked: jax.Array, *, ties: bool = False) -> jax.A
         >>> print(jaxcam.metrics.increase(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6])))
         [  0. 100.]
     """
+    check_flag("ties", ties)
     won = full <= masked if ties else full < masked
     return jnp.where(jnp.isnan(full + masked), jnp.nan, jnp.where(won, 100.0, 0.0))
 

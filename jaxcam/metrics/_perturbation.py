@@ -14,6 +14,7 @@ from jaxcam._ground.errors import (
     ArgumentError,
     ArgumentTypeError,
     check_above,
+    check_flag,
     check_whole,
 )
 from jaxcam._ground.units import unit, without_denormals
@@ -84,6 +85,7 @@ def infidelity(
     """
     check_images(images)
     check_whole("num_samples", num_samples, 1)
+    check_flag("scaled", scaled)
     saliency = checked(saliency, images, absolute=not scaled)
     change = _noise(images, sigma) if square is None else _squares(images, square)
     model = outputs_of(forward, targets, has_aux)
@@ -161,6 +163,7 @@ def max_sensitivity(
     """
     check_images(images)
     check_above("radius", radius, 0)
+    check_flag("relative", relative)
     check_whole("num_samples", num_samples, 1)
     model = outputs_of(forward, targets, has_aux)
     if not callable(explain):

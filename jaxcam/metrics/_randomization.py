@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcam._ground.errors import ArgumentError, listing, nearest, renaming
+from jaxcam._ground.errors import ArgumentError, check_flag, listing, nearest, renaming
 from jaxcam.metrics._common import checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
 
@@ -68,6 +68,7 @@ def cascade(
         head [1. 1.] [0. 0.]
         stem [0. 0.] [0. 0.]
     """
+    check_flag("independent", independent)
     paths, leaves, tree = _flatten(params)
     new = _checked_fresh(paths, leaves, fresh)
     members = {name: _members(name, rule, paths) for name, rule in _rules(groups).items()}

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground import filters, space
-from jaxcam._ground.errors import ArgumentError, check_whole
+from jaxcam._ground.errors import ArgumentError, check_flag, check_whole
 from jaxcam._ground.units import unit
 from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
 
@@ -100,6 +100,7 @@ def spearman(
     """
     first, second = checked_pair(first, second, spatial=spatial)
     known = finite(first) & finite(second)
+    check_flag("absolute", absolute)
     if absolute:
         first, second = jnp.abs(first), jnp.abs(second)
     return only(_rank_correlation(first, second), known, mask)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._ground.dtypes import at_least_float32
-from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._ground.errors import ArgumentError, check_choice, check_flag
 from jaxcam.targets._confidence import Activation, probabilities
 from jaxcam.targets._scores import scores
 
@@ -129,6 +129,7 @@ def binary(positive: bool = True) -> Target:
         >>> print(jaxcam.targets.binary()(logits), jaxcam.targets.binary(False)(logits))
         [ 1.5 -2. ] [-1.5  2. ]
     """
+    check_flag("positive", positive)
 
     def score(logits: jax.Array) -> jax.Array:
         logits = _logits(logits)
