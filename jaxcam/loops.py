@@ -12,7 +12,6 @@ Outside `jax.jit` a loop is compiled once for what it does, whatever its body cl
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
@@ -20,13 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import ConvDimensionNumbers
 
-from jaxcam._ground import primitives
+from jaxcam._ground import platforms, primitives
 from jaxcam._program import eager, trace
 
 __all__ = ["compiling_for", "fold", "map", "scan", "while_loop"]
-
-# Of the device that programs are compiled for; None: the one that they run on.
-_PLATFORM: ContextVar[str | None] = ContextVar("platform", default=None)
 
 # Pytrees of arrays.
 Carry = TypeVar("Carry")
@@ -36,7 +32,9 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Bodies of loops traced inside are those of another platform than that of the process.
+    """What is traced inside is for another platform than that of the process.
+
+    Bodies of loops, and derivatives of convolutions and pooling, are others for CPUs.
 
     Args:
         platform: "cpu", "gpu" or "tpu", as `jax.default_backend` has it: for a program that is
@@ -48,11 +46,8 @@ def compiling_for(platform: str) -> Iterator[None]:
         >>> shape.shape
         (2, 8, 8, 3)
     """
-    token = _PLATFORM.set(platform)
-    try:
+    with platforms.compiling_for(platform):
         yield
-    finally:
-        _PLATFORM.reset(token)
 
 
 def scan(
@@ -175,17 +170,12 @@ def _fold_on_host(
     return state
 
 
-def on_cpu() -> bool:
-    """Whether programs traced now are compiled for a CPU."""
-    return (_PLATFORM.get() or jax.default_backend()) == "cpu"
-
-
 def _laid_out(body: Callable) -> Callable:
     """A body with its convolutions laid out.
 
     Those in loops of its own and in derivatives made by hand are left.
     """
-    if not on_cpu():
+    if not platforms.on_cpu():
         return body
 
     def run(*args: Any) -> Any:

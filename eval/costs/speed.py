@@ -1,7 +1,7 @@
 r"""What explanations cost, as multiples of a forward pass measured in the same process.
 
     python -m eval speed --model resnet50 --image-size 224 --batch 1 \
-        --methods relevance_cam/layer4 lrp
+        --methods relevance_cam/layer4 z_plus
 
 FLOPs are XLA's own count of the compiled program; times are medians over rounds in which every
 method runs once, so that a busy machine slows all of them alike.

@@ -18,7 +18,7 @@ from jaxcam._ground import primitives, space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice
 from jaxcam._program import axes as axes_of
-from jaxcam._program import axis_rules, grids, trace
+from jaxcam._program import axis_rules, grids, quick, trace
 from jaxcam._program.axes import Axes
 from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Grid
@@ -175,7 +175,7 @@ def _evaluate(question: Question, images: jax.Array, seed: Callable) -> Any:
             raise ArgumentError("forward", got, "one whose loops are unrolled, without such calls")
         if _affine(eqn.primitive.name, boxes):
             return [_chained(eqn, boxes, axes[0])]
-        results = trace.bind(eqn, list(map(spill, boxes)))
+        results = quick.bind(eqn, list(map(spill, boxes)))
         found = []
         for value, each in zip(results, axes, strict=True):
             found.append(Box(value, each, active=_floating(value)))

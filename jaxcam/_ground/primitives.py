@@ -53,8 +53,9 @@ SORTS = _names("sort top_k")
 
 ADDITIONS = _names("add add_any sub")  # of two operands, value by value
 SUMS = _names("reduce_sum reduce_window_sum cumsum")  # of one operand's values
+MAX_POOL = "reduce_window_max"
 EXTREMES = _names(  # the largest or least of one operand's values
-    "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin"
+    f"reduce_max reduce_min {MAX_POOL} reduce_window_min cummax cummin"
 )
 PRODUCTS = _names("reduce_prod cumprod")  # of one operand's values
 FOLDS = _names("reduce_window cumlogsumexp")  # of one operand's values, in some other way
@@ -102,7 +103,7 @@ FUNCTIONS = frozenset().union(
 ELEMENTWISE = FUNCTIONS | ADDITIONS | CHOICES
 # What goes over whole axes, over windows, or along an axis up to each place.
 REDUCTIONS = _names("reduce_sum reduce_max reduce_min reduce_prod argmax argmin")
-WINDOWS = _names("reduce_window_sum reduce_window_max reduce_window_min reduce_window")
+WINDOWS = _names(f"reduce_window_sum {MAX_POOL} reduce_window_min reduce_window")
 CUMULATIVE = _names("cumsum cummax cummin cumprod cumlogsumexp")
 # Linear with coefficients that are no parameters, or a choice of values: f(a x) = a f(x), a > 0.
 HOMOGENEOUS = MOVES | PARTS | REPEATS | JOINS | INSERTS | SORTS | SUMS | EXTREMES

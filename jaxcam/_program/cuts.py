@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxcam._program import trace
+from jaxcam._program import quick, trace
 from jaxcam._program.checks import check_output
 from jaxcam._program.layers import Forward, opened, opens, select
 from jaxcam._program.question import traced
@@ -82,7 +82,7 @@ def cut(program: trace.Program, images: jax.Array, site: Site, has_aux: bool) ->
                 return [_Flow(replaced, above=True)]
             if not any(map(attrgetter("above"), flows)):
                 return list(map(_Flow, memo[path]))
-            return [_Flow(value, above=True) for value in trace.bind(eqn, _values(flows))]
+            return [_Flow(value, above=True) for value in quick.bind(eqn, _values(flows))]
 
         start = _Flow(images)
         if site.path == PIXELS_PATH:

@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxcam._ground.dtypes import cast_like as cast_like  # until metrics take it from there
 from jaxcam._ground.errors import ArgumentError, nearest
-from jaxcam._program import trace
+from jaxcam._program import quick, trace
 from jaxcam._program.sites import (
     PIXELS,
     PIXELS_PATH,
@@ -208,7 +208,7 @@ def run(
         return value
 
     def visit(path: trace.Path, eqn: Any, values: list) -> list:
-        results = trace.bind(eqn, values)
+        results = quick.bind(eqn, values)
         if path in names:
             return [enter(names[path], results[0])]
         return results
@@ -222,7 +222,7 @@ def run(
 
 
 def opens(sites: Sequence[Site]) -> Callable:
-    """Opens only calls on the way to a site.
+    """Opens only calls on the way to a site, and those with something to be quick in.
 
     Other nn.remat blocks keep saving memory, and relu its gradient.
     """
@@ -230,7 +230,7 @@ def opens(sites: Sequence[Site]) -> Callable:
     for site in sites:
         for depth in range(1, len(site.path)):
             prefixes.add(site.path[:depth])
-    return lambda path, eqn: path in prefixes
+    return lambda path, eqn: path in prefixes or quick.opens(path, eqn)
 
 
 def zeros_like(aval: jax.ShapeDtypeStruct, images: jax.Array) -> jax.Array:

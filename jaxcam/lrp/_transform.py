@@ -20,12 +20,11 @@ import jax.numpy as jnp
 
 from jaxcam._ground import primitives
 from jaxcam._ground.dtypes import wide
-from jaxcam._program import trace
+from jaxcam._program import quick, trace
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import traced
 from jaxcam._program.unroll import unrolled
 from jaxcam.lrp import _plan as planning
-from jaxcam.lrp import _small
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
 
@@ -287,8 +286,8 @@ def _bind(eqn: Any, values: Sequence, active: bool) -> list:
     if not active:
         return trace.bind(eqn, operands)
     overrides = _overrides(eqn, widest)
-    if _small.suits(eqn):
-        return [_small.convolve(eqn, *operands, **overrides)]
+    if quick.is_few(eqn):
+        return [quick.product(eqn, *operands, **overrides)]
     return trace.bind(eqn, operands, **overrides)
 
 

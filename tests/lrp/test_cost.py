@@ -25,8 +25,8 @@ def cost():
     forward = lambda variables: jaxcam.linen(model, variables)
     flops = lambda f: jax.jit(f).lower(variables, IMAGES).cost_analysis()["flops"]
     base = flops(lambda v, x: forward(v)(x))
-    # CPUs take convolutions over few positions as products (`lrp._small`), in whose count are the
-    # zeros at the borders.
+    # CPUs take the ways back of convolutions over few positions as products (`_program.quick`), in
+    # whose count are the zeros at the borders.
     with loops.compiling_for("tpu"):
         yield lambda explain: flops(lambda v, x: explain(forward(v), x)) / base
 

@@ -1,0 +1,222 @@
+"""Convolutions and max pools with derivatives that are quick on CPUs; the values are the program's.
+
+XLA's CPU compiler moves the weights of a convolution about before it takes their gradient's way
+back: where a map has few positions that takes longer than the sums, in a ResNet-50 of one photo as
+long as all of them. It takes the gradient of 1 x 1 weights ten times slower than the product that
+it is, and that of a max pool window by window. So the derivative is put here as a product of
+patches and weights as they lie, and as a sum over the places in a window. Being an ordinary
+program, it is transposed, batched and differentiated again as any other.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import JaxprEqn
+
+from jaxcam._ground import platforms, primitives
+from jaxcam._program import trace
+
+# Kernels of one position are products at every size. Others only where moving the weights takes
+# longer than making the patches: at most so many positions, of all images of a batch, per feature
+# of the result, and at least so many weights.
+_POSITIONS = 6
+_WEIGHTS = 2**16
+_FEW = 300  # positions of all images of a batch that LRP takes as products forth and back
+_WINDOW = 9  # places in a pooling window, at most: each takes an operation
+
+_FLOATS = (jnp.dtype(jnp.float32), jnp.dtype(jnp.float64))
+# Calls that keep no values from their gradients, as nn.remat's do.
+_CALLS = frozenset(["jit", "pjit"])
+
+
+def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
+    """`trace.bind`, with another derivative where that is quicker."""
+    if not platforms.on_cpu():
+        return trace.bind(eqn, values, **overrides)
+    value = lambda *operands: trace.bind(eqn, operands, **overrides)[0]
+    if _is_plain(eqn) and _pays(eqn):
+        return [_with_products(eqn, value, overrides)(*values)]
+    if _is_pool(eqn):
+        return [_by_places(eqn, value)(*values)]
+    return trace.bind(eqn, values, **overrides)
+
+
+def is_few(eqn: JaxprEqn) -> bool:
+    """Whether it is a plain convolution for a CPU over so few positions that LRP takes a product.
+
+    A kernel that is larger than its map leaves the fast kernels altogether: 3 x 3 over 2 x 2 cells
+    takes 20 times as long as the product.
+    """
+    if not platforms.on_cpu() or not _is_plain(eqn):
+        return False
+    positions = math.prod(_result(eqn).shape[:-1])
+    return positions <= _FEW and math.prod(_shape(eqn.invars[1])) >= _WEIGHTS
+
+
+def opens(path: trace.Path, eqn: JaxprEqn) -> bool:
+    """Whether a call has something to be quick in."""
+    del path
+    return eqn.primitive.name in _CALLS and platforms.on_cpu() and trace.contains(eqn, _is_quick)
+
+
+def differentiated(function: Callable) -> Callable:
+    """A function of the same values, to the bit, whose derivatives are quick on CPUs.
+
+    Args:
+        function: any JAX-traceable function of pytrees of arrays.
+    """
+    if not platforms.on_cpu():
+        return function
+
+    def run(*args: Any) -> Any:
+        program = trace.trace(function, *args)
+        visit = lambda _, eqn, values: bind(eqn, values)
+        results = trace.evaluate(program.closed, jax.tree.leaves(args), visit, opens=opens)
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
+
+    return run
+
+
+def _is_quick(eqn: JaxprEqn) -> bool:
+    return _is_pool(eqn) or (_is_plain(eqn) and _pays(eqn))
+
+
+# Convolutions ---------------------------------------------------------
+
+
+def _is_plain(eqn: JaxprEqn) -> bool:
+    """Whether it is a convolution `[b, ..., i]` with `[..., i, o]`, of one group, undilated."""
+    if eqn.primitive.name != primitives.CONV:
+        return False
+    params = eqn.params
+    rank = _result(eqn).ndim
+    images = (0, rank - 1, *range(1, rank - 1))
+    kernel = (rank - 1, rank - 2, *range(rank - 2))
+    numbers = params["dimension_numbers"]
+    if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != (images, kernel, images):
+        return False
+    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
+        return False
+    if set(params["lhs_dilation"]) | set(params["rhs_dilation"]) != {1}:
+        return False
+    return _result(eqn).dtype in _FLOATS
+
+
+def _pays(eqn: JaxprEqn) -> bool:
+    """Whether a plain convolution's derivative is quicker as a product."""
+    kernel = _shape(eqn.invars[1])
+    if math.prod(kernel[:-2]) == 1:
+        return True
+    positions = math.prod(_result(eqn).shape[:-1])
+    return positions <= _POSITIONS * kernel[-1] and math.prod(kernel) >= _WEIGHTS
+
+
+def _with_products(eqn: JaxprEqn, value: Callable, overrides: dict) -> Callable:
+    """A convolution whose derivative is a product: dy = product(dx, w) + product(x, dw)."""
+    params = {**eqn.params, **overrides}
+    options = {name: params[name] for name in ("precision", "preferred_element_type")}
+    convolve = jax.custom_jvp(value)
+
+    @partial(convolve.defjvp, symbolic_zeros=True)
+    def derivative(primals: Sequence, tangents: Sequence) -> tuple:
+        x, w = primals
+        y = convolve(x, w)
+        change = jnp.zeros_like(y)
+        parts = []
+        for operands in ((tangents[0], w), (x, tangents[1])):
+            if not any(isinstance(each, SymbolicZero) for each in operands):
+                parts.append(product(eqn, *operands, **options))
+        return y, sum(parts[1:], parts[0]) if parts else change
+
+    return convolve
+
+
+def product(eqn: JaxprEqn, x: jax.Array, w: jax.Array, **options: Any) -> jax.Array:
+    """A plain convolution's value: patches `[b, ..., k i]` times weights `[k i, o]`, k offsets.
+
+    Args:
+        eqn: a plain convolution.
+        x: `[b, ..., i]`.
+        w: `[..., i, o]`.
+        **options: of the product: `precision`, `preferred_element_type`.
+    """
+    strides = (1, *eqn.params["window_strides"], 1)
+    shape = (*_result(eqn).shape[:-1], x.shape[-1])
+    padded = _padded(x, [(0, 0), *eqn.params["padding"], (0, 0)], 0)
+    patches = []
+    for offset in itertools.product(*map(range, w.shape[:-2])):
+        patches.append(_seen(padded, (0, *offset, 0), shape, strides))
+    rows = jnp.concatenate(patches, -1)
+    columns = w.reshape(-1, w.shape[-1])
+    summed = (((rows.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(rows, columns, summed, **options)
+
+
+def _padded(x: jax.Array, borders: Sequence, value: float) -> jax.Array:
+    return jax.lax.pad(x, jnp.asarray(value, x.dtype), [(*border, 0) for border in borders])
+
+
+def _seen(
+    padded: jax.Array, offset: Sequence[int], shape: Sequence[int], strides: Sequence[int]
+) -> jax.Array:
+    """What a place in a window meets: every stride-th position from its offset on."""
+    ends = []
+    for start, side, stride in zip(offset, shape, strides, strict=True):
+        ends.append(start + (side - 1) * stride + 1)
+    return jax.lax.slice(padded, offset, ends, strides)
+
+
+def _result(eqn: JaxprEqn) -> Any:
+    return eqn.outvars[0].aval
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
+# Max pooling ----------------------------------------------------------
+
+
+def _is_pool(eqn: JaxprEqn) -> bool:
+    """Whether it is a max pool of floats over small windows, undilated."""
+    if eqn.primitive.name != primitives.MAX_POOL:
+        return False
+    params = eqn.params
+    if set(params["base_dilation"]) | set(params["window_dilation"]) != {1}:
+        return False
+    small = math.prod(params["window_dimensions"]) <= _WINDOW
+    return small and _result(eqn).dtype in _FLOATS
+
+
+def _by_places(eqn: JaxprEqn, value: Callable) -> Callable:
+    """A max pool whose derivative is that of the first of a window's values that is the largest."""
+    pool = jax.custom_jvp(value)
+    params = eqn.params
+    borders = params["padding"]
+
+    @pool.defjvp
+    def derivative(primals: Sequence, tangents: Sequence) -> tuple:
+        y = pool(*primals)
+        values = _padded(primals[0], borders, -jnp.inf)
+        changes = _padded(tangents[0], borders, 0)
+        offsets = list(itertools.product(*map(range, params["window_dimensions"])))
+        seen = partial(_seen, shape=y.shape, strides=params["window_strides"])
+        # By number, never by comparing with y: XLA may compute a value twice, rounded otherwise.
+        best = seen(values, offsets[0])
+        place = jnp.zeros_like(y, jnp.int32)
+        for number, offset in enumerate(offsets[1:], 1):
+            value = seen(values, offset)
+            place = jnp.where(value > best, number, place)
+            best = jnp.maximum(best, value)
+        change = jnp.zeros_like(y)
+        for number, offset in enumerate(offsets):
+            change = change + jnp.where(place == number, seen(changes, offset), 0)
+        return y, change
+
+    return pool
