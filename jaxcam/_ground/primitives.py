@@ -4,8 +4,8 @@ One table for all who read programs. A family is named for what is true of its m
 who needs a property unites the families that have it and never lists primitives. A primitive
 stands in one family, but for the unions named at the end.
 
-What older or newer versions of jax have and this one has not is marked in `OLDER`, `NEWER`, `GONE`; a
-test holds every other name to the jax that is installed.
+What older or newer versions of jax have and this one has not is marked in `OLDER`, `NEWER`, `GONE`;
+a test holds every other name to the jax that is installed.
 """
 
 
