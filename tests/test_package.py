@@ -120,6 +120,7 @@ def test_the_version_is_one():
 
 def test_links_of_the_packages_page(monkeypatch):
     monkeypatch.setenv("JAXCAM_REPOSITORY", "https://host.example/us/jaxcam/")
+    pytest.importorskip("setuptools", reason="no setuptools, since Python 3.12")
     monkeypatch.setattr("setuptools.setup", lambda **given: page.update(given))
     page = {}
     spec = importlib.util.spec_from_file_location("page", ROOT / "setup.py")

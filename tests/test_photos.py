@@ -218,7 +218,7 @@ def test_read_never_waits_for_a_pipe_or_follows_links_for_ever(tmp_path):
     for name, message in [
         ("pipe.png", r"photo '.*pipe\.png' cannot be read: a pipe or a device"),
         ("a.png", r"photo '.*a\.png' cannot be read: Too many levels of symbolic links"),
-        ("\0.png", r"photo '.*png' cannot be read: embedded null byte"),
+        ("\0.png", r"photo '.*png' cannot be read: .*embedded null "),
     ]:
         with pytest.raises(OSError, match=message):
             photos.read(tmp_path / name)
