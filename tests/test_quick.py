@@ -14,9 +14,11 @@ from jaxcam._program import quick, trace
 
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch):
-    """Small convolutions have derivatives of their own too."""
+    """Small convolutions and pools have derivatives of their own too."""
     monkeypatch.setattr(quick, "_WEIGHTS", 1)
     monkeypatch.setattr(quick, "_POSITIONS", 10**6)
+    monkeypatch.setattr(quick, "_LEAST", 1)
+    monkeypatch.setattr(quick, "_POOLED", 1)
 
 
 def conv(images, kernel, strides=(1, 1), padding=((1, 1), (1, 1)), groups=1, dilation=(1, 1)):
@@ -193,24 +195,28 @@ def test_what_keeps_its_derivative(monkeypatch):
     shape = jax.ShapeDtypeStruct
     images = shape((1, 3, 3, 256), jnp.float32)
     kernel = shape((3, 3, 256, 64), jnp.float32)
-    point = shape((1, 1, 256, 2), jnp.float32)
+    point = shape((1, 1, 256, 16), jnp.float32)
+    photos = shape((1, 40, 40, 64), jnp.float32)
     assert changed(conv, images, kernel)
     assert changed(
         lambda x, w: conv(x, w, padding="VALID"), shape((9, 99, 99, 256), "float32"), point
     )
-    assert changed(pool, images)
+    assert changed(pool, photos)
     with platforms.compiling_for("tpu"):
         assert not changed(conv, images, kernel)
-        assert not changed(pool, images)
-    narrow = jax.tree.map(lambda each: shape(each.shape, jnp.bfloat16), (images, kernel))
-    assert not changed(conv, *narrow)
-    assert not changed(pool, narrow[0])
+        assert not changed(pool, photos)
+    narrow = lambda each: shape(each.shape, jnp.bfloat16)
+    assert not changed(conv, narrow(images), narrow(kernel))
+    assert not changed(pool, narrow(photos))
+    assert not changed(pool, images)  # a small one
+    few = shape((1, 1, 256, 2), jnp.float32)
+    assert not changed(lambda x, w: conv(x, w, padding="VALID"), images, few)
     assert not changed(conv, shape((100, 3, 3, 256), jnp.float32), kernel)  # many positions
     assert not changed(conv, images, shape((3, 3, 256, 2), jnp.float32))  # few weights
     assert not changed(lambda x, w: conv(x, w, dilation=(2, 1)), images, kernel)
     half = shape((3, 3, 128, 64), jnp.float32)
     assert not changed(lambda x, w: conv(x, w, groups=2), images, half)
-    assert not changed(lambda x: pool(x, (4, 4)), images)
+    assert not changed(lambda x: pool(x, (4, 4)), photos)
 
 
 def test_what_lrp_takes_as_products():

@@ -22,13 +22,16 @@ from jax.extend.core import JaxprEqn
 from jaxcam._ground import platforms, primitives
 from jaxcam._program import trace
 
-# Kernels of one position are products at every size. Others only where moving the weights takes
+# Kernels of one position are products, but of so few weights that they cost nothing either way.
+_LEAST = 2**12
+# Others only where moving the weights takes
 # longer than making the patches: at most so many positions, of all images of a batch, per feature
 # of the result, and at least so many weights.
 _POSITIONS = 6
 _WEIGHTS = 2**16
 _FEW = 300  # positions of all images of a batch that LRP takes as products forth and back
 _WINDOW = 9  # places in a pooling window, at most: each takes an operation
+_POOLED = 2**14  # values of a pooled result, at least
 
 _FLOATS = (jnp.dtype(jnp.float32), jnp.dtype(jnp.float64))
 # Calls that keep no values from their gradients, as nn.remat's do.
@@ -112,7 +115,7 @@ def _pays(eqn: JaxprEqn) -> bool:
     """Whether a plain convolution's derivative is quicker as a product."""
     kernel = _shape(eqn.invars[1])
     if math.prod(kernel[:-2]) == 1:
-        return True
+        return math.prod(kernel) >= _LEAST
     positions = math.prod(_result(eqn).shape[:-1])
     return positions <= _POSITIONS * kernel[-1] and math.prod(kernel) >= _WEIGHTS
 
@@ -191,7 +194,8 @@ def _is_pool(eqn: JaxprEqn) -> bool:
     if set(params["base_dilation"]) | set(params["window_dilation"]) != {1}:
         return False
     small = math.prod(params["window_dimensions"]) <= _WINDOW
-    return small and _result(eqn).dtype in _FLOATS
+    large = math.prod(_result(eqn).shape) >= _POOLED
+    return small and large and _result(eqn).dtype in _FLOATS
 
 
 def _by_places(eqn: JaxprEqn, value: Callable) -> Callable:
