@@ -71,7 +71,7 @@ def store(
 def remove_damaged(paths: Iterable[Path]) -> None:
     """Removes the `.npz` among files that cannot be read whole, and names them."""
     for path in paths:
-        reason = _damage(path)
+        reason = _damage(path) or _lack(path)
         if reason:
             print(f"{path}: damaged ({reason}), made again", file=sys.stderr)
             path.unlink(missing_ok=True)
@@ -90,12 +90,18 @@ def check(path: Path) -> None:
         raise ValueError(f"{path} is damaged ({reason}): the command that made it makes it again")
 
 
+def _lack(path: Path) -> str:
+    """Whether a sound `.npz` of a part has no arrays, as the values of a run may have none."""
+    if not path.exists():
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        return "" if archive.namelist() else "no arrays"
+
+
 def _damage(path: Path) -> str:
     """What is wrong with an `.npz`; nothing if it is sound, or not there."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if not archive.namelist():
-                return "no arrays"
             if archive.comment not in (b"", comment(archive)):
                 return f"it holds {len(archive.namelist())} arrays and says: {archive.comment!r}"
             if bad := archive.testzip():
