@@ -24,9 +24,8 @@ from jaxcam._program import trace
 
 # Kernels of one position are products, but of so few weights that they cost nothing either way.
 _LEAST = 2**12
-# Others only where moving the weights takes
-# longer than making the patches: at most so many positions, of all images of a batch, per feature
-# of the result, and at least so many weights.
+# Others only where moving the weights takes longer than making the patches: at most so many
+# positions, of all images of a batch, per feature of the result, and at least so many weights.
 _POSITIONS = 6
 _WEIGHTS = 2**16
 _FEW = 300  # positions of all images of a batch that LRP takes as products forth and back
