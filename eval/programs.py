@@ -19,6 +19,7 @@ from eval.run.record import table
 from eval.run.runner import run
 from jaxcam._ground import watch
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.files import homed
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 
 HERE = Path(__file__).parent
@@ -114,7 +115,7 @@ def carry_out(name: str, words: list[str]) -> None:
         module = find(name)
         sys.argv = [f"eval {name}", *words]  # as a record holds the command
         about = {"prog": f"python -m eval {name}", "description": module.__doc__}
-        main(module, tyro.cli(_kind(module), **about))
+        main(module, tyro.cli(_kind(module), args=homed(words), **about))
     except (ValueError, OSError, ImportError) as error:
         watch.failed(error)
         watch.fail(f"eval {name}: {' '.join(str(error).split()) or type(error).__name__}")

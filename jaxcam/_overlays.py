@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, one_of
+from jaxcam._ground.text import counted
 from jaxcam._resizing import resize
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _check_figure(images: np.ndarray, columns: Mapping, titles: Sequence[str] | 
             got = f"shape {np.shape(maps)} for {name!r}"
             raise ArgumentError("heatmaps", got, f"[{count}, h, w]")
     if titles is not None and len(titles) != count:
-        raise ArgumentError("titles", len(titles), f"one for each of the {count} images")
+        raise ArgumentError("titles", len(titles), f"one for each of {counted(count, 'image')}")
 
 
 def _check_scale(columns: Mapping, signed: bool) -> None:

@@ -18,6 +18,7 @@ from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32, reals
 from jaxcam._ground.errors import ArgumentError, check_choice
+from jaxcam._ground.text import counted
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.layers import Forward
 from jaxcam._program.question import ask, gradients, mapped
@@ -241,7 +242,7 @@ def fostering_loss(
 
 def _classification(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if labels.ndim == 2 and labels.shape != logits.shape:
-        classes = f"{labels.shape[1]} classes"
+        classes = counted(labels.shape[1], "class")
         raise ArgumentError("labels", classes, f"{logits.shape[1]}, one for each logit")
     # A softmax of one logit is 1, and its loss 0, whatever it says.
     if logits.shape[1] == 1 and labels.dtype != bool:

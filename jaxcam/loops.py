@@ -20,6 +20,7 @@ import numpy as np
 from jax.lax import ConvDimensionNumbers
 
 from jaxcam._ground import platforms, primitives
+from jaxcam._ground.errors import check_flag
 from jaxcam._program import eager, trace
 
 __all__ = ["compiling_for", "fold", "map", "scan", "while_loop"]
@@ -141,12 +142,14 @@ def fold(
         The last state.
 
     Raises:
+        ValueError: `on_host` is neither True nor False.
         TypeError: as `jax.lax.scan`, where the compiled loop's state changes its type.
 
     Example:
         >>> print(jaxcam.loops.fold(lambda state, i: state + i, jnp.zeros((), int), 5))
         10
     """
+    check_flag("on_host", on_host)
     if on_host:
         return _fold_on_host(step, state, steps, done, progress)
     if progress is not None:

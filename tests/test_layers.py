@@ -282,7 +282,7 @@ def pooled(x):
         ),
         (
             lambda: jaxcam.grad_cam(pooled, IMAGES, layer=[3]),
-            r"layer: got 3, expected one of the model's 1 layers",
+            r"layer: got 3, expected one of the model's 1 layer",
         ),
         (
             lambda: jaxcam.grad_cam(pooled, np.ones((4, 0)).tolist()),

@@ -307,7 +307,7 @@ ONES, ZEROS = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2))
         ),
         (
             lambda: maps.figure(ONES, ZEROS, ["a", "b"]),
-            r"titles: got 2, expected one for each of the 1 images",
+            r"titles: got 2, expected one for each of 1 image",
         ),
     ],
 )

@@ -174,8 +174,12 @@ def test_a_model_of_another_output_is_refused_by_name(name, kind):
 def test_logits_and_layers_without_a_gradient_are_refused():
     with pytest.raises(ValueError, match=r"forward: got int32 values, expected logits \[2, N\] of"):
         jaxcam.grad_cam(lambda x: forward(x).astype(jnp.int32), IMAGES, 0)
-    with pytest.raises(ValueError, match="layer: got 'cells' of uint8 values, which have no grad"):
-        jaxcam.grad_cam(forward, np.ones((2, 4, 4, 3), np.uint8), 0)
+    photos = np.ones((2, 4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="images: got uint8 values, which layer 'cells' has too"):
+        jaxcam.grad_cam(forward, photos, 0)
+    widened = lambda x: jaxcam.tag(x.astype(jnp.int32), "cells").mean((1, 2))
+    with pytest.raises(ValueError, match="layer: got 'cells' of int32 values, which have no grad"):
+        jaxcam.grad_cam(widened, photos, 0)
 
 
 @pytest.mark.parametrize(
@@ -320,3 +324,19 @@ def test_axes_that_are_none_are_refused(spatial):
 def test_arrays_that_jax_does_not_take_are_refused_by_name(change, said):
     with pytest.raises(ArgumentError, match=f"^{said}"):
         jaxcam.grad_cam(lambda x: x.mean((1, 2)), change(np.ones((1, 4, 4, 3), np.float32)))
+    with pytest.raises(ArgumentError, match=f"^{said.replace('images', 'maps')}"):
+        maps.normalize(change(SIGNED))
+
+
+FLAGS = {
+    "channels_first": lambda flag: jaxcam.equinox(None, channels_first=flag),
+    "logits": lambda flag: jaxcam.keras(None, logits=flag),
+    "on_host": lambda flag: jaxcam.loops.fold(jnp.add, jnp.ones(1), 1, on_host=flag),
+}
+
+
+@pytest.mark.parametrize("argument", FLAGS)
+@pytest.mark.parametrize("value", ["no", None, np.array([True, False])], ids=repr)
+def test_flags_of_adapters_and_loops_are_true_or_false(argument, value):
+    with pytest.raises(ArgumentError, match=rf"^{argument}: got .*, expected True or False$"):
+        FLAGS[argument](value)

@@ -231,7 +231,7 @@ def test_a_dataclass_and_an_adapter_alone(own, folder):
         (returned('forward, {"size": 0}'), r"about\['size'\]: got \(0, 0\), expected"),
         (
             returned('forward, {"size": 4, "classes": ["a"]}'),
-            r"about\['classes'\]: got 1 names, expected one for each of the 2 outputs",
+            r"about\['classes'\]: got 1 name, expected one for each of the 2 outputs",
         ),
         (
             returned('grey, {"size": 4, "classes": ["a", "b", "c"]}'),

@@ -342,3 +342,30 @@ def test_flags_are_true_or_false(value):
             else:
                 options = {**RIGHT.get(name, {}), flag: value}
                 FUNCTIONS[name](laws.forward, *asked(name), 1, **options)
+
+
+NO_KEY = {
+    "a seed": (3, "3"),
+    "text": ("seed", "'seed'"),
+    "several": (jax.random.split(jax.random.key(0)), r"keys of shape \(2,\)"),
+    "of numbers": (np.zeros(2, np.float32), r"float32 values of shape \(2,\)"),
+    "of three": (np.zeros(3, np.uint32), r"uint32 values of shape \(3,\)"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_KEY)
+def test_what_is_no_key_is_refused_by_name(kind):
+    """A seed was a TypeError of JAX's that names no argument."""
+    value, said = NO_KEY[kind]
+    message = rf"^key: got {said}, expected one key of randomness, such as jax.random.key\(0\)$"
+    for name, function in FUNCTIONS.items():
+        if "key" not in inspect.signature(function).parameters:
+            continue
+        with pytest.raises(ArgumentError, match=message):
+            if name in laws.LAWS:
+                laws.explain(name, targets=1, key=value)
+            else:
+                options = {**RIGHT.get(name, {}), "key": value}
+                function(laws.forward, *asked(name), 1, **options)
+    with pytest.raises(ArgumentError, match=message):
+        metrics.shuffled(np.ones(3), value)

@@ -6,6 +6,7 @@ import jax
 
 from configs import Classification
 from jaxcam import datasets
+from jaxcam._ground.text import counted
 from train.state import State
 
 
@@ -27,11 +28,13 @@ def banner(
     """
     leaves = jax.tree.leaves(state.variables["params"])
     parameters = sum(leaf.size for leaf in leaves)
-    network = f"{config.architecture}, {parameters:,} parameters, {len(photos.classes)} classes"
+    network = (
+        f"{config.architecture}, {parameters:,} parameters, {counted(len(photos.classes), 'class')}"
+    )
     if config.frozen:
         network += f", frozen: {', '.join(config.frozen)}"
     plan = (
-        f"{config.epochs} epochs of {steps} steps of {config.batch_size}, "
+        f"{counted(config.epochs, 'epoch')} of {counted(steps, 'step')} of {config.batch_size}, "
         f"{config.epochs * steps:,} steps in all"
     )
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind}"

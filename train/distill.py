@@ -18,6 +18,7 @@ import optax
 from configs import Distillation
 from jaxcam import models
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 from train import loop, objectives, program, teacher
 
 # (student's images, batch) -> teacher's logits
@@ -86,7 +87,7 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> _Teacher:
     if network.num_classes != len(classes):
         raise ArgumentError(
             "teacher",
-            f"{config.teacher} of {network.num_classes} classes",
+            f"{config.teacher} of {counted(network.num_classes, 'class')}",
             f"one of {len(classes)}, as the photos",
         )
     described = models.describe(config.teacher)

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs import Classification
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 
 Differences = dict[str, str]
 # What changes no bit of the steps to come; and the number of epochs, that a run can be made longer.
@@ -66,9 +67,13 @@ class History:
             if name not in _FREE and name in theirs and theirs[name] != ours:
                 found[name] = f"{name} {theirs[name]!r} there, {ours!r} here"
         if about.get("photos", self.photos) != self.photos:
-            found["photos"] = f"{about['photos']} training photos there, {self.photos} here"
+            found["photos"] = (
+                f"{counted(about['photos'], 'training photo')} there, {self.photos} here"
+            )
         if tuple(about.get("classes", self.classes)) != self.classes:
-            found["classes"] = f"{len(about['classes'])} classes there, {len(self.classes)} here"
+            found["classes"] = (
+                f"{counted(len(about['classes']), 'class')} there, {len(self.classes)} here"
+            )
             if len(about["classes"]) == len(self.classes):
                 found["classes"] = "classes of other names"
         return found

@@ -14,6 +14,7 @@ from jaxcam import datasets
 from jaxcam._ground.devices import Devices, any_reached, wait_for_all
 from jaxcam._ground.errors import ArgumentError, renaming
 from jaxcam._ground.stops import Notice, Stopped, end_at_once, noticed
+from jaxcam._ground.text import counted
 from train import checkpoint, initial, objectives, parallel, pipeline, synthetic, workdir
 from train.banner import banner
 from train.history import History
@@ -204,9 +205,9 @@ class Run:
         if step > self.total:
             raise ArgumentError(
                 "epochs",
-                f"{self.config.epochs}, {self.total} steps",
-                f"as many as the {step} steps in {self.config.workdir}; name another workdir for a "
-                "shorter run",
+                f"{self.config.epochs}, {counted(self.total, 'step')}",
+                f"as many as the {counted(step, 'step')} in {self.config.workdir}; name another "
+                "workdir for a shorter run",
             )
 
     def train(self, state: State, first: int) -> State:

@@ -22,6 +22,7 @@ import numpy as np
 import configs
 from configs import Classification
 from jaxcam._ground.errors import ArgumentError, check_whole
+from jaxcam._ground.text import counted
 from jaxcam.datasets import Dataset, Record, decode, load
 from train.crops import centre_crop, random_crop
 from train.unreadable import Unreadable, unlabelled
@@ -37,7 +38,9 @@ def steps_per_epoch(dataset: Dataset, config: Classification) -> int:
     """
     steps = len(dataset) // config.batch_size
     if not steps:
-        raise ArgumentError("batch_size", config.batch_size, f"at most the {len(dataset)} photos")
+        raise ArgumentError(
+            "batch_size", config.batch_size, f"at most the {counted(len(dataset), 'photo')}"
+        )
     return steps
 
 

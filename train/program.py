@@ -11,6 +11,7 @@ from configs import Config
 from jaxcam._ground import watch
 from jaxcam._ground.devices import join
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.files import homed
 from jaxcam._ground.stops import CODE, INTERRUPTED, Stopped
 from train import fields, loop, objectives
 from train.history import OPTION
@@ -37,7 +38,8 @@ def main(
         kind: of the configs that it takes.
         arguments: of the command line; None takes the process's.
     """
-    chosen = _parser(name, about, kind).parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    chosen = _parser(name, about, kind).parse_args(homed(words))
     # Orbax's threads log what they then raise: 300 lines of a full disk.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = _without_echoes

@@ -1,11 +1,12 @@
 """Teachers outside JAX: asked once about every view of every photo, their answers kept on disk.
 
 A folder of answers holds `settings.json`, all that they depend on, and one `VIEW.npy` of logits
-`[N, classes]` for each draw of the augmentation, written whole or not at all; a run that was
-stopped asks only for the missing ones.
+`[N, classes]` for each draw of the augmentation, written whole or not at all, with its SHA-256 in
+`VIEW.sha256`; a run that was stopped asks only for the missing ones, and for those of other bits.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -28,6 +29,7 @@ from train import pipeline
 from train.augment import augment
 from train.unreadable import Unreadable
 
+_DIGEST = ".sha256"
 BATCH = 100  # even: CutMix, unused, pairs neighbours
 # What the answers depend on.
 _FIELDS = (
@@ -50,6 +52,7 @@ _FIELDS = (
     "teacher_probabilities",
 )
 _PHOTOS = "photos"  # how many: others of the same name are other photos
+_FILE = "teacher_sha256"  # of a network in a file, which may be another one by now
 
 
 def answers(config: Distillation, photos: Dataset, folder: Path | None = None) -> list[np.ndarray]:
@@ -83,34 +86,62 @@ def _fill(folder: Path, config: Distillation, photos: Dataset) -> None:
     teacher = blackbox.KINDS[config.teacher_kind](config.teacher, **config.teacher_options)
     for view in missing:
         logits = _ask(config, photos, teacher, view)
-        with files.replacing(_file(folder, view)) as file:
-            np.save(file, logits)
+        _keep(_file(folder, view), logits)
 
 
 def _file(folder: Path, view: int) -> Path:
     return folder / f"{view}.npy"
 
 
+def _keep(path: Path, logits: np.ndarray) -> None:
+    """Writes answers, their digest first: those of before are no longer taken for whole."""
+    with files.replacing(path, "w+b") as file:
+        np.save(file, logits)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        files.write_text(path.with_suffix(_DIGEST), f"{digest}  {path.name}\n")
+
+
 def _sound(path: Path, shape: tuple[int, int]) -> bool:
     """Whether there are a view's answers; damaged ones are named, and asked for again."""
     if not path.exists():
         return False
+    reason = "its SHA-256 is another"
+    if _as_kept(path):
+        reason = _misfit(path, shape)
+    if reason:
+        print(f"{path}: damaged ({reason}), asked for again", file=sys.stderr, flush=True)
+    return not reason
+
+
+def _misfit(path: Path, shape: tuple[int, int]) -> str:
+    """What is wrong with the array in a file, if anything is."""
     try:
         found = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
-        reason = str(error)
-    else:
-        if (found.shape, found.dtype) == (shape, np.float32):
-            return True
-        reason = f"{found.dtype} {found.shape} instead of float32 {shape}"
-    print(f"{path}: damaged ({reason}), asked for again", file=sys.stderr, flush=True)
-    return False
+        return str(error)
+    if (found.shape, found.dtype) == (shape, np.float32):
+        return ""
+    return f"{found.dtype} {found.shape} instead of float32 {shape}"
+
+
+def _as_kept(path: Path) -> bool:
+    """Whether a file is that of its digest; answers of before there were any are taken as such."""
+    kept = path.with_suffix(_DIGEST)
+    return not kept.exists() or kept.read_bytes().split()[:1] == [_sha256(path).encode()]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _claim(folder: Path, config: Distillation, photos: Dataset) -> None:
     """Writes down what the answers depend on, or compares with what is written there."""
     ours = {name: getattr(config, name) for name in _FIELDS}
-    ours |= {_PHOTOS: len(photos)}
+    ours |= {_PHOTOS: len(photos), _FILE: ""}
+    if config.teacher_kind == "onnx" and Path(config.teacher).is_file():
+        ours[_FILE] = _sha256(Path(config.teacher))
     text = json.dumps(ours, indent=1, default=dict)
     path = folder / "settings.json"
     if not path.exists():
@@ -119,7 +150,8 @@ def _claim(folder: Path, config: Distillation, photos: Dataset) -> None:
         return
     theirs = files.read_json(path)
     different = []
-    theirs.setdefault(_PHOTOS, len(photos))  # of answers of before that was kept
+    for name in (_PHOTOS, _FILE):  # answers of before these were kept
+        theirs.setdefault(name, ours[name])
     for name, value in json.loads(text).items():
         if theirs.get(name) != value:
             different.append(f"{name} {theirs.get(name)!r} there, {value!r} here")

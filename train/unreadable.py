@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxcam._ground.devices import told_by_all
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 from jaxcam.datasets import UNKNOWN, Dataset
 
 _PHOTOS = {"image", "name"}  # what errors about a photo, or a zip's member, are about
@@ -69,7 +70,7 @@ def check_labelled(photos: Dataset, split: str, field: str) -> None:
     """
     some = np.unique(np.linspace(0, len(photos) - 1, _LOOKED_AT).astype(int))
     if all(_says_nothing(photos, int(index)) for index in some):
-        got = f"{split!r}, where of {len(some)} photos of {len(photos)} none has a label"
+        got = f"{split!r}, where of {counted(len(some), 'photo')} of {len(photos)} none has a label"
         raise ArgumentError(field, got, "a split with labels")
 
 

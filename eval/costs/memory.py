@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _run(settings: Settings, folder: Path, count: int) -> Peak:
     process = os.posix_spawn(sys.executable, words, os.environ, file_actions=[silence])
     _, status, used = os.wait4(process, 0)
     if status:
-        raise ChildProcessError(f"failed with {count} photos: {' '.join(words)}")
+        raise ChildProcessError(f"failed with {counted(count, 'photo')}: {' '.join(words)}")
     # The system tells kilobytes, but bytes on a Mac.
     unit = 1024
     if sys.platform == "darwin":

@@ -23,6 +23,7 @@ from eval.run.settings import Settings
 from eval.subjects.data import Photos
 from jaxcam import metrics
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 from jaxcam.classifier import Classifier
 
 
@@ -102,7 +103,9 @@ def _partners(labels: np.ndarray) -> np.ndarray:
     """For each photo the next one, in turn, of another class."""
     if (labels == labels[0]).all():
         raise ArgumentError(
-            "data", f"{len(labels)} photos of one class", "two classes to set side by side"
+            "data",
+            f"{counted(len(labels), 'photo')} of one class",
+            "two classes to set side by side",
         )
     partners = []
     for number, label in enumerate(labels):

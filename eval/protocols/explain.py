@@ -11,6 +11,7 @@ from eval.run.protocol import Explained, Protocol
 from eval.run.record import skipped
 from eval.run.runner import run
 from eval.run.settings import Settings
+from jaxcam._ground.text import counted
 
 
 def measure(case: Explained) -> dict[str, jax.Array]:
@@ -28,4 +29,8 @@ def main(settings: Settings) -> None:
     for method, by_layer in record["results"].items():
         found += [f"{method}/{layer}" for layer in by_layer]
     values = settings.output / "values.npz"
-    print(f"{record['photos']} photos: {', '.join(found)} -> {values}", *skipped(record), sep="\n")
+    print(
+        f"{counted(record['photos'], 'photo')}: {', '.join(found)} -> {values}",
+        *skipped(record),
+        sep="\n",
+    )

@@ -9,6 +9,7 @@ from eval.reporting.pages import Block, Cell, Table, Text
 from eval.reporting.papers import Published
 from eval.reporting.records import Record, Summary, depth, mean, results
 from eval.subjects.methods import title
+from jaxcam._ground.text import counted
 
 
 class _Row(NamedTuple):
@@ -88,7 +89,8 @@ def _set_ups(record: Record, sources: Iterable[str]) -> str:
     theirs = []
     for name in sources:
         theirs.append(f"{papers.SOURCES[name].title}: {papers.SOURCES[name].setup}")
+    photos = counted(record["photos"], "photo")
     return (
-        f"Set-ups. {'; '.join(theirs)}. Ours: {settings.get('model')} on {record['photos']} photos "
-        f"of {settings.get('data')}."
+        f"Set-ups. {'; '.join(theirs)}. Ours: {settings.get('model')} on {photos} of "
+        f"{settings.get('data')}."
     )

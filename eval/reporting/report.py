@@ -27,6 +27,7 @@ from eval.reporting.tables import tables
 from jaxcam._ground import style
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam._ground.files import read_json, write_bytes
+from jaxcam._ground.text import counted
 
 # settings that a reader needs
 _SHOWN = ("target", "student", "variant", "pairs", "independent", "untrained")
@@ -138,7 +139,7 @@ def _title(record: Record) -> str:
     title += f": {settings.get('model', '?')}"
     if settings.get("explainer"):
         title += f" explained by {Path(settings['explainer']).stem}"
-    return f"{title} on {record['photos']} photos of {settings.get('data', '?')}"
+    return f"{title} on {counted(record['photos'], 'photo')} of {settings.get('data', '?')}"
 
 
 def _described(record: Record) -> str:
@@ -148,13 +149,13 @@ def _described(record: Record) -> str:
     accuracy = "no labels"
     if record["accuracy"] is not None:
         accuracy = f"top-1 accuracy {record['accuracy']:.1%}"
-    facts = [f"{record['photos']} photos, seed {seed}, {accuracy}"]
+    facts = [f"{counted(record['photos'], 'photo')}, seed {seed}, {accuracy}"]
     for name in _SHOWN:
         if settings.get(name):
             facts.append(f"{name.replace('_', ' ')}: {settings[name]}")
     cost = f"jax {record['versions']['jax']} on {record['devices']}, {record['seconds']:.0f} s"
     if record.get("earlier"):
-        cost += f" ({len(record['earlier'])} methods done before)"
+        cost += f" ({counted(len(record['earlier']), 'method')} done before)"
     facts += [
         cost,
         f"finished {record['finished']}",

@@ -16,6 +16,7 @@ from eval.run.record import accuracy
 from eval.subjects.data import UNKNOWN, Drawn, Photos
 from jaxcam._ground.devices import in_batches, over_devices
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 
 _GO_ON = "the same command goes on after it"
 
@@ -63,7 +64,7 @@ def find(plan: Plan, params: Any) -> Cases:
     if plan.protocol.correct_only:
         keep = np.flatnonzero(predicted == photos.labels)[: plan.settings.n]
     if not len(keep):
-        got = f"{len(photos)} photos, none of which the network classifies correctly"
+        got = f"{counted(len(photos), 'photo')}, none of which the network classifies correctly"
         raise ArgumentError("data", got, "some that it does")
     photos = photos.take(keep)
     target = predicted[keep]
@@ -169,7 +170,7 @@ def _check_unreadable(plan: Plan, drawn: int, unreadable: tuple[str, ...]) -> No
     limit = plan.settings.unreadable
     if len(unreadable) > limit or len(unreadable) == drawn:
         raise ValueError(
-            f"data: {len(unreadable)} of {drawn} photos cannot be read, expected at "
+            f"data: {len(unreadable)} of {counted(drawn, 'photo')} cannot be read, expected at "
             f"most {limit}, as --unreadable says: {'; '.join(unreadable[: limit + 1])}"
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from eval.reporting import papers
+from jaxcam._ground.text import counted
 from jaxcam.methods import WHOLE
 
 
@@ -33,7 +34,7 @@ class Setup(NamedTuple):
     def __str__(self) -> str:
         """As it is named above a table."""
         split = f", split {self.split}" if self.split else ""
-        return f"{self.model} on {self.photos} photos of {self.data}{split}"
+        return f"{self.model} on {counted(self.photos, 'photo')} of {self.data}{split}"
 
 
 class Experiment(NamedTuple):

@@ -21,6 +21,7 @@ from jaxcam._explainers.formulas import grad_cam_map
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, renaming
+from jaxcam._ground.text import counted
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.layers import layers as layers_of
@@ -278,7 +279,7 @@ def _attention_layers(
     if not found:
         raise ArgumentError(
             "forward",
-            f"a network without CBAM blocks among its {len(known)} layers",
+            f"a network without CBAM blocks among its {counted(len(known), 'layer')}",
             f"some named '<block>.{source}'; take jaxcam.models.create('cbam_resnet50') or its "
             "like, or name what a block of your own computes with "
             f"jaxcam.tag({_SOURCES[source]}, 'block1.{source}')",

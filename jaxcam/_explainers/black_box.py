@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcam._ground.dtypes import floating, is_real, reals
 from jaxcam._ground.errors import ArgumentError, check_flag
+from jaxcam._ground.text import counted
 from jaxcam._program import eager
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.narrow import Dtype, narrowed
@@ -198,4 +199,4 @@ def check_outputs(outputs: Any, batch: int) -> None:
     found = f"a {type(outputs).__name__}"
     if shape is not None:
         found = f"an output of shape {tuple(shape)}"
-    raise ArgumentError("forward", f"{found} for {batch} images", f"[{batch}, N]")
+    raise ArgumentError("forward", f"{found} for {counted(batch, 'image')}", f"[{batch}, N]")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxcam import loops
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_whole
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, run
 from jaxcam._program.question import ask
@@ -80,6 +81,7 @@ def deep_feature_factorization(
     if layer is not None and not isinstance(layer, str):
         raise ArgumentError("layer", repr(layer), "one name or None")
     check_whole("steps", steps, 1)
+    key = check_key(key)
     if head is not None and not callable(head):
         raise ArgumentError("head", repr(head), "a function of concepts, or None")
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
@@ -90,8 +92,6 @@ def deep_feature_factorization(
     check_whole("components", components, 1, size, what=f"the channels of layer {name!r}")
     rows = spatial.reshape(-1, size)
     offset = jnp.minimum(rows.min(0, keepdims=True), 0)
-    if key is None:
-        key = jax.random.key(0)
     shares, concepts = factorized(rows - offset, components, steps, key)
     masks = jnp.moveaxis(shares.reshape(*spatial.shape[:-1], components), -1, 1)
     left = jnp.linalg.norm(rows - offset - _product(shares, concepts))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxcam._explainers.attention import stage_layers
 from jaxcam._explainers.gradient import grad_cam_plus_plus
 from jaxcam._ground.errors import ArgumentError, check_choice, check_sides, renaming
+from jaxcam._ground.text import counted
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.layers import layers as layers_of
@@ -146,7 +147,7 @@ def _stages(forward: Forward, images: jax.Array) -> list[str]:
         if name in known.cuts and len(size) == images.ndim - 2 and math.prod(size) > 1:
             ends[size] = name
     if not ends:
-        got = f"None for a model with no spatial extent among its {len(known)} layers"
+        got = f"None for a model with no spatial extent among its {counted(len(known), 'layer')}"
         raise ArgumentError("layers", got, "names of layers")
     order = list(known)
     return sorted(ends.values(), key=order.index)[-_STAGES:]

@@ -13,6 +13,7 @@ from jaxcam._explainers.surrogates import KERNELS, fitted, least_samples
 from jaxcam._ground import chunks
 from jaxcam._ground.dtypes import reals
 from jaxcam._ground.errors import check_above, check_at_least, check_choice, check_flag, check_whole
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.narrow import Dtype
@@ -170,6 +171,7 @@ def lime_surrogate(
         [1 2]
     """
     _check_options(kernel, kernel_width, alpha)
+    key = check_key(key)
     check_images(reals("images", images))
     rules = KERNELS[kernel]
     if alpha is None:
@@ -179,8 +181,6 @@ def lime_surrogate(
     num_samples = _samples(num_samples, kernel, there, alpha)
     options = {"host": host, "has_aux": has_aux, "progress": progress, "dtype": dtype}
     images, box, aux = black_box(forward, images, targets, activation, **options)
-    if key is None:
-        key = jax.random.key(0)
     samples = rules.sample(key, num_samples, there)
     hidden = hide(images, labels, count, hide_color)
     answers = _answers(box, (images, hidden, labels), samples, chunk, host, progress)

@@ -24,6 +24,7 @@ from jaxcam._explainers.masking import (
     smooth,
 )
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_choice
+from jaxcam._ground.randomness import check_key
 from jaxcam._ground.units import unit
 from jaxcam._program import eager
 from jaxcam._program.signature import Explanation, one_answer
@@ -100,12 +101,11 @@ def mask(
         (2, 8, 8)
     """
     rules = check_variant(variant)
+    key = check_key(key)
     given = {"has_aux": has_aux, "progress": progress}
     images, box, aux = black_box(forward, images, targets, activation, **given)
     if baseline is None:
         baseline = rules.baseline
-    if key is None:
-        key = jax.random.key(0)
     batch, *size, _ = images.shape
     null = make_baseline(images, baseline)
     kinds = box.kinds

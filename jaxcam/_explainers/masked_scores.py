@@ -17,6 +17,7 @@ from jaxcam._explainers.perturbation import answers, multiplied, summed, unit_ra
 from jaxcam._ground import chunks
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import check_at_least, check_choice, check_whole
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run
 from jaxcam._program.question import ask
@@ -93,8 +94,7 @@ def ss_cam(
     """
     check_whole("samples", samples, 1)
     check_at_least("sigma", sigma, 0)
-    if key is None:
-        key = jax.random.key(0)
+    key = check_key(key)
 
     def masks(spatial: jax.Array, channel: jax.Array, sample: jax.Array) -> jax.Array:
         own = jax.random.fold_in(jax.random.fold_in(key, channel), sample)

@@ -16,6 +16,7 @@ from jaxcam._explainers.black_box import Progress, black_box
 from jaxcam._ground import chunks, interpolation, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_above, check_whole, check_within
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.layers import zeros_like
 from jaxcam._program.narrow import Dtype
 from jaxcam._program.signature import Explanation, one_answer
@@ -98,12 +99,11 @@ def rise(
         (2, 8, 8)
     """
     _check_options(num_masks, grid, keep, tolerance)
+    key = check_key(key)
     options = {"host": host, "has_aux": has_aux, "progress": progress, "dtype": dtype}
     images, box, aux = black_box(forward, images, targets, activation, **options)
     batch, *size, _ = images.shape
     plan = chunks.equal(num_masks, chunk)
-    if key is None:
-        key = jax.random.key(0)
     grids, shifts = draw(key, plan.padded, grid, keep, tuple(size))
 
     def step(sums: Sums, i: Any) -> Sums:

@@ -13,6 +13,7 @@ from jaxcam._explainers.formulas import check_relu, combined, positions, total, 
 from jaxcam._explainers.smoothing import noisy
 from jaxcam._ground.dtypes import at_least_float32, floating
 from jaxcam._ground.errors import check_at_least, check_choice, check_whole
+from jaxcam._ground.randomness import check_key
 from jaxcam._ground.units import unit
 from jaxcam._program.checks import check_images
 from jaxcam._program.grids import Layout
@@ -74,8 +75,7 @@ def smooth_grad_cam_plus_plus(
     check_whole("samples", samples, 1)
     check_at_least("sigma", sigma, 0)
     check_relu(relu)
-    if key is None:
-        key = jax.random.key(0)
+    key = check_key(key)
     check_images(images)
     images = floating(images)
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)

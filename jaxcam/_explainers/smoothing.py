@@ -20,6 +20,7 @@ from jaxcam._ground.errors import (
     check_flag,
     check_whole,
 )
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.checks import check_images, check_output, check_planar
 from jaxcam._program.question import traced
 from jaxcam._program.signature import Explainer, explainer
@@ -73,9 +74,7 @@ def smooth(
     check_whole("samples", samples, 1)
     check_at_least("sigma", sigma, 0)
     check_choice("statistic", statistic, STATISTICS)
-    if key is None:
-        key = jax.random.key(0)
-    keys = jax.random.split(key, samples)
+    keys = jax.random.split(check_key(key), samples)
 
     def versions(images: jax.Array) -> Callable:
         return lambda index: noisy(images, keys[index], sigma)

@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-from jaxcam._ground.errors import ArgumentTypeError, check_number
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_number
 
 
 def wide(dtype: Any) -> jnp.dtype:
@@ -41,6 +42,8 @@ def is_real(dtype: Any) -> bool:
 def reals(argument: str, values: Any) -> jax.Array:
     """As a JAX array, once it holds real numbers (or booleans): no text, objects, complex ones."""
     expected = "an array of real numbers"
+    if is_real(getattr(values, "dtype", None)):
+        check_taken(argument, values)
     try:
         array = jnp.asarray(values)
     except (TypeError, ValueError, OverflowError) as error:
@@ -51,6 +54,15 @@ def reals(argument: str, values: Any) -> jax.Array:
     if not is_real(array.dtype):
         raise ArgumentTypeError(argument, f"{array.dtype} values", expected)
     return array
+
+
+def check_taken(argument: str, values: Any) -> None:
+    """ArgumentError for NumPy's arrays of real numbers that JAX takes none of."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ArgumentError(argument, "a masked array", "an array without a mask: filled(0), say")
+    numpys = isinstance(values, np.ndarray)
+    if numpys and (not values.dtype.isnative or values.dtype.itemsize > 8):
+        raise ArgumentError(argument, f"{values.dtype} values", "astype(np.float32), say")
 
 
 def check_real(argument: str, value: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +44,20 @@ def replacing(path: str | os.PathLike, mode: str = "wb", **options: Any) -> Iter
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def homed(words: Iterable[str]) -> list[str]:
+    """Words of a command line, `~` being the home where a shell leaves it: `--out=~/pictures`.
+
+    A folder of that name is `./~`.
+    """
+    found = []
+    for word in words:
+        name, equals, value = word.rpartition("=")
+        if value.startswith("~"):
+            word = f"{name}{equals}{os.path.expanduser(value)}"
+        found.append(word)
+    return found
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:

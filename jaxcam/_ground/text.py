@@ -22,6 +22,12 @@ def in_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: "1 photo", "2 photos", "2 classes"."""
+    ending = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count} {noun}{'' if count == 1 else ending}"
+
+
 def _written(character: str) -> str:
     control = unicodedata.category(character) == "Cc" and character not in _KEPT
     if control or character in _TURNS:

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxcam._ground.dtypes import is_real
+from jaxcam._ground.dtypes import check_taken, is_real
 from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._program.trace import Program
 
@@ -29,7 +28,7 @@ def check_images(images: Any) -> None:
         raise ArgumentError("images", f"shape {shape}", expected)
     if not is_real(images.dtype):
         raise ArgumentError("images", f"{images.dtype} values", "real numbers of NumPy or JAX")
-    _check_taken(images)
+    check_taken("images", images)
     if not jnp.issubdtype(images.dtype, jnp.inexact):
         return
     try:
@@ -38,15 +37,6 @@ def check_images(images: Any) -> None:
         return
     if not finite:
         raise ArgumentError("images", "NaN or infinite values", "finite ones")
-
-
-def _check_taken(images: Any) -> None:
-    """ArgumentError for NumPy's arrays of real numbers that JAX takes none of."""
-    if isinstance(images, np.ma.MaskedArray):
-        raise ArgumentError("images", "a masked array", "an array without a mask: filled(0), say")
-    numpys = isinstance(images, np.ndarray)
-    if numpys and (not images.dtype.isnative or images.dtype.itemsize > 8):
-        raise ArgumentError("images", f"{images.dtype} values", "astype(np.float32), say")
 
 
 def check_planar(images: Any) -> None:

@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxcam._ground.dtypes import cast_like as cast_like  # until metrics take it from there
 from jaxcam._ground.errors import ArgumentError, nearest
+from jaxcam._ground.text import counted
 from jaxcam._program import quick, trace
 from jaxcam._program.sites import (
     PIXELS,
@@ -247,7 +248,9 @@ def zeros_like(aval: jax.ShapeDtypeStruct, images: jax.Array) -> jax.Array:
 def _names(layer: Any, known: Layers) -> list[str]:
     if layer is None:
         if known.default is None:
-            got = f"None for a model with no spatial extent among its {len(known)} layers"
+            got = (
+                f"None for a model with no spatial extent among its {counted(len(known), 'layer')}"
+            )
             raise ArgumentError(
                 "layer",
                 got,
@@ -286,7 +289,7 @@ def _check_site(name: Any, sites: dict[str, Site], known: Layers) -> Site:
         site = sites.get(name)
     if site is None:
         close = nearest(name, known)
-        expected = f"one of the model's {len(known)} layers, such as {close}"
+        expected = f"one of the model's {counted(len(known), 'layer')}, such as {close}"
         raise ArgumentError("layer", repr(name), expected)
     if site.loop is not None:
         raise ArgumentError(

@@ -159,7 +159,7 @@ def ask(
         if used:
             check_used(site)
         if used and not relevance:  # which integer images have, in the floats they become
-            check_slope(site)
+            check_slope(site, images)
         if spatial:
             known[site.name] = grid(site, layout, images)
     return Question(
@@ -382,8 +382,13 @@ def check_used(site: Site) -> None:
         )
 
 
-def check_slope(site: Site) -> None:
+def check_slope(site: Site, images: jax.Array) -> None:
     """Raises where values are whole numbers, of which JAX takes no gradient."""
-    if not jnp.issubdtype(site.aval.dtype, jnp.floating):
-        got = f"{site.name!r} of {site.aval.dtype} values, which have no gradient"
-        raise ArgumentError("layer", got, "one of floats")
+    dtype = site.aval.dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        return
+    if dtype == images.dtype:
+        got = f"{dtype} values, which layer {site.name!r} has too and which have no gradient"
+        raise ArgumentError("images", got, "floats: images.astype(np.float32), say")
+    got = f"{site.name!r} of {dtype} values, which have no gradient"
+    raise ArgumentError("layer", got, "one of floats")

@@ -18,6 +18,7 @@ from jaxcam._ground.errors import (
     nearest,
     one_of,
 )
+from jaxcam._ground.text import counted
 from jaxcam._program.adapters.tagging import Adapted
 from jaxcam.classifier._classifier import Classifier, explainable, stages
 
@@ -142,7 +143,7 @@ def _normalize(mean: np.ndarray, std: np.ndarray) -> Callable[[jax.Array], jax.A
     def normalize(images: jax.Array) -> jax.Array:
         for name, each in (("mean", mean), ("std", std)):
             if each.ndim and each.shape != images.shape[-1:]:
-                got = f"{len(each)} numbers for {name}"
+                got = f"{counted(len(each), 'number')} for {name}"
                 expected = f"one, or one for each of {images.shape[-1]} channels"
                 raise ArgumentError(_entry("preprocess"), got, expected)
         shape = (1,) * (images.ndim - 1) + (-1,)
@@ -235,7 +236,7 @@ def _names(given: Any, count: int) -> tuple[str, ...]:
     expected = f"one for each of the {count} outputs"
     if count == 1:
         expected = "two for the one output, what it says no and yes to, or one for yes"
-    raise ArgumentError(_entry("classes"), f"{len(names)} names", expected)
+    raise ArgumentError(_entry("classes"), counted(len(names), "name"), expected)
 
 
 def _activation(facts: Mapping[str, Any]) -> Any:

@@ -1,11 +1,13 @@
 """The command line: `jaxcam explain | compare | layers | demo`."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxcam
 from jaxcam import photos, pictures
+from jaxcam._ground.files import homed
 from jaxcam.cli import cache
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.checks import UsageError
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with streams():
         try:
-            arguments = _parser().parse_args(argv)
+            arguments = _parser().parse_args(homed(sys.argv[1:] if argv is None else argv))
             with cache.kept(argv is None and not arguments.no_cache):
                 return arguments.run(arguments)
         except UsageError as error:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcam import photos, pictures
-from jaxcam._ground.text import in_line
+from jaxcam._ground.text import counted, in_line
 from jaxcam._program.centers import Centers
 from jaxcam.cli import black_boxes, checks, outputs, results
 from jaxcam.cli.black_boxes import BLACK_BOXES
@@ -104,7 +105,7 @@ def show_layers(arguments: argparse.Namespace) -> int:
     size = " x ".join(map(str, network.size))
     if network.about.channels == 1:
         size = f"{size}, grey"
-    made = ", ".join(filter(None, (network.about.architecture, f"{len(classes)} classes")))
+    made = ", ".join(filter(None, (network.about.architecture, counted(len(classes), "class"))))
     outputs.say(f"{network.name}: {made}, input {size}")
     for name, aval in network.layers.items():
         shape = " x ".join(map(str, aval.shape[1:]))
@@ -198,11 +199,14 @@ def _applicable(
 def _run(jobs: Sequence[Job], plan: Plan) -> int:
     """Explain photo after photo; what is wrong with one does not stop the others."""
     failed = []
+    replaced = 0
     steps = len(plan.methods)
     with tqdm(total=len(jobs) * steps, unit="map", disable=None, leave=False) as progress:
         for number, job in enumerate(jobs, start=1):
+            there = os.path.exists(job.out)
             try:
                 outputs.say(_explain(job, plan, progress))
+                replaced += there
             except (OSError, ValueError, MemoryError) as error:
                 failed.append(job.name)
                 complain(checks.one_line(error), 1)
@@ -210,11 +214,13 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
                     outputs.say(results.failure(job.name, checks.one_line(error)))
             progress.update(number * steps - progress.n)
     failed += _written(plan.page, plan.json)
+    if replaced:
+        complain(f"{counted(replaced, 'picture')} of before replaced", 0)
     if failed and len(jobs) > 1:
         named = ", ".join(failed[:_NAMED])
         if len(failed) > _NAMED:
             named = f"{named}, ..."
-        complain(f"{len(failed)} of {len(jobs)} photos failed: {named}", 1)
+        complain(f"{len(failed)} of {counted(len(jobs), 'photo')} failed: {named}", 1)
     return int(len(failed) > 0)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcam._ground.text import counted
 from jaxcam.cli import results
 from jaxcam.cli.black_boxes import BLACK_BOXES
 from jaxcam.cli.network import Network
@@ -114,4 +115,4 @@ class Page:
             return ""
         write(self.path, self._photos, network=self._network.name)
         kilobytes = self.path.stat().st_size / 1e3
-        return f"{len(self._photos)} photos -> {self.path} ({kilobytes:.0f} kB)"
+        return f"{counted(len(self._photos), 'photo')} -> {self.path} ({kilobytes:.0f} kB)"

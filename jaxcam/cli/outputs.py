@@ -51,7 +51,7 @@ def paths(
 
 def _check_not_read(written: Path, sources: Sequence[str | None], what: str) -> None:
     """No input is ever an output, by whatever name."""
-    if not written.exists():
+    if not os.path.exists(written):
         return
     for source in sources:
         if source and os.path.exists(source) and written.samefile(source):

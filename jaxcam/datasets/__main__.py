@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxcam._ground.text import counted
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
@@ -60,7 +62,7 @@ def _boxes(chosen: argparse.Namespace) -> None:
     from jaxcam.datasets import voc_boxes
 
     table, count = voc_boxes.convert(chosen.annotations, chosen.photos, chosen.split, chosen.first)
-    print(f"{table}: {count} boxes of the split {chosen.split}")
+    print(f"{table}: {counted(count, 'box')} of the split {chosen.split}")
 
 
 if __name__ == "__main__":

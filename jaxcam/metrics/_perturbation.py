@@ -17,6 +17,7 @@ from jaxcam._ground.errors import (
     check_flag,
     check_whole,
 )
+from jaxcam._ground.randomness import check_key
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
@@ -85,6 +86,7 @@ def infidelity(
     """
     check_images(images)
     check_whole("num_samples", num_samples, 1)
+    keys = jax.random.split(check_key(key), num_samples)
     check_flag("scaled", scaled)
     saliency = checked(saliency, images, absolute=not scaled)
     change = _noise(images, sigma) if square is None else _squares(images, square)
@@ -93,7 +95,6 @@ def infidelity(
     chosen = one_target(logits, targets)
     full = confidence(logits, chosen, activation)
     ask = asking(model, chosen, activation)
-    keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
     pixels = at_least_float32(images)
 
     def evaluate(numbers: jax.Array) -> jax.Array:
@@ -165,6 +166,7 @@ def max_sensitivity(
     check_above("radius", radius, 0)
     check_flag("relative", relative)
     check_whole("num_samples", num_samples, 1)
+    keys = jax.random.split(check_key(key), num_samples)
     model = outputs_of(forward, targets, has_aux)
     if not callable(explain):
         expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
@@ -180,7 +182,6 @@ def max_sensitivity(
         again = _maps(explain(model, cast_like(pixels + delta, images), chosen), images)
         return _norm(again / scale - first / scale)
 
-    keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
     most = loops.map(change, keys).max(0)
     known = jnp.isfinite(most) & finite(first)
     if not relative:
@@ -250,6 +251,7 @@ def region_perturbation(
     saliency = checked(saliency, images)
     check_whole("side", side, 1, max(images.shape[1:-1]), what="the images' longer side")
     check_whole("steps", steps, 1)
+    key = check_key(key)
     place = _region_ranks(saliency, side)
     regions = math.prod(-(-length // side) for length in images.shape[1:-1])
     model = outputs_of(forward, targets, has_aux)
@@ -345,15 +347,12 @@ def _others(axis: int, rank: int) -> tuple[int, ...]:
     return tuple(each for each in range(rank) if each != axis)
 
 
-def _replacement(
-    images: jax.Array, baseline: float | str | jax.Array, key: jax.Array | None
-) -> jax.Array:
+def _replacement(images: jax.Array, baseline: float | str | jax.Array, key: jax.Array) -> jax.Array:
     if not (isinstance(baseline, str) and baseline == "uniform"):
         return fitted(images, baseline, also="'uniform', ")
     pixels = at_least_float32(images)
     low = pixels.min(space.of_images(images), keepdims=True)
     high = pixels.max(space.of_images(images), keepdims=True)
-    key = jax.random.key(0) if key is None else key
     drawn = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype)
     return cast_like(low + drawn * (high - low), images)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground.errors import ArgumentError, check_flag, listing, nearest, renaming
+from jaxcam._ground.randomness import check_key
 from jaxcam.metrics._common import checked_pair, finite, only, pearson
 from jaxcam.metrics._localization import energy_in_box
 
@@ -101,7 +102,7 @@ def shuffled(params: Params, key: jax.Array) -> Params:
         6.0 (4,)
     """
     leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
+    keys = jax.random.split(check_key(key), len(leaves))
     permuted = lambda key, x: jax.random.permutation(key, jnp.ravel(x)).reshape(x.shape)
     return jax.tree.unflatten(tree, map(permuted, keys, leaves))
 

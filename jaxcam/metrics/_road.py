@@ -16,6 +16,7 @@ from jaxcam import loops
 from jaxcam._ground import chunks, filters, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_at_least, check_whole, check_within
+from jaxcam._ground.randomness import check_key
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
 from jaxcam.metrics._common import checked, finite, only, outputs_of
@@ -90,6 +91,7 @@ def road(
     """
     check_images(images)
     saliency = checked(saliency, images)
+    key = check_key(key)
     pixels = math.prod(saliency.shape[1:])
     counts = jnp.asarray(_counts(percent, pixels))
     model = outputs_of(forward, targets, has_aux)
@@ -162,6 +164,7 @@ def impute(
         raise ArgumentError("missing", f"shape {missing.shape}", str(images.shape[:-1]))
     check_at_least("noise", noise, 0)
     check_whole("iterations", iterations, 1)
+    key = check_key(key)
     pixels = at_least_float32(images)
     gaps = missing[..., None]
     known = jnp.where(gaps, 0, pixels)
@@ -172,7 +175,6 @@ def impute(
     centred = jnp.where(gaps, 0, pixels - middle)
     found = middle + _solve(centred, gaps, iterations)
     if noise:
-        key = jax.random.key(0) if key is None else key
         found = found + noise * jax.random.normal(key, (1, *images.shape[1:]), pixels.dtype)
     return cast_like(jnp.where(gaps, found, pixels), images)
 

@@ -25,6 +25,7 @@ from jaxcam._ground.errors import (
     check_within,
     listing,
 )
+from jaxcam._ground.text import counted
 from jaxcam.models import _header as header
 from jaxcam.models import _weights as weights
 from jaxcam.models.convert import (
@@ -376,7 +377,7 @@ def _content(path: Path) -> bytes:
 def _checked_classes(classes: Sequence[str], count: int) -> tuple[str, ...]:
     if len(classes) != count:
         expected = f"one for each of the {count} logits"
-        raise ArgumentError("classes", f"{len(classes)} names", expected)
+        raise ArgumentError("classes", counted(len(classes), "name"), expected)
     names = tuple(map(str, classes))
     for index, name in enumerate(names):
         if not name.strip() or len(name) > header.LONGEST_NAME:

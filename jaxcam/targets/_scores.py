@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 
 # None | one class for all | [B] | [B, K] classes | a function of the output -> scores [B]
 Targets = None | int | jax.Array | np.ndarray | list | Callable[[Any], jax.Array]
@@ -72,7 +73,7 @@ def _check_shape(shape: tuple[int, ...], batch: int) -> None:
         return
     raise ArgumentError(
         "targets",
-        f"shape {tuple(shape)} for {batch} images",
+        f"shape {tuple(shape)} for {counted(batch, 'image')}",
         f"an int, [{batch}] (one class per image) or [{batch}, K] (K classes per image, at least "
         "1)",
     )

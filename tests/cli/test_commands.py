@@ -113,6 +113,8 @@ def test_explain_takes_targets_methods_and_layers(run, photo, tmp_path, target):
 def test_any_file_name_will_do(run, photo, tmp_path, name):
     code, _, errors = run("explain", photo(name), "-o", "out")
     assert (code, errors) == (0, "") and len(files(tmp_path / "out")) == 1
+    code, _, errors = run("explain", photo(name), photo("other.png"), "-o", "out")
+    assert (code, errors) == (0, "jaxcam: 1 picture of before replaced\n")
 
 
 def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):

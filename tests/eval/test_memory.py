@@ -27,7 +27,7 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     for photos in ((), (0, 4)):
         with pytest.raises(ValueError, match=r"photos: got .*, expected numbers of at least 1"):
             memory.measure(memory.Settings(photos=photos), tmp_path)
-    with pytest.raises(ChildProcessError, match=r"failed with 1 photos: .* eval explain "):
+    with pytest.raises(ChildProcessError, match=r"failed with 1 photo: .* eval explain "):
         memory.measure(memory.Settings((1,), "explain", "none", pixels=8), tmp_path)
 
 

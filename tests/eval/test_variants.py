@@ -233,7 +233,7 @@ def test_pairs_need_two_classes(network, photos, tmp_path):
         ValueError, match="has photos without a class, expected them in a subfolder"
     ):
         attempt(data=str(photos[0] / "n1"))
-    with pytest.raises(ValueError, match="got 1 photos of one class, expected two classes"):
+    with pytest.raises(ValueError, match="got 1 photo of one class, expected two classes"):
         attempt(n=1)
 
 

@@ -314,7 +314,7 @@ def test_it_costs_a_forward_pass_and_the_backward_pass_above_the_shallowest_stag
 def test_a_network_without_cbam_is_named_as_such(method, source):
     forward = lambda x: jaxcam.tag(x, "layer1").mean((1, 2))
     message = (
-        r"forward: got a network without CBAM blocks among its 1 layers, expected some named "
+        r"forward: got a network without CBAM blocks among its 1 layer, expected some named "
         rf"'<block>.{source}'"
     )
     with pytest.raises(ValueError, match=message):

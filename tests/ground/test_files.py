@@ -102,3 +102,19 @@ def test_nothing_is_written_in_place():
                 if IN_PLACE.search(line) and ">>>" not in line and "`" not in line:
                     found.append(f"{name}: {line.strip()}")
     assert [each for each in found if each.partition(":")[0] not in KNOWN] == []
+
+
+def test_a_tilde_is_the_home_where_the_shell_leaves_it(monkeypatch):
+    """`--out=~/x` made a folder called `~`."""
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["explain", "~/a.png", "./~/b", "--out=~/x", "workdir=~/y", "a=b=c", "~nobody~/c", "~d"]
+    assert files.homed(words) == [
+        "explain",
+        "/home/me/a.png",
+        "./~/b",
+        "--out=/home/me/x",
+        "workdir=/home/me/y",
+        "a=b=c",
+        "~nobody~/c",
+        "~d",
+    ]

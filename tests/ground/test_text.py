@@ -9,7 +9,7 @@ import pytest
 
 from jaxcam import maps
 from jaxcam._ground.errors import ArgumentError
-from jaxcam._ground.text import in_line, printable
+from jaxcam._ground.text import counted, in_line, printable
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,8 @@ def test_figures_are_made_within_the_style(monkeypatch):
         made = maps.figure(np.zeros((1, 4, 4, 3)), np.eye(4)[None])
         assert matplotlib.rcParams["image.origin"] == "lower"
     assert made.axes[1].images[0].origin == "upper"
+
+
+def test_one_is_not_counted_as_many():
+    found = [counted(0, "photo"), counted(1, "photo"), counted(2, "class"), counted(3, "box")]
+    assert found == ["0 photos", "1 photo", "2 classes", "3 boxes"]

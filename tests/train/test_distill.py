@@ -229,7 +229,9 @@ def test_a_stopped_run_asks_only_for_the_missing_views(black_box, tmp_path):
     assert sorted(p.name for p in (tmp_path / "answers").iterdir()) == [
         ".1.npy.0.part",
         "0.npy",
+        "0.sha256",
         "1.npy",
+        "1.sha256",
         "settings.json",
     ]
 
@@ -300,13 +302,30 @@ def test_all_that_answers_depend_on_is_compared(black_box, tmp_path, changes):
         teacher._claim(tmp_path, black_box, photos[1:])
 
 
-@pytest.mark.parametrize("left", [0, 900])
-def test_damaged_answers_are_named_and_asked_for_again(black_box, tmp_path, capsys, left):
+def test_answers_of_another_network_in_the_same_file_are_refused(black_box, tmp_path):
+    network = tmp_path / "net.onnx"
+    config = dataclasses.replace(black_box, teacher=str(network), teacher_kind="onnx")
+    network.write_bytes(b"one")
+    teacher._claim(tmp_path, config, range(64))
+    network.write_bytes(b"two")
+    message = "the same questions: teacher_sha256 '7692.* there, '3fc4"
+    with pytest.raises(ValueError, match=message):
+        teacher._claim(tmp_path, config, range(64))
+
+
+def _changed(content):
+    return content[:700] + bytes([content[700] ^ 1]) + content[701:]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda x: b"", lambda x: x[:900], _changed], ids=["empty", "cut", "one bit"]
+)
+def test_damaged_answers_are_named_and_asked_for_again(black_box, tmp_path, capsys, damage):
     """1152 bytes: 128 of header, and 64 photos' 4 logits."""
     photos = loop.data(black_box, "train")
     first = [np.array(a) for a in teacher.answers(black_box, photos)]
     broken = tmp_path / "answers/1.npy"
-    broken.write_bytes(broken.read_bytes()[:left])
+    broken.write_bytes(damage(broken.read_bytes()))
     again = teacher.answers(black_box, photos)
     assert (tmp_path / "box.log").read_text() == "64 64 64 "
     np.testing.assert_array_equal(first, again)

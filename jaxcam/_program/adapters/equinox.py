@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._ground.errors import ArgumentTypeError
+from jaxcam._ground.errors import ArgumentTypeError, check_flag
 from jaxcam._program.adapters.tagging import Adapted, calls_tagged
 
 
@@ -33,6 +33,7 @@ def equinox(
 
     Raises:
         TypeError: `model` is not an Equinox module.
+        ValueError: `channels_first` is neither True nor False.
 
     Example:
         >>> import equinox as eqx
@@ -44,6 +45,7 @@ def equinox(
         layers.1  [2, 4]
         layers.2  [2, 3]
     """
+    check_flag("channels_first", channels_first)
     import equinox as eqx
 
     if not isinstance(model, eqx.Module):

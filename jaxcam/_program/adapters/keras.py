@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxcam._ground.errors import ArgumentError, ArgumentTypeError
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_flag
 from jaxcam._program.adapters.tagging import Adapted, calls_tagged
 
 _PROBABILITIES = ("softmax", "sigmoid", "log_softmax")
@@ -30,7 +30,8 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Adapted:
 
     Raises:
         TypeError: `model` is not a Keras model.
-        ValueError: Keras runs on another backend, or the model is not built.
+        ValueError: Keras runs on another backend, the model is not built, or `logits` is neither
+            True nor False.
 
     Example:
         >>> import os
@@ -42,6 +43,7 @@ def keras(model: Any, *, logits: bool = True, **call_kwargs: Any) -> Adapted:
         >>> print([known.shape for known in jaxcam.layers(jaxcam.keras(model), images).values()])
         [(2, 6, 6, 4), (2, 4), (2, 3)]
     """
+    check_flag("logits", logits)
     import keras as api
 
     _check(model, api)

@@ -1,0 +1,56 @@
+"""The cat and the coffee under four maps of the small vision transformer, `cat_and_coffee.jpg`.
+
+    python -m train.distill --config configs/tiny20_vit.py
+    python results/vit/cat_and_coffee.py runs/tiny20_vit/tiny20_vit.safetensors cat_and_coffee.jpg
+
+The network is not bundled; one that is trained anew is about as good, and not the same.
+"""
+
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import skimage.data
+
+import jaxcam
+from jaxcam import classifier, maps, photos, pictures
+
+_SIDE = 336  # of the photos as they are shown
+_LAYERED = {"Grad-CAM": jaxcam.grad_cam, "Relevance-CAM": jaxcam.relevance_cam}
+_SUMMED = {"LRP, attention as a gate": "z_plus", "LRP, attnlrp": "attnlrp"}
+
+
+def main(model: str, out: str) -> None:
+    """Draws the picture."""
+    network = classifier.load(model)
+    both = [skimage.data.cat(), skimage.data.coffee()]
+    images = network.prepare(np.stack([photos.prepare(each, network.input_size) for each in both]))
+    forward = network.forward()
+    shares = network.probabilities(forward(images))
+    titles = []
+    for row in shares:
+        titles.append(f"{network.classes[row.argmax()]}, {row.max():.0%}")
+    layer = network.layers.default
+    raw = {}
+    for name, method in _LAYERED.items():
+        raw[f"{name}, {layer}"] = method(forward, images, layer=layer)
+    cells = network.layers.grids[layer]
+    for name, composite in _SUMMED.items():
+        raw[name] = _by_patch(jaxcam.lrp_map(forward, images, composite=composite), cells)
+    shown = [photos.prepare(each, (_SIDE, _SIDE)) for each in both]
+    heats = jax.tree.map(partial(maps.normalize, method="positive"), raw)
+    figure = maps.figure(np.stack(shown) / np.float32(255), heats, titles, panel=1.52)
+    pictures.write(figure, out, dpi=100, format="jpeg")
+
+
+def _by_patch(relevance: jax.Array, cells: tuple[int, ...]) -> jax.Array:
+    """Sums of relevance `[B, H, W]` over patches, `[B, h, w]`."""
+    high, wide = cells
+    batch, height, width = relevance.shape
+    parts = relevance.reshape(batch, high, height // high, wide, width // wide)
+    return parts.sum((2, 4))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
