@@ -6,8 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxcam import loops
 from jaxcam._explainers.formulas import check_relu, combined, positions, rectified
 from jaxcam._ground.errors import check_above, check_at_least, check_choice
+from jaxcam._ground.leading import Pair, leading
 from jaxcam._ground.units import unit
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer
@@ -17,6 +19,9 @@ from jaxcam.targets import Targets
 
 # What FEM's terms are: the channel's mean times its mask, or the mask's mean times the channel.
 FEM_VARIANTS = ("paper", "jacobgil")
+# Positions up to which the kernel matrix is decomposed whole: 32 x 32.
+WHOLE = 1024
+_CERTAIN = 1 / 64  # of rounding's part of the matrix, to which a component is found
 # k(x, y) of rows x, y: products x . y, and gamma.
 KERNELS: dict[str, Callable[[jax.Array, float], jax.Array]] = {
     "linear": lambda rows, gamma: rows,
@@ -92,8 +97,12 @@ def kpca_cam(
     """KPCA-CAM: the first kernel principal component of the positions' activations; no class.
 
     L = sqrt(lambda) v of the centred kernel matrix K_ij = k(a_i, a_j), a_i the centred activations
-    at position i. With the linear kernel it is Eigen-CAM's, centred. Takes memory for (h w)^2
-    numbers an image. Costs a forward pass and an eigendecomposition.
+    at position i. With the linear kernel it is Eigen-CAM's, centred. Costs a forward pass and an
+    eigendecomposition of (h w)^2 numbers an image. Beyond 32 x 32 positions the images' matrices
+    are made one by one, and each is multiplied by some tens of vectors until |K v - lambda v| is
+    rounding (Lanczos): at 112 x 112 that takes memory for 630 MB and a few seconds. Where the first
+    eigenvalues are equal, every mixture of their vectors is a first component; which one is shown
+    is left open.
 
     Args:
         forward: as in `grad_cam`.
@@ -107,7 +116,8 @@ def kpca_cam(
         has_aux: as in `grad_cam`.
 
     Returns:
-        As `eigen_cam`, with its sign.
+        As `eigen_cam`, with its sign. NaN where activations are not finite, or where products did
+        not find the vector.
 
     Raises:
         ValueError: bad input, as in `explain`; an unknown `kernel` or `relu`; a `gamma` that is not
@@ -162,25 +172,45 @@ def kpca_cam_map(
     rows = activations.reshape(len(activations), -1, size)
     scale = unit(rows, (1, 2))
     rows = rows / scale
+    above = rows.mean(-1)
+    matrix = partial(_centred, kernel=kernel, gamma=gamma or 1 / size)
     rows = rows - rows.mean(1, keepdims=True)
-    products = jnp.einsum("bic,bjc->bij", rows, rows, precision=jax.lax.Precision.HIGHEST)
-    if kernel != "linear":  # which is homogeneous: its map is scaled
-        products = products * scale * scale
-    values = KERNELS[kernel](products, gamma or 1 / size)
-    # What centring leaves of equal rows are rounding errors, no component.
-    eps = float(jnp.finfo(values.dtype).eps)
-    noise = rows.shape[1] * eps * jnp.abs(values).max((1, 2))[:, None]
-    values = values - values.mean(1, keepdims=True)
-    values = values - values.mean(2, keepdims=True)
-    spectrum, vectors = jnp.linalg.eigh(values)
-    length = jnp.sqrt(jnp.maximum(spectrum[:, -1:], 0))
-    flat = jnp.where(spectrum[:, -1:] > noise, length, 0) * vectors[:, :, -1]
-    above = (activations.reshape(len(rows), -1, size) / scale).mean(-1)
+    if rows.shape[1] <= WHOLE:
+        values, noise = matrix(rows, scale)
+        spectrum, vectors = jnp.linalg.eigh(values)
+        first = Pair(spectrum[:, -1], vectors[:, :, -1])
+    else:  # one image's matrix at a time
+        first, noise = loops.map(lambda each: _alone(matrix, *each), (rows, scale))
+    length = jnp.sqrt(jnp.maximum(first.value, 0))
+    flat = jnp.where(first.value <= noise, 0, length)[:, None] * first.vector
     agreement = (flat * above).sum(1, keepdims=True)
     flat = jnp.where(agreement < 0, -flat, flat)
     if kernel == "linear":
         flat = flat * scale[..., 0]
     return rectified(flat.reshape(activations.shape[:-1]), _whole(relu))
+
+
+def _centred(
+    rows: jax.Array, scale: jax.Array, *, kernel: str, gamma: float
+) -> tuple[jax.Array, jax.Array]:
+    """Centred kernel matrices `[B, n, n]` of rows `[B, n, c]`, and rounding's part of them `[B]`.
+
+    What centring leaves of equal rows are rounding errors, no component.
+    """
+    products = jnp.einsum("bic,bjc->bij", rows, rows, precision=jax.lax.Precision.HIGHEST)
+    if kernel != "linear":  # which is homogeneous: its map is scaled
+        products = products * scale * scale
+    values = KERNELS[kernel](products, gamma)
+    eps = float(jnp.finfo(values.dtype).eps)
+    noise = rows.shape[1] * eps * jnp.abs(values).max((1, 2))
+    values = values - values.mean(1, keepdims=True)
+    return values - values.mean(2, keepdims=True), noise
+
+
+def _alone(matrix: Callable, rows: jax.Array, scale: jax.Array) -> tuple[Pair, jax.Array]:
+    """The first component of one image, `[n, c]`, and what is none, by products alone."""
+    values, noise = matrix(rows[None], scale[None])
+    return leading(values[0], noise[0] * _CERTAIN), noise[0]
 
 
 def _without_class(

@@ -56,6 +56,18 @@ def test_maps_of_activations_equal_their_literal_form(name, rng):
         np.testing.assert_allclose(formula(jnp.asarray(acts)), expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("kernel", activation.KERNELS)
+def test_kpca_cam_by_products_equals_its_literal_form(kernel, rng, monkeypatch):
+    monkeypatch.setattr(activation, "WHOLE", 19)
+    acts, _ = acts_and_grads(rng)
+    acts[0] = np.roll(acts[0], 1, -1)  # the dead channel elsewhere
+    expected = np.stack([literal.kpca_cam(a, kernel, 0.3) for a in acts])
+    found = activation.kpca_cam_map(jnp.asarray(acts, jnp.float32), kernel, 0.3)
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    equal = jnp.full((1, 6, 6, 4), 0.7)
+    np.testing.assert_array_equal(activation.kpca_cam_map(equal, kernel), 0)
+
+
 def test_a_layer_of_equal_positions_has_no_component_and_no_strong_place():
     acts = jnp.full((1, 6, 6, 4), 0.7)
     for kernel in activation.KERNELS:
