@@ -259,7 +259,9 @@ def clrp_map(
 
     References:
         Gu et al., Understanding individual decisions of CNNs via contrastive backpropagation, ACCV
-        2018; in the form of Lee et al. 2021, eq. 4, without their max(0, .).
+        2018; in the form of Lee et al. 2021, eq. 4, without their max(0, .). Gu's own are two
+        passes, max(0, R / sum R - R' / sum R'), R from |z_t|, R' from the others' |z| or through
+        the last layer's -w_t: `lrp_map` with arrays as `init`, as tests do.
 
     Example:
         >>> maps = jaxcam.clrp_map(forward, images)

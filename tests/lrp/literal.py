@@ -77,3 +77,40 @@ def w_square(x, w, R):
 
 def z_box(x, w, R, low, high):
     return proportional(x[:, None] * w - low * plus(w) - high * minus(w), R)
+
+
+def doubles(modules):
+    """Parameters by module and name."""
+    found = {}
+    for module, named in modules.items():
+        found[module] = {name: np.asarray(value, np.float64) for name, value in named.items()}
+    return found
+
+
+def network(variables, image, start):
+    """R by z+ at the pixels, at "stem" and at "top" of `tests.nets.tiny`, and the logits.
+
+    Every step as the papers print it; `start` makes of the logits what enters there.
+    """
+    p, s = doubles(variables["params"]), doubles(variables["batch_stats"])
+    first, shape1 = conv_matrix(image.shape, p["conv1"]["kernel"], padding=1)
+    a1 = np.asarray(image, np.float64).ravel()
+    y1 = (a1 @ first).reshape(shape1)
+    scale = p["bn"]["scale"] / np.sqrt(s["bn"]["var"] + 1e-5)
+    stem = plus((y1 + p["conv1"]["bias"] - s["bn"]["mean"]) * scale + p["bn"]["bias"])
+    h, w, c = stem.shape
+    windows = stem.reshape(h // 2, 2, w // 2, 2, c)
+    pooled = windows.max((1, 3))
+    second, shape2 = conv_matrix(pooled.shape, p["conv2"]["kernel"], padding=1)
+    top = plus((pooled.ravel() @ second).reshape(shape2) + p["conv2"]["bias"])
+    mean = top.mean((0, 1))
+    logits = mean @ p["head"]["kernel"] + p["head"]["bias"]
+
+    at_mean = z_plus(mean, p["head"]["kernel"], start(logits))
+    total = top.sum((0, 1))
+    at_top = top * np.divide(at_mean, total, out=np.zeros_like(total), where=total != 0)
+    at_pooled = z_plus(pooled.ravel(), second, at_top.ravel()).reshape(pooled.shape)
+    winners = (windows == pooled[:, None, :, None]) & (windows > 0)
+    at_stem = (winners * at_pooled[:, None, :, None]).reshape(stem.shape)
+    at_pixels = z_plus(a1, first, at_stem.ravel()).reshape(image.shape)
+    return {"top": at_top, "stem": at_stem, "pixels": at_pixels}, logits
