@@ -13,24 +13,27 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import jaxcam
 from eval.protocols import sanity
+from eval.reporting.panels import DPI, Panel, Rows, Scale, Sheet, drawn
 from eval.subjects import applies, data, methods, networks
+from jaxcam import _canvas as canvas
 from jaxcam import maps, pictures
 from jaxcam._ground import style
 from jaxcam.classifier import Classifier
 
 _METHODS = {"Grad-CAM": jaxcam.grad_cam, "Relevance-CAM": jaxcam.relevance_cam}
 _TOP = 3
-_SIDE = 1.7  # inches of a panel
+_FINE = 224  # pixels of a photo's shorter side that are drawn, at least
+_HEAT = Scale("inferno", ("each map: least", "most"))
+_BLACK = "black: where the map is not above its mean + 1 standard deviation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,23 +65,14 @@ class FigureSettings:
     root: Path | None = None
 
 
-class Panel(NamedTuple):
-    """A picture `[H, W, 3]` in [0, 1], or what draws one, and what stands above it."""
-
-    title: str
-    shown: np.ndarray | Callable[[Axes], None]
-
-
-Rows = list[list[Panel]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A network, and the photos that it is shown."""
+    """A network, and the photos that it is shown: as it sees them, and finer, as they are drawn."""
 
     settings: FigureSettings
     network: Classifier
     photos: np.ndarray  # [N, H, W, 3] uint8
+    fine: np.ndarray  # [N, k H, k W, 3] uint8
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -143,24 +137,35 @@ def channels(scene: Scene) -> Rows:
         "Relevance-CAM": np.asarray(jaxcam.channel_weights(*call, layer=scene.layer)),
     }
     rows: Rows = []
-    for number, photo in enumerate(scene.photos):
+    for number, photo in enumerate(scene.fine):
         for name, found in weights.items():
             whole = np.asarray(_METHODS[name](*call, layer=scene.layer))[number]
             row = [Panel(f"{name}, {scene.layer}", heat(whole, photo))]
-            row.append(Panel("weights", _bars(found[number])))
-            for channel in np.argsort(-found[number], kind="stable")[:_TOP]:
+            top = np.argsort(-found[number], kind="stable")[:_TOP]
+            row.append(
+                Panel(f"weights for {scene.name(targets[number])}", _bars(found[number], top))
+            )
+            for channel in top:
                 shown = heat(np.asarray(acts)[number, ..., channel], photo)
                 row.append(Panel(f"channel {channel}", shown))
             rows.append(row)
     return rows
 
 
-def _bars(weights: np.ndarray) -> Callable[[Axes], None]:
+def _bars(weights: np.ndarray, top: np.ndarray) -> Callable[[Axes], None]:
+    """The weights as parts of the largest, the `top` ones marked."""
+    marked = np.isin(np.arange(len(weights)), top)
+    parts = weights / (np.abs(weights).max() or 1)
+
     def draw(axes: Axes) -> None:
-        axes.bar(np.arange(len(weights)), weights / np.abs(weights).max(), width=1.0)
-        axes.set_ylim(-1.05, 1.05)
-        axes.set_xlabel("channel", fontsize=6)
-        axes.tick_params(labelsize=6)
+        for chosen, colour in ((~marked, canvas.FAINT), (marked, canvas.ACCENT)):
+            # a bar is a pixel wide at least
+            axes.vlines(np.flatnonzero(chosen), 0, parts[chosen], colors=colour, linewidth=0.8)
+        axes.axhline(0, color=canvas.INK, linewidth=0.5)
+        axes.set(ylim=(-1.05, 1.05), yticks=[-1, 0, 1], xlim=(-1, len(weights)))
+        axes.set_xlabel("channel", fontsize=6, labelpad=1)
+        axes.tick_params(labelsize=6, length=2, pad=1)
+        axes.spines[["top", "right"]].set_visible(False)
 
     return draw
 
@@ -171,7 +176,7 @@ def masks(scene: Scene) -> Rows:
     rows: Rows = []
     for name, method in _METHODS.items():
         found = scene.explain(method, scene.photos, targets)[scene.layer]
-        for photo, raw, target in zip(scene.photos, found, targets, strict=True):
+        for photo, raw, target in zip(scene.fine, found, targets, strict=True):
             white = np.full_like(photo, 255)
             rows.append(
                 [
@@ -187,17 +192,23 @@ def masks(scene: Scene) -> Rows:
 def two_classes(scene: Scene, draw: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Rows:
     """6 and 7: the first two photos side by side, explained for the class of either, by layer."""
     targets = scene.predicted(scene.photos[:2])
-    halves = [(photo[:, ::2].astype(float) + photo[:, 1::2]) / 2 for photo in scene.photos[:2]]
-    both = np.concatenate(halves, 1).round().astype(np.uint8)
+    both = side_by_side(scene.photos)
+    fine = side_by_side(scene.fine)
     rows: Rows = []
     for name, method in _METHODS.items():
         found = scene.explain(method, np.stack([both, both]), targets)
         for number, target in enumerate(targets):
-            row = [Panel(f"{name}: {scene.name(target)}", both / 255)]
+            row = [Panel(f"{name}: {scene.name(target)}", fine / 255)]
             for layer in scene.layers:
-                row.append(Panel(layer, draw(found[layer][number], both)))
+                row.append(Panel(layer, draw(found[layer][number], fine)))
             rows.append(row)
     return rows
+
+
+def side_by_side(photos: np.ndarray) -> np.ndarray:
+    """The first two photos, each at half its width, as one."""
+    halves = [(photo[:, ::2].astype(float) + photo[:, 1::2]) / 2 for photo in photos[:2]]
+    return np.concatenate(halves, 1).round().astype(np.uint8)
 
 
 def cascade(scene: Scene) -> Rows:
@@ -206,46 +217,43 @@ def cascade(scene: Scene) -> Rows:
     chosen = sanity.settle(chosen, scene.network)
     fresh = sanity.untrained(scene.network, chosen)
     photo = scene.photos[:1]
+    fine = scene.fine[0]
     targets = scene.predicted(photo)
     steps = [("trained", scene.network.params), *sanity.steps(scene.network, fresh, chosen)]
     rows: Rows = []
     for name, method in _METHODS.items():
-        row = [Panel(f"{name}, {scene.layer}", photo[0] / 255)]
+        row = [Panel(f"{name}, {scene.layer}", fine / 255)]
         for group, params in steps:
             raw = scene.explain(method, photo, targets, params)[scene.layer]
-            row.append(Panel(group, heat(raw[0], photo[0])))
+            row.append(Panel(group, heat(raw[0], fine)))
         rows.append(row)
     return rows
 
 
-FIGURES: dict[str, Callable[[Scene], Rows]] = {
-    "4": channels,
-    "5": masks,
-    "6": lambda scene: two_classes(scene, heat),
-    "7": lambda scene: two_classes(scene, masked),
-    "8": cascade,
+FIGURES: dict[str, Callable[[Scene], Sheet]] = {
+    "4": lambda scene: Sheet(
+        channels(scene),
+        [
+            _HEAT,
+            "bars: a channel's weight as a part of the largest, for the class above 0 and against "
+            "it below; coloured: the three that are shown",
+        ],
+    ),
+    "5": lambda scene: Sheet(masks(scene), [_HEAT, _BLACK]),
+    "6": lambda scene: Sheet(two_classes(scene, heat), [_HEAT]),
+    "7": lambda scene: Sheet(two_classes(scene, masked), [_BLACK]),
+    "8": lambda scene: Sheet(
+        cascade(scene),
+        [
+            _HEAT,
+            "above each map: the last part to become untrained; so are all parts between it and "
+            "the logits",
+        ],
+    ),
 }
 
 
-# Drawing -----------------------------------------------------------------------------------
-
-
-def drawn(rows: Rows) -> Figure:
-    """The panels as a grid."""
-    columns = max(map(len, rows))
-    figure = Figure((_SIDE * columns, (_SIDE + 0.2) * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for row, line in zip(rows, grid, strict=True):
-        for panel, axes in zip(row, line, strict=False):
-            axes.set_title(panel.title, fontsize=7)
-            if callable(panel.shown):
-                axes.set_axis_on()
-                panel.shown(axes)
-            else:
-                axes.imshow(np.clip(panel.shown, 0, 1), interpolation="nearest")
-    return figure
+# Files -------------------------------------------------------------------------------------
 
 
 def figures(settings: FigureSettings) -> Iterator[Path]:
@@ -256,24 +264,24 @@ def figures(settings: FigureSettings) -> Iterator[Path]:
         ValueError: no such layer; a network without layers.
     """
     network = networks.load(settings.model, settings.root)
-    photos = data.load(
-        settings.data,
-        network.input_size,
-        max(2, settings.n),
-        settings.seed,
-        settings.root,
-        settings.split,
-        settings.crop,
-    )
-    scene = Scene(settings, network, photos.images)
+    height, width = network.input_size
+    times = -(-_FINE // min(height, width))
+    sizes = ((height, width), (times * height, times * width))
+    photos, fine = (_photos(settings, size) for size in sizes)
+    scene = Scene(settings, network, photos, fine)
     settings.output.mkdir(parents=True, exist_ok=True)
     for number, draw in FIGURES.items():
         if settings.figure in ("all", number):
             path = settings.output / f"figure_{number}.png"
             with style.own():
                 figure = drawn(draw(scene))
-            pictures.write(figure, path, dpi=130)
+            pictures.write(figure, path, dpi=DPI)
             yield path
+
+
+def _photos(settings: FigureSettings, size: tuple[int, int]) -> np.ndarray:
+    drawn_from = (settings.seed, settings.root, settings.split, settings.crop)
+    return data.load(settings.data, size, max(2, settings.n), *drawn_from).images
 
 
 def main(settings: FigureSettings) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jaxcam
+from eval.reporting import panels
 from eval.studies import figures
 from jaxcam import maps
 from tests.eval.conftest import SIZE
@@ -14,7 +15,7 @@ from tests.eval.conftest import SIZE
 def scene(network, photos, rng):
     settings = figures.FigureSettings(model="tiny", data="tiny20", root=photos[1])
     shown = rng.integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    return figures.Scene(settings, network, shown)
+    return figures.Scene(settings, network, shown, np.repeat(np.repeat(shown, 2, 1), 2, 2))
 
 
 def test_channels_are_those_of_the_largest_weights(scene):
@@ -25,7 +26,7 @@ def test_channels_are_those_of_the_largest_weights(scene):
     top = np.argsort(-weights[1], kind="stable")[:3]
     assert [panel.title for panel in rows[3][2:]] == [f"channel {k}" for k in top]
     _, acts, _ = jaxcam.activations_and_gradients(scene.forward, images, layer="top")
-    first = figures.heat(np.asarray(acts)[1, ..., top[0]], scene.photos[1])
+    first = figures.heat(np.asarray(acts)[1, ..., top[0]], scene.fine[1])
     np.testing.assert_array_equal(rows[3][2].shown, first)
 
 
@@ -40,13 +41,16 @@ def test_masks_leave_what_lies_above_mean_and_deviation(scene):
 
 
 def test_two_classes_are_explained_on_one_photo_by_layer(scene):
-    rows = figures.FIGURES["7"](scene)
+    rows, key = figures.FIGURES["7"](scene)
+    assert key == [figures._BLACK]
     assert len(rows) == 2 * 2
     assert [panel.title for panel in rows[0][1:]] == ["stem", "top"]
     both = rows[0][0].shown
+    # two equal columns of the finer photo are one of the half
+    np.testing.assert_array_equal(both[:, :SIZE], np.repeat(scene.photos[0], 2, 0) / 255)
     halves = scene.photos.astype(float)
-    left = np.round((halves[0, :, ::2] + halves[0, :, 1::2]) / 2) / 255
-    np.testing.assert_array_equal(both[:, : SIZE // 2], left)
+    left = np.round((halves[0, :, ::2] + halves[0, :, 1::2]) / 2)
+    np.testing.assert_array_equal(figures.side_by_side(scene.photos)[:, : SIZE // 2], left)
     seen = [f"Grad-CAM: class {target}" for target in scene.predicted(scene.photos)]
     assert [row[0].title for row in rows[:2]] == seen
 
@@ -60,3 +64,17 @@ def test_files_are_written_and_the_cascade_goes_from_the_logits_down(scene, tmp_
     )
     assert list(figures.figures(settings)) == [tmp_path / "out/figure_5.png"]
     assert (tmp_path / "out/figure_5.png").stat().st_size > 1000
+
+
+def test_a_sheet_has_a_key_and_long_rows_go_on_below():
+    photo = np.zeros((20, 30, 3))
+    rows = [[panels.Panel("a" * 90, photo)] * 19, [panels.Panel("bars", lambda axes: None)]]
+    key = [panels.Scale("inferno", ("least", "most")), "black: the rest"]
+    figure = panels.drawn(panels.Sheet(rows, key))
+    assert len(figure.axes) == 20 + 1  # and the scale
+    assert len({round(axes.get_position().y0, 3) for axes in figure.axes}) == 3 + 1 + 1
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[-3:] == ["least", "most", "black: the rest"]
+    assert texts[0].endswith("…")
+    corners = [axes.get_position() for axes in figure.axes]
+    assert all(0 <= each.x0 < each.x1 <= 1 and 0 <= each.y0 < each.y1 <= 1 for each in corners)
