@@ -77,6 +77,7 @@ ASKED: dict[str, dict[str, object]] = {
     "localization": {"count": "correct", "n": 2},
     "perturbation": {"samples": 4, "side": 4, "steps": 3, "layers": ("top",)},
     "sanity": {"methods": ("grad_cam",), "layers": ("top",)},
+    "sensitivity": {"samples": 2, "layers": ("top",)},
 }
 
 

@@ -219,7 +219,7 @@ def test_gradients_of_grad_cam_plus_plus_are_finite(rng):
 # Its answer is in the unit of the map where it is not scaled.
 ABSOLUTE = {"infidelity square"}
 # Of what saliency is the rest comes from: `images[..., 0]`, times 2^100 at the most.
-LARGEST = {"max_sensitivity": 100, "adcc": 100, "arcc": 100}
+LARGEST = {"max_sensitivity": 100, "max_sensitivity_of_maps": 100, "adcc": 100, "arcc": 100}
 MAPS = {
     "threshold": maps.threshold,
     "threshold_of_max": maps.threshold_of_max,

@@ -56,7 +56,8 @@ class Change(NamedTuple):
         name: of what is changed.
         params: other parameters, on every device; None: the same.
         arrays: of the photos at hand, `[N, ...]`: `target`, other classes; `shown`, maps
-            `[N, H, W]` that mask the photos.
+            `[N, H, W]` that mask the photos; `added`, `[N, H, W, 3]`, what is added to them as the
+            network gets them.
         layer: the one that is explained again; "" for all.
     """
 
@@ -80,6 +81,10 @@ def _as_they_are(settings: Any, photos: Photos) -> Photos:
     return photos
 
 
+def _all(values: Values) -> Values:
+    return values
+
+
 def _nothing(values: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
     del values
     return {}
@@ -101,6 +106,7 @@ class Protocol:
         settle: what the settings come to on a network; refuses those that it cannot have.
         arrange: other photos made of those drawn.
         again: from a run's plan to what is explained a second time; None: nothing is.
+        combine: from a batch's values by `LAYER/CHANGE/METRIC` to those that are kept.
         finish: from all values to further entries of the JSON.
         version: of what the values mean: one that has changed is not mixed with older ones.
     """
@@ -116,5 +122,6 @@ class Protocol:
     settle: Callable[[Any, Classifier], Any] = _as_asked
     arrange: Callable[[Any, Photos], Photos] = _as_they_are
     again: Callable[["Plan"], Changes] | None = None
+    combine: Callable[[Values], Values] = _all
     finish: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]] = _nothing
     version: int = 1

@@ -14,6 +14,7 @@ from eval.run.plan import Plan
 from eval.run.protocol import Change, Changes, Explained
 from jaxcam import classifier, maps
 from jaxcam._ground.devices import in_batches, over_devices, replicate
+from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam.classifier import Classifier
 from jaxcam.metrics import mask_images
 
@@ -103,7 +104,7 @@ class Work:
             else:
                 for change in self._bench.changes(batch, first):
                     found |= self._compared(change, batch, first)
-            yield found
+            yield self._plan.protocol.combine(found)
 
     def _first(self, batch: Values) -> Values:
         """The photos' maps by layer: new ones, or those that another run has made."""
@@ -143,7 +144,7 @@ class Work:
         if layers not in self._programs:
             self._programs[layers] = self._program(layers)
         needed = {}
-        for name in ("image", "target", "shown"):
+        for name in ("image", "target", "shown", "added"):
             if name in batch:
                 needed[name] = batch[name]
         return in_batches(self._programs[layers], params, needed, self._plan.settings.batch)
@@ -151,7 +152,8 @@ class Work:
     def _program(self, layers: tuple[str, ...]) -> Explain:
         """From params and a batch to maps by layer, at the photos' size unless raw ones are wanted.
 
-        Photos are masked by `batch["shown"]`, maps [B, H, W], if there are any.
+        Photos are masked by `batch["shown"]`, maps [B, H, W], and changed by `batch["added"]`, if
+        there are any.
         """
         network = self._plan.explainer
 
@@ -159,6 +161,8 @@ class Work:
             images = network.prepare(batch["image"])
             if "shown" in batch:
                 images = mask_images(images, batch["shown"])
+            if "added" in batch:
+                images = cast_like(at_least_float32(images) + batch["added"], images)
             forward = network.forward(params)
             found = classifier.explain(self._method, forward, images, batch["target"], layers)
             if self._plan.protocol.raw:

@@ -34,6 +34,8 @@ _COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
 # Only where they are named: thousands of passes a map; published variants of one paper's table.
 _ASKED = (*_ATTENTION, "ss_cam", "is_cam")
 _ASKED += ("grad_cam_rest", "grad_cam_plus_plus_rest", "random_weights")
+# for each group of parameters, and on each noisy photo
+_OFTEN = ("sanity", "sensitivity")
 # what these are compared with where there are fewer photos
 _BESIDE = ("grad_cam", "relevance_cam", "noise", "centre")
 
@@ -44,11 +46,9 @@ class Plan(NamedTuple):
     data: str
     photos: int
     played: int  # photos of the games, which cost 56 forward passes a map
-    checked: (
-        int  # photos of the sanity check, which explains them anew for each group of parameters
-    )
+    checked: int  # photos of what explains them anew a dozen times: see _OFTEN
     batch: int
-    # photos that the costly methods explain again, and those that they explain for the sanity check
+    # photos that the costly methods explain again, and those that they explain a dozen times
     costly: int
     costly_checked: int
     boxes: bool = False
@@ -126,7 +126,7 @@ def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]
             cheap.append(name)
     if cheap:
         yield _run(settings, network, protocol, cheap)
-    if costly and (PLANS[network].costly_checked or protocol.name != "sanity"):
+    if costly and (PLANS[network].costly_checked or protocol.name not in _OFTEN):
         beside = [name for name in _BESIDE if name in cheap]
         yield _run(settings, network, protocol, beside + costly, costly=True)
 
@@ -177,7 +177,7 @@ def _photos(plan: Plan, protocol: Protocol, costly: bool) -> int:
         return max(1, plan.played // 4)
     if protocol.name == "games":
         return plan.played
-    if protocol.name == "sanity":
+    if protocol.name in _OFTEN:
         return plan.costly_checked if costly else plan.checked
     return plan.costly if costly else plan.photos
 

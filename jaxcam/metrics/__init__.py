@@ -71,7 +71,6 @@ from jaxcam.metrics._masks import (
 from jaxcam.metrics._perturbation import (
     aopc,
     infidelity,
-    max_sensitivity,
     region_perturbation,
 )
 from jaxcam.metrics._randomization import (
@@ -84,6 +83,10 @@ from jaxcam.metrics._road import (
     Road,
     impute,
     road,
+)
+from jaxcam.metrics._sensitivity import (
+    max_sensitivity,
+    max_sensitivity_of_maps,
 )
 from jaxcam.metrics._similarity import (
     Similarity,
@@ -144,6 +147,7 @@ __all__ = [
     "mask_iou",
     "mass_accuracy",
     "max_sensitivity",
+    "max_sensitivity_of_maps",
     "pointing_at",
     "pointing_game",
     "rank_accuracy",

@@ -1,4 +1,4 @@
-"""Do confidence and map follow small or random changes? Infidelity, sensitivity, regions."""
+"""Does confidence follow a map as the image changes? Infidelity and region perturbation."""
 
 import math
 from collections.abc import Callable
@@ -12,16 +12,14 @@ from jaxcam._ground import chunks, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import (
     ArgumentError,
-    ArgumentTypeError,
     check_above,
     check_flag,
     check_whole,
 )
 from jaxcam._ground.randomness import check_key
-from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
-from jaxcam.metrics._common import check_maps, checked, finite, only, outputs_of
+from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.metrics._faithfulness import asking, one_target, ranks
 from jaxcam.metrics._games import fitted
 from jaxcam.targets import Activation, Targets, confidence
@@ -111,84 +109,6 @@ def infidelity(
         scale = (told * lost).mean(0) / jnp.where(size == 0, 1, size)
         told = told * scale[None]
     return only(((told - lost) ** 2).mean(0), finite(saliency), mask)
-
-
-def max_sensitivity(
-    forward: Forward,
-    images: jax.Array,
-    explain: Callable,
-    targets: Targets = None,
-    *,
-    radius: float = 0.02,
-    num_samples: int = 10,
-    relative: bool = True,
-    key: jax.Array | None = None,
-    has_aux: bool = False,
-    mask: ArrayLike | None = None,
-) -> jax.Array:
-    """SENS_MAX = max over |delta| <= r of ||Phi(x + delta) - Phi(x)||, by sampling. Low is good.
-
-    delta is uniform in [-r, r] at every value; all images share it. Costs num_samples + 1
-    explanations.
-
-    Args:
-        forward: images `[B, H, W, C]` -> logits `[B, N]`.
-        images: `[B, H, W, C]`, or with one or three spatial axes, normalised as the model expects.
-        explain: Phi: `(forward, images, targets) -> maps [B, h, w]`, such as `jaxcam.grad_cam`.
-        targets: None (arg-max of the unchanged images, for all maps), an int, `[B]` ints, or a
-            function.
-        radius: r, in the images' units.
-        num_samples: of delta, at least 1; the maximum grows with them.
-        relative: True: divided by ||Phi(x)||, as maps have no unit (captum, Quantus); False: the
-            formula as it stands.
-        key: of the samples; None is `jax.random.key(0)`.
-        has_aux: as in `infidelity`; `explain` gets `forward` without its aux.
-        mask: `[B]`, False for padding.
-
-    Returns:
-        `[B]`, at least 0. NaN where a map is not finite, or `mask` is False, or the image's map is
-        0 throughout and `relative` asks for a share of it.
-
-    Raises:
-        ValueError: bad images or targets; `explain` returns no `[B, h, w]`; radius or num_samples
-            out of range.
-        TypeError: `explain` is no function; maps alone do not do.
-
-    References:
-        Yeh et al. 2019, definition 3.1.
-
-    Example:
-        >>> change = jaxcam.metrics.max_sensitivity(forward, images, jaxcam.grad_cam, num_samples=2)
-        >>> change.shape
-        (2,)
-    """
-    check_images(images)
-    check_above("radius", radius, 0)
-    check_flag("relative", relative)
-    check_whole("num_samples", num_samples, 1)
-    keys = jax.random.split(check_key(key), num_samples)
-    model = outputs_of(forward, targets, has_aux)
-    if not callable(explain):
-        expected = "a function (forward, images, targets) -> maps, such as jaxcam.grad_cam"
-        raise ArgumentTypeError("explain", f"a {type(explain).__name__}", expected)
-    chosen = one_target(model(images), targets)
-    pixels = at_least_float32(images)
-    first = _maps(explain(model, images, chosen), images)
-    scale = unit(first, space.of_maps(first))
-    size = _norm(first / scale)
-
-    def change(key: jax.Array) -> jax.Array:
-        delta = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype, -radius, radius)
-        again = _maps(explain(model, cast_like(pixels + delta, images), chosen), images)
-        return _norm(again / scale - first / scale)
-
-    most = loops.map(change, keys).max(0)
-    known = jnp.isfinite(most) & finite(first)
-    if not relative:
-        return only(most * scale.ravel(), known, mask)
-    most = most / jnp.where(size > 0, size, 1)
-    known = known & (size > 0)
-    return only(most, known, mask)
 
 
 def region_perturbation(
@@ -355,15 +275,3 @@ def _replacement(images: jax.Array, baseline: float | str | jax.Array, key: jax.
     high = pixels.max(space.of_images(images), keepdims=True)
     drawn = jax.random.uniform(key, (1, *images.shape[1:]), pixels.dtype)
     return cast_like(low + drawn * (high - low), images)
-
-
-def _maps(raw: jax.Array, images: jax.Array) -> jax.Array:
-    check_maps(raw, images)
-    return without_denormals(raw)
-
-
-def _norm(values: jax.Array) -> jax.Array:
-    """Euclidean norm of `[B, h, w]`, of which no square overflows or vanishes."""
-    axes = space.of_maps(values)
-    scale = unit(values, axes)
-    return scale.ravel() * jnp.sqrt(((values / scale) ** 2).sum(axes))

@@ -38,7 +38,7 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         run.folder.name: run.command
         for run in benchmark.runs(settings(small, tmp_path, methods=()))
     }
-    again = ("adcc", "class_sensitivity", "sanity")
+    again = ("adcc", "class_sensitivity", "sanity", "sensitivity")
     costly = [name for protocol in again for name in (protocol, f"{protocol}_costly")]
     assert list(words) == [
         "explain",
@@ -50,13 +50,8 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         *costly,
     ]
     for name in words:
-        stored = name not in (
-            "explain",
-            "class_sensitivity",
-            "class_sensitivity_costly",
-            "sanity",
-            "sanity_costly",
-        )
+        twice = ("class_sensitivity", "sanity", "sensitivity")
+        stored = name != "explain" and name.removesuffix("_costly") not in twice
         assert (f"--maps {tmp_path}/b/tiny20/explain" in words[name]) == stored
         assert (" rise lime mask " in words[name]) == (name not in again)
         assert " grad_cam " in words[name]
@@ -68,6 +63,7 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         "adcc": 4,
         "adcc_costly": 3,
         "sanity_costly": 2,
+        "sensitivity": 2,
     }
     for name, count in counts.items():
         assert f"-n {count} " in words[name]
@@ -79,7 +75,7 @@ def test_what_the_data_or_the_machine_do_not_allow_is_left_out(small, tmp_path):
     found = benchmark.runs(settings(small, tmp_path, networks=("squeezenet",), methods=()))
     names = [run.folder.name for run in found]
     assert "localization" not in names
-    assert "sanity_costly" not in names
+    assert "sanity_costly" not in names and "sensitivity_costly" not in names
     assert "adcc_costly" in names
     found = benchmark.runs(
         settings(small, tmp_path, networks=("squeezenet",), methods=("rise",), protocols=("adcc",))

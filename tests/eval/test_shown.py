@@ -41,6 +41,7 @@ WAYS = {
         "energy_second": 0,
     },
     "sanity": dict.fromkeys(("spearman_abs", "ssim", "spearman", "hog"), 0),
+    "sensitivity": {"max_sensitivity": -1},
     "explain": {},
 }
 

@@ -1,4 +1,4 @@
-"""Sanity check and class sensitivity on a tiny network: values equal a plain loop's."""
+"""Sanity check, sensitivity, class sensitivity on a tiny network: values equal a plain loop's."""
 
 import dataclasses
 
@@ -9,9 +9,10 @@ import pytest
 import tyro
 
 import jaxcam
-from eval.protocols import class_sensitivity, sanity
+from eval.protocols import class_sensitivity, sanity, sensitivity
 from eval.protocols.class_sensitivity import ClassSettings
 from eval.protocols.sanity import SanitySettings
+from eval.protocols.sensitivity import SensitivitySettings
 from eval.run import folder, work
 from eval.run.record import save_npz, write_json
 from eval.run.runner import run
@@ -25,6 +26,24 @@ from tests.eval.test_protocols import directly, settings, values_of
 def explained(network, params, images, targets, layer="top"):
     raw = jaxcam.grad_cam(lambda x: network.apply(params, x), images, targets, layer=layer)
     return maps.resize(raw, (SIZE, SIZE))
+
+
+def test_sensitivity_is_the_metrics_and_of_a_map_that_does_not_look_0(network, photos, tmp_path):
+    fields = {"methods": ("grad_cam", "centre"), "layers": ("stem", "top"), "seed": 0}
+    fields |= {"radius": 0.3, "samples": 3}
+    chosen = settings(photos, tmp_path, SensitivitySettings, **fields)
+    values = values_of(run(chosen, sensitivity.PROTOCOL), chosen)
+    _, model, images, _, _ = directly(network, chosen)
+    expected = metrics.max_sensitivity(
+        model, images, lambda *call: jaxcam.grad_cam(*call, layer="top"), radius=0.3, num_samples=3
+    )
+    assert np.nanmax(expected) > 0
+    np.testing.assert_allclose(values["grad_cam/top/max_sensitivity"], expected, rtol=1e-3)
+    np.testing.assert_array_equal(values["centre/stem/max_sensitivity"], 0)
+    assert not [name for name in values if name.startswith("grad_cam/top/0/")]
+    for field, message in (({"radius": 0.0}, "radius: got 0"), ({"samples": 0}, "samples: got 0")):
+        with pytest.raises(ValueError, match=message):
+            sensitivity.settle(dataclasses.replace(chosen, **field), network)
 
 
 def test_sanity(network, photos, tmp_path):

@@ -84,6 +84,24 @@ def test_max_sensitivity_equals_its_literal_form(rng):
         np.testing.assert_allclose(both[0][i], most / np.linalg.norm(image**2), rtol=1e-4)
 
 
+def test_max_sensitivity_of_maps_that_are_there(rng):
+    first = rng.normal(size=(3, 4, 4))
+    first[2] = 0
+    again = first + rng.normal(size=(2, *first.shape)) / 10
+    expected = np.linalg.norm((again - first).reshape(2, 3, -1), axis=2).max(0)
+    found = metrics.max_sensitivity_of_maps(first, again, relative=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    shares = metrics.max_sensitivity_of_maps(first, again)
+    sizes = np.linalg.norm(first.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(shares[:2], expected[:2] / sizes[:2], rtol=1e-5)
+    assert np.isnan(shares[2])
+    again[1, 0, 0, 0] = np.nan
+    assert np.isnan(metrics.max_sensitivity_of_maps(first, again)[0])
+    for wrong in (first, again[:0]):
+        with pytest.raises(ValueError, match=r"again: got shape .*, expected \[S, 3, 4, 4\]"):
+            metrics.max_sensitivity_of_maps(first, wrong)
+
+
 def test_a_map_that_does_not_look_has_no_sensitivity(case):
     forward, images, saliency, _ = case
     images = images.astype(np.float32)

@@ -62,6 +62,9 @@ METRICS = {
     "max_sensitivity": lambda images, saliency, targets, boxes, mask: metrics.max_sensitivity(
         forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask, num_samples=2
     ),
+    "max_sensitivity_of_maps": lambda images, saliency, targets, boxes, mask: (
+        metrics.max_sensitivity_of_maps(saliency, (saliency * images[..., 0])[None], mask=mask)
+    ),
     "adcc": lambda images, saliency, targets, boxes, mask: metrics.adcc(
         forward, images, lambda f, x, t: saliency * x[..., 0], targets, mask=mask
     ),
