@@ -81,7 +81,7 @@ method and percentage. Of Quantus and xplique also
 MEASURED = """Against the peers' own code on two small photos and a network of three layers, with
 their random perturbations replaced by ours; the numbers are kept in `tests/golden_peers.npz`, and
 ours are held to them where no peer is installed. Of captum 0.9.0, pytorch-grad-cam 1.5.7 and
-Quantus 0.6.0; xplique needs TensorFlow: its names are those of its documentation.
+Quantus 0.6.0; xplique's are with its maps, above.
 """
 AGREEMENT = [
     ("`infidelity`, scaled and not", "captum `infidelity`", "8e-7"),

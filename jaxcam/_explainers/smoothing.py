@@ -51,7 +51,8 @@ def smooth(
         method: an explainer, such as `jaxcam.gradient` (SmoothGrad itself).
         samples: n, at least 1.
         sigma: standard deviation of the noise, as a share of each image's range.
-        statistic: "mean", "square" (SmoothGrad-Squared, of M^2) or "variance" (VarGrad).
+        statistic: of the maps: "mean", "square" (SmoothGrad-Squared, of M^2; of every value, summed
+            over colours, with `gradient(reduction="norm")`) or "variance" (VarGrad).
         key: of the noise; None is `jax.random.key(0)`.
 
     Returns:

@@ -135,7 +135,7 @@ def test_regions_end_with_the_image_and_noise_stays_in_its_range(case):
     images = images.astype(np.float32)
     curve = metrics.region_perturbation(forward, images, saliency, side=4)
     assert curve.shape == (2, 5)  # 2 x 2 squares
-    other = np.asarray(perturbation._replacement(jnp.asarray(images), "uniform", None))
+    other = np.asarray(perturbation._replacement(jnp.asarray(images), "uniform", jax.random.key(0)))
     assert (other >= images.min((1, 2), keepdims=True)).all()
     assert (other <= images.max((1, 2), keepdims=True)).all()
     whole = metrics.confidence(forward, other, np.argmax(forward(images), 1))

@@ -32,6 +32,8 @@ value of 1; up to 1e-4 is the rounding of float32.
 * Hooks, `zero_grad`, `eval()` and `requires_grad` have no counterpart: nothing has to be undone.
 * `jax.jit` what you call more than once. Options of these libraries that change no map, such as
   batch sizes, are left out; [all methods](methods.md) says what else has a name there.
+* From xplique: `f = jaxcam.keras(model)` (Keras on JAX), images and classes as they are; the calls
+  that give its maps and metrics are on the page of [all methods](methods.md#agreement).
 """
 
 
