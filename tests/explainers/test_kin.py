@@ -68,6 +68,16 @@ def test_kpca_cam_by_products_equals_its_literal_form(kernel, rng, monkeypatch):
     np.testing.assert_array_equal(activation.kpca_cam_map(equal, kernel), 0)
 
 
+def test_kpca_cam_by_products_has_the_gradient_of_the_whole_decomposition(rng, monkeypatch):
+    acts = jnp.asarray(acts_and_grads(rng)[0], jnp.float32)
+    weights = jnp.asarray(rng.normal(size=acts.shape[:3]), jnp.float32)
+    score = lambda a: (weights * activation.kpca_cam_map(a)).sum()
+    whole = jax.jit(jax.grad(score))(acts)
+    monkeypatch.setattr(activation, "WHOLE", 19)
+    found = jax.jit(jax.grad(lambda a: score(a)))(acts)
+    np.testing.assert_allclose(found, whole, atol=1e-4 * np.abs(whole).max())
+
+
 def test_a_layer_of_equal_positions_has_no_component_and_no_strong_place():
     acts = jnp.full((1, 6, 6, 4), 0.7)
     for kernel in activation.KERNELS:

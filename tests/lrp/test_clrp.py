@@ -42,7 +42,8 @@ def same(found, expected):
 def test_clrp_is_one_pass_of_the_class_against_the_mean_of_all_others(tiny):
     """R_t = |z_t|, R_n = -|z_t| / (N - 1): Lee et al. 2021, eq. 4."""
     model, variables, images, _ = tiny
-    found = jaxcam.clrp_map(jaxcam.linen(model, variables), images, TARGET, layer=LAYERS)
+    forward = jaxcam.linen(model, variables)
+    found = jax.jit(lambda x: jaxcam.clrp_map(forward, x, TARGET, layer=LAYERS))(images)
     expected = literal_maps(
         variables, images, lambda z: np.where(HOT, abs(z[TARGET]), -abs(z[TARGET]) / 4)
     )
