@@ -11,9 +11,12 @@ Processes are forked from one that has imported everything and started nothing.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import functools
+import gc
+import importlib
 import json
 import os
 import shutil
@@ -24,10 +27,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
+import jaxcam
 from configs import Distillation
 from configs.common import as_kind
 from configs.smoke import config as smoke
@@ -35,10 +40,21 @@ from eval import programs
 from eval.run import parts
 from eval.run.runner import run
 from eval.subjects import networks
-from tests.eval.conftest import tiny
+from jaxcam.classifier import Classifier
 from train import distill, loop, workdir
 
 _POLL = 0.01
+_COMPILED = 0.7  # of a first run's time, what others take, which find its programs
+# What runs import when they come to need it: here it is there before they are forked.
+_LATER = (
+    "grain",
+    "jaxcam.datasets.files",
+    "jaxcam.datasets.prepared",
+    "jaxcam.datasets.sources",
+    "jaxlib.mlir.dialects.builtin",
+    "jaxlib.mlir.dialects.mhlo",
+    "tensorboardX",
+)
 _TIMES = ("waiting", "seconds", "images_per_s")  # columns of the logs
 
 
@@ -49,16 +65,24 @@ def teacher(images: np.ndarray) -> np.ndarray:
     return -np.abs(brightness - np.linspace(0.2, 0.8, 4))
 
 
+# Two epochs of four steps, three checkpoints.
+_SHORT = {
+    "epochs": 2,
+    "batch_size": 16,
+    "checkpoint_every": 3,
+    "log_every": 2,
+    "crop_sizes": ((0, 12),),
+}
+
+
 def _train(folder: Path) -> None:
-    fields = {"epochs": 3, "checkpoint_every": 3, "log_every": 4, "crop_sizes": ((0, 12),)}
-    _fit(dataclasses.replace(smoke, **_places(folder), **fields))
+    _fit(dataclasses.replace(smoke, **_places(folder), **_SHORT))
 
 
 def _distil(folder: Path) -> None:
-    fields = {"epochs": 3, "checkpoint_every": 3, "log_every": 4, "crop_sizes": ((0, 12),)}
-    asked = {"teacher": "tests.soak:teacher", "teacher_kind": "python", "views": 3}
+    asked = {"teacher": "tests.soak:teacher", "teacher_kind": "python", "views": 2}
     places = {**_places(folder), "answers": f"{folder}/answers"}
-    config = as_kind(Distillation, smoke, **asked, **places, **fields)
+    config = as_kind(Distillation, smoke, **asked, **places, **_SHORT)
     _fit(config, distill.distillation)
 
 
@@ -72,25 +96,46 @@ def _fit(config, *factory) -> None:
 
 # What a protocol is asked beside what all of them are: little, so that it is killed everywhere.
 ASKED: dict[str, dict[str, object]] = {
-    "adcc": {"arcc": True, "methods": ("grad_cam", "centre"), "layers": ("top",)},
+    "adcc": {"arcc": True},
     "class_sensitivity": {"pairs": True},
     "localization": {"count": "correct", "n": 2},
-    "perturbation": {"samples": 4, "side": 4, "steps": 3, "layers": ("top",)},
-    "sanity": {"methods": ("grad_cam",), "layers": ("top",)},
-    "sensitivity": {"samples": 2, "layers": ("top",)},
+    "perturbation": {"samples": 4, "side": 4, "steps": 3},
+    "sanity": {"methods": ("grad_cam",)},
+    "sensitivity": {"samples": 2},
 }
 
 
+def little() -> Classifier:
+    """A network of layers stem and top, four classes, in plain JAX: traced in no time."""
+    draw = np.random.default_rng(4).normal
+    shapes = {"first": (3, 3, 3, 4), "second": (3, 3, 4, 6), "head": (6, 4)}
+    params = {name: np.float32(0.4 * draw(size=shape)) for name, shape in shapes.items()}
+
+    def conv(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+        strides = (stride, stride)
+        found = jax.lax.conv_general_dilated(
+            images, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.relu(found)
+
+    def apply(params: dict, images: jax.Array) -> jax.Array:
+        stem = jaxcam.tag(conv(images, params["first"], 1), "stem")
+        top = jaxcam.tag(conv(stem, params["second"], 2), "top")
+        return top.mean((1, 2)) @ params["head"]
+
+    return Classifier(params, apply, lambda images: (images - 0.5) * 4, 16, ("stem", "top"))
+
+
 def _measure(name: str, folder: Path) -> None:
-    networks.OURS["tiny"] = lambda root: tiny()
+    networks.OURS["little"] = lambda root: little()
     parts.GROUP = 2
-    protocol = programs.protocols()[name]
+    protocol = PROTOCOLS[name]
     usual = {
         "output": folder / "run",
-        "model": "tiny",
+        "model": "little",
         "data": str(folder.parent / "photos"),
-        "methods": ("grad_cam", "noise", "centre"),
-        "layers": ("top", "stem"),
+        "methods": ("grad_cam", "noise"),
+        "layers": ("top",),
         "batch": 2,
     }
     run(protocol.settings(**usual | ASKED.get(name, {})), protocol)
@@ -130,12 +175,13 @@ def _values(name: str, folder: Path) -> dict[str, np.ndarray]:
     return {**parts.load(folder / "run/values.npz"), "record": np.array(json.dumps(said))}
 
 
+PROTOCOLS = programs.protocols()
 # What does the work, and what it ends with.
 KINDS: dict[str, tuple[Callable, Callable]] = {
     "training": (_train, _exported),
     "distillation": (_distil, _exported),
 }
-for _name in programs.names(("protocols",)):
+for _name in PROTOCOLS:
     KINDS[_name] = (functools.partial(_measure, _name), functools.partial(_values, _name))
 
 
@@ -184,7 +230,6 @@ def soak(name: str, folder: Path, kills: int, at_once: int, until: float, seed: 
     work, result = KINDS[name]
     draws = np.random.default_rng(seed)
     _photos(folder)
-    carried_out(work, folder / "first", None)  # compiles
     began = time.monotonic()
     status = carried_out(work, folder / "whole", None)
     found = Found(time.monotonic() - began)
@@ -192,6 +237,7 @@ def soak(name: str, folder: Path, kills: int, at_once: int, until: float, seed: 
         found.lost.append(f"undisturbed: {_end(folder / 'whole')}")
         return found
     expected = result(folder / "whole")
+    usual = _COMPILED * found.seconds
     while found.kills < kills and time.monotonic() < until:
         torn = folder / "torn"
         shutil.rmtree(torn, ignore_errors=True)
@@ -200,7 +246,7 @@ def soak(name: str, folder: Path, kills: int, at_once: int, until: float, seed: 
         while status == -signal.SIGKILL:
             seconds = None
             if found.kills < most and time.monotonic() < until:
-                seconds = float(draws.uniform(0, found.seconds))
+                seconds = float(draws.uniform(0, usual))
             status = carried_out(work, torn, seconds)
             found.kills += status == -signal.SIGKILL
         found.runs += 1
@@ -251,12 +297,21 @@ def main(words: list[str] | None = None) -> None:
     sys.exit(lost > 0)
 
 
-if __name__ == "__main__":
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
-        import jax
+def _import_all() -> None:
+    """Imports what runs would each import, and keeps the collector from copying it for each."""
+    for name in _LATER:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    Image.init()
+    gc.set_threshold(50_000, 20, 20)
+    gc.collect()
+    gc.freeze()
 
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
+    _import_all()
+    with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcam._ground import decoding
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.text import counted
 
 __all__ = ["NO_BOXES", "UNKNOWN", "Dataset", "Record", "decode", "multi_hot", "photo_size"]
 
@@ -40,7 +41,7 @@ class Record:
         return self.boxes[self.box_labels == label]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Records by index and the names of their classes.
 
@@ -51,6 +52,11 @@ class Dataset:
 
     records: Sequence[Record]
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Numbers alone: Grain, for one, writes out what its functions are bound to."""
+        records = counted(len(self.records), "record")
+        return f"Dataset({records}, {counted(len(self.classes), 'class')})"
 
     def __len__(self) -> int:
         return len(self.records)

@@ -34,6 +34,7 @@ def test_a_folder_gives_its_photos_by_class_and_name(folder):
     assert pixels.dtype == np.uint8
     assert pixels[0, 0].tolist() == [200, 20, 21]
     np.testing.assert_array_equal(photos[4].boxes, [[1, 2, 11, 11]])
+    assert repr(photos) == "Dataset(6 records, 2 classes)"  # and no record, of which a million are
 
 
 @pytest.mark.parametrize("split", ["train", "val", "train[1:]+val[:50%]", "all"])
