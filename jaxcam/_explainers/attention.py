@@ -22,11 +22,11 @@ from jaxcam._ground import space
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, renaming
 from jaxcam._ground.text import counted
-from jaxcam._program.checks import check_images, of_other_axes
-from jaxcam._program.layers import Forward, run
-from jaxcam._program.layers import layers as layers_of
-from jaxcam._program.question import Question, ask, check_used, gradients, mapped
+from jaxcam._program.checks import check_images
+from jaxcam._program.layers import Forward, known, run
+from jaxcam._program.question import Question, ask, check_used, gradients, mapped, traced
 from jaxcam._program.signature import Explanation, one_answer
+from jaxcam._program.trace import Program
 from jaxcam.maps import normalize as rescale
 from jaxcam.maps import resize
 from jaxcam.targets import Targets
@@ -93,9 +93,11 @@ def cbam_attention(
     """
     _check_options(source, reduction, normalize)
     check_images(images)
-    names = _attention_layers(forward, images, blocks, source)
+    program = traced(forward, images)
+    names = _attention_layers(program, images, blocks, source)
+    options = {"has_aux": has_aux, "used": False, "program": program}
     with renaming(layer="blocks"):
-        question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+        question = ask(forward, images, targets, layer=names, **options)
     outputs, found = run(question.program, images, question.sites, {})
     maps = _attention_sum(question, names, found, reduction, normalize)
     if getattr(question.targets, "ndim", 1) == 2:
@@ -142,9 +144,10 @@ def layerwise_grad_cam(
     """
     check_choice("normalize", normalize, _NORMALIZE)
     check_images(images)
-    names = stage_layers(forward, images, layers)
+    program = traced(forward, images)
+    names = stage_layers(program, images, layers)
     with renaming(layer="layers"):
-        question = ask(forward, images, targets, layer=names, has_aux=has_aux)
+        question = ask(forward, images, targets, layer=names, has_aux=has_aux, program=program)
     _, acts, grads, aux = gradients(question)
     maps = _evidence(question, names, acts, grads, normalize)
     return _with_aux(question.marked(maps), question, aux)
@@ -202,13 +205,15 @@ def attention_grad_cam(
     """
     _check_options(source, reduction, normalize)
     check_images(images)
-    gates = _attention_layers(forward, images, blocks, source)
     check_flag("softmax", softmax)
-    stages = stage_layers(forward, images, layers)
+    program = traced(forward, images)
+    gates = _attention_layers(program, images, blocks, source)
+    stages = stage_layers(program, images, layers)
     # One forward pass for both factors. No logit depends on what the gates show.
     names = [*stages, *gates]
+    options = {"has_aux": has_aux, "used": False, "program": program}
     with renaming(layer="layers, blocks"):
-        question = ask(forward, images, targets, layer=names, has_aux=has_aux, used=False)
+        question = ask(forward, images, targets, layer=names, **options)
     for site in question.sites[: len(stages)]:
         check_used(site)
     _, acts, grads, aux = gradients(question)
@@ -265,21 +270,20 @@ def _sum(maps: Sequence[jax.Array], question: Question, normalize: str | None) -
 
 
 def _attention_layers(
-    forward: Forward, images: Any, blocks: str | Sequence[str] | None, source: str
+    program: Program, images: Any, blocks: str | Sequence[str] | None, source: str
 ) -> list[str]:
     if blocks is not None:
         return [f"{block}.{source}" for block in names_of("blocks", blocks)]
-    with of_other_axes(images):
-        known = list(layers_of(forward, images))
+    listed = list(known(program, images))
     found = []
-    for name in known:
+    for name in listed:
         last = name.partition("@")[0].rpartition(".")[2]
         if last == source:
             found.append(name)
     if not found:
         raise ArgumentError(
             "forward",
-            f"a network without CBAM blocks among its {counted(len(known), 'layer')}",
+            f"a network without CBAM blocks among its {counted(len(listed), 'layer')}",
             f"some named '<block>.{source}'; take jaxcam.models.create('cbam_resnet50') or its "
             "like, or name what a block of your own computes with "
             f"jaxcam.tag({_SOURCES[source]}, 'block1.{source}')",
@@ -287,18 +291,17 @@ def _attention_layers(
     return found
 
 
-def stage_layers(forward: Forward, images: Any, asked: str | Sequence[str] | None) -> list[str]:
+def stage_layers(program: Program, images: Any, asked: str | Sequence[str] | None) -> list[str]:
     """The layers asked for, or the last three of `layer1`, `layer2`, ..."""
     if asked is not None:
         return names_of("layers", asked)
-    with of_other_axes(images):
-        known = list(layers_of(forward, images))
-    found = [name for name in known if re.fullmatch(r"layer\d+", name)]
+    listed = list(known(program, images))
+    found = [name for name in listed if re.fullmatch(r"layer\d+", name)]
     if not found:
         raise ArgumentError(
             "layers",
             "None where no layer is named layer1, layer2, ...",
-            f"names, such as {known[-4:]}",
+            f"names, such as {listed[-4:]}",
         )
     return found[-_STAGES:]
 
@@ -310,12 +313,12 @@ def names_of(argument: str, names: Any) -> list[str]:
     expected = "a name, several names or None"
     if not isinstance(names, Iterable):
         raise ArgumentError(argument, repr(names), expected)
-    listed = list(names)
-    if any(not isinstance(name, str) for name in listed):
+    several = list(names)
+    if any(not isinstance(name, str) for name in several):
         raise ArgumentError(argument, repr(names), expected)
-    if not listed:
+    if not several:
         raise ArgumentError(argument, "no names", "at least one")
-    return listed
+    return several
 
 
 def _check_options(source: str, reduction: str, normalize: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._explainers.attention import stage_layers
+from jaxcam._explainers.attention import names_of
 from jaxcam._explainers.gradient import grad_cam_plus_plus
 from jaxcam._ground.errors import ArgumentError, check_choice, check_sides, renaming
 from jaxcam._ground.text import counted
@@ -124,9 +124,10 @@ def refine_cam(
     check_images(images)
     if not callable(method):
         raise ArgumentError("method", repr(method), "an explainer of several layers")
-    names = _stages(forward, images)
-    if layers is not None:
-        names = stage_layers(forward, images, layers)
+    if layers is None:
+        names = _stages(forward, images)
+    else:
+        names = names_of("layers", layers)
     with renaming(layer="layers"):
         found = method(forward, images, targets, layer=names, has_aux=has_aux, **options)
     maps = found

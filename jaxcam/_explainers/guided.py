@@ -243,10 +243,13 @@ def with_relu(forward: Forward, rule: Rule, images: Any) -> Forward:
     Raises:
         ValueError: there is no ReLU, or one inside a loop.
     """
-    relus.find(traced(forward, images))
+    first = traced(forward, images)
+    relus.find(first)
 
     def replaced(x: jax.Array) -> Any:
-        program = traced(forward, x)
+        program = first
+        if jax.typeof(x) != jax.typeof(images):
+            program = traced(forward, x)
         places = relus.find(program)
 
         def visit(path: trace.Path, eqn: JaxprEqn, values: list) -> list:

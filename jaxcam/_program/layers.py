@@ -89,7 +89,11 @@ def layers(forward: Forward, images: Any) -> Layers:
         >>> known.default, known["features"].shape
         ('features', (2, 4, 4, 3))
     """
-    program = trace.trace(forward, images)
+    return known(trace.trace(forward, images), images)
+
+
+def known(program: trace.Program, images: Any) -> Layers:
+    """The layers of a model that has been traced with `images`."""
     _, found = opened(program, None, images)
     return listed(found, len(images.shape))
 

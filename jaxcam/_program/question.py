@@ -122,6 +122,7 @@ def ask(
     used: bool = True,
     joined: bool = False,
     relevance: bool = False,
+    program: trace.Program | None = None,
 ) -> Question:
     """Checks what an explainer is asked.
 
@@ -138,11 +139,13 @@ def ask(
             model of which they do is warned of.
         relevance: whether relevance has to pass what stands above the layers: scans are written
             out.
+        program: of `forward` and these images, if it has been traced before.
 
     Raises:
         ValueError: something does not fit; the message says what was got and what expected.
     """
-    program = traced(forward, images)
+    if program is None:
+        program = traced(forward, images)
     batch = images.shape[0]
     shapes = check_output(program, batch, has_aux, classes=not callable(targets))
     classes = None

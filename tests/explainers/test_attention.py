@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,17 +94,20 @@ def wide(network):
     return forward, images, acts, grads
 
 
+alike = functools.partial(pytest.param, marks=pytest.mark.alike)
 OPTIONS = [
     {"normalize": "sum"},
-    {"normalize": "each", "reduction": "sum"},
-    {"reduction": "abs_mean", "normalize": None},
-    {
-        "reduction": "abs_sum",
-        "normalize": None,
-        "blocks": ["layer3.1", "layer2.0"],
-        "layers": ["layer3"],
-    },
-    {"source": "spatial_gate", "layers": "layer4", "blocks": "layer3.0", "normalize": "sum"},
+    alike({"normalize": "each", "reduction": "sum"}),
+    alike({"reduction": "abs_mean", "normalize": None}),
+    alike(
+        {
+            "reduction": "abs_sum",
+            "normalize": None,
+            "blocks": ["layer3.1", "layer2.0"],
+            "layers": ["layer3"],
+        }
+    ),
+    alike({"source": "spatial_gate", "layers": "layer4", "blocks": "layer3.0", "normalize": "sum"}),
 ]
 
 
@@ -255,6 +260,18 @@ def test_has_aux_passes_through(network, method):
     expected = jax.jit(lambda x: stateful(x)[1])(images)
     assert maps.shape == (2, *SIZE)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), aux, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_is_traced_once(method):
+    calls = []
+
+    def forward(images):
+        calls.append(images)
+        return planted(np.full((4, 4), 0.5, np.float32))(images)
+
+    jax.eval_shape(lambda x: method(forward, x, 1), jnp.zeros((1, 4, 4, 3)))
+    assert len(calls) == 1
 
 
 @pytest.mark.lenient  # Flax mixes float32 into a bfloat16 model

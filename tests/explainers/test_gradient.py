@@ -103,6 +103,7 @@ def test_reference_heatmap_is_reproduced(cifar, cifar_maps, layer):
     np.testing.assert_allclose(big, cifar[0][f"grad_cam/{layer}/heatmap"], atol=2e-5)
 
 
+@pytest.mark.alike
 def test_nnx_and_plain_twins_agree_with_the_reference(cifar):
     reference, variables, _, images, targets = cifar
     twins = {"nnx": jaxcam.nnx(nets.load_nnx(variables)), "plain": nets.plain(variables)}

@@ -150,6 +150,10 @@ def test_refine_cam_is_the_product_of_the_layers_maps(tiny):
     close(jaxcam.refine_cam(forward, images, [1, 2]), found)  # the last of each size
     with pytest.raises(ValueError, match="layers: got None for a model with no spatial extent"):
         jaxcam.refine_cam(lambda x: x.mean((1, 2)), images)
+    # a layer beside which evidence passes is none of its own choice, and may be named
+    beside = lambda x: jaxcam.tag(jnp.abs(x), "half").mean((1, 2)) + x.mean((1, 2))
+    named = jax.eval_shape(lambda x: jaxcam.refine_cam(beside, x, 1, layers="half"), images)
+    assert named.shape == (2, 8, 8)
     other = jaxcam.refine_cam(forward, images, [1, 2], layers="top", method=jaxcam.grad_cam)
     close(other, jaxcam.fuse({"top": jaxcam.grad_cam(forward, images, [1, 2])}, (8, 8)))
 

@@ -16,7 +16,7 @@ from tests.models.test_vit import OPTIONS, dense, norm
 CLASSES = [1, 2]
 
 
-@pytest.fixture(scope="module", params=["token", "avg"])
+@pytest.fixture(scope="module", params=["token", pytest.param("avg", marks=pytest.mark.alike)])
 def vit(request):
     """(forward, its parameters, images, whether there is a class token), in float64."""
     rng = np.random.default_rng(7)

@@ -34,7 +34,7 @@ def error(got, want):
     return np.linalg.norm(np.asarray(got) - want) / np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.alike)])
 def test_trained_cifar_resnets(shared, depth):
     reference = np.load(shared / f"reference/relevance_cifar10_resnet{depth}.npz")
     variables = nets.load_cifar(shared, depth)
@@ -72,7 +72,12 @@ def test_trained_cifar_resnets(shared, depth):
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("resnet18", "float64"), ("resnet50", "float64"), ("vgg16_bn", "float32")]
+    ("name", "dtype"),
+    [
+        pytest.param("resnet18", "float64", marks=pytest.mark.alike),
+        pytest.param("resnet50", "float64", marks=pytest.mark.alike),
+        ("vgg16_bn", "float32"),
+    ],
 )
 def test_torchvision_networks(shared, name, dtype):
     """Random weights: what is specific to a class nearly cancels in depth.
@@ -144,6 +149,7 @@ def start_of(reference, name, init):
     return hot * z_t if init == "one_hot" else z_t * (hot - (1 - hot) / (z.shape[1] - 1))
 
 
+@pytest.mark.alike
 @pytest.mark.lenient  # Flax divides a pool of floats by whole numbers
 def test_branches_are_conserved_down_to_the_pixels():
     """Concatenation, pooling branches, and batch norms with shifts."""
