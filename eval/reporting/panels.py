@@ -21,10 +21,11 @@ _INNER = 0.3  # left of and below what has axes, for their numbers
 
 
 class Panel(NamedTuple):
-    """A picture `[H, W, 3]` in [0, 1], or what draws one, and what stands above it."""
+    """A picture `[H, W, 3]` in [0, 1], or what draws one; what stands above it, and on it."""
 
     title: str
     shown: np.ndarray | Callable[[Axes], None]
+    note: str = ""
 
 
 class Scale(NamedTuple):
@@ -88,6 +89,8 @@ def _draw(figure: Figure, page: Page, place: Rect, panel: Panel) -> None:
     if not callable(panel.shown):
         axes = canvas.add_axes(figure, page, place)
         axes.imshow(np.clip(panel.shown, 0, 1), aspect="auto")
+        middle = {"ha": "center", "va": "center", "size": papers.POINTS, "color": canvas.INK}
+        axes.text(0.5, 0.5, panel.note, transform=axes.transAxes, **middle)
         return
     inner = Rect(place.left + _INNER, place.top, place.width - _INNER, place.height - _INNER)
     axes = canvas.add_axes(figure, page, inner)

@@ -123,6 +123,16 @@ def masked(raw: np.ndarray, photo: np.ndarray) -> np.ndarray:
     return photo / 255 * mask[..., None]
 
 
+def mapped(
+    title: str, raw: np.ndarray, photo: np.ndarray, draw: Callable[..., np.ndarray] = heat
+) -> Panel:
+    """A map, or why there is none over the faded photo."""
+    why = pictures.verdict(raw, pictures.Style("min_max"))
+    if why:
+        return Panel(title, 0.75 + 0.2 * photo / 255, why)
+    return Panel(title, draw(raw, photo))
+
+
 # The figures -------------------------------------------------------------------------------
 
 
@@ -140,14 +150,14 @@ def channels(scene: Scene) -> Rows:
     for number, photo in enumerate(scene.fine):
         for name, found in weights.items():
             whole = np.asarray(_METHODS[name](*call, layer=scene.layer))[number]
-            row = [Panel(f"{name}, {scene.layer}", heat(whole, photo))]
+            row = [mapped(f"{name}, {scene.layer}", whole, photo)]
             top = np.argsort(-found[number], kind="stable")[:_TOP]
             row.append(
                 Panel(f"weights for {scene.name(targets[number])}", _bars(found[number], top))
             )
             for channel in top:
-                shown = heat(np.asarray(acts)[number, ..., channel], photo)
-                row.append(Panel(f"channel {channel}", shown))
+                shown = np.asarray(acts)[number, ..., channel]
+                row.append(mapped(f"channel {channel}", shown, photo))
             rows.append(row)
     return rows
 
@@ -181,7 +191,7 @@ def masks(scene: Scene) -> Rows:
             rows.append(
                 [
                     Panel(scene.name(target), photo / 255),
-                    Panel(f"{name}, {scene.layer}", heat(raw, photo)),
+                    mapped(f"{name}, {scene.layer}", raw, photo),
                     Panel("mean + 1 std", masked(raw, white)),
                     Panel("masked", masked(raw, photo)),
                 ]
@@ -200,7 +210,7 @@ def two_classes(scene: Scene, draw: Callable[[np.ndarray, np.ndarray], np.ndarra
         for number, target in enumerate(targets):
             row = [Panel(f"{name}: {scene.name(target)}", fine / 255)]
             for layer in scene.layers:
-                row.append(Panel(layer, draw(found[layer][number], fine)))
+                row.append(mapped(layer, found[layer][number], fine, draw))
             rows.append(row)
     return rows
 
@@ -225,7 +235,7 @@ def cascade(scene: Scene) -> Rows:
         row = [Panel(f"{name}, {scene.layer}", fine / 255)]
         for group, params in steps:
             raw = scene.explain(method, photo, targets, params)[scene.layer]
-            row.append(Panel(group, heat(raw[0], fine)))
+            row.append(mapped(group, raw[0], fine))
         rows.append(row)
     return rows
 

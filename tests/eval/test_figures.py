@@ -40,6 +40,12 @@ def test_masks_leave_what_lies_above_mean_and_deviation(scene):
     assert (left[~mask] == 0).all()
 
 
+def test_a_map_without_evidence_says_so(scene):
+    empty = figures.mapped("top", np.zeros((4, 4)), scene.fine[0])
+    assert empty.note == "no evidence:\nzero everywhere" and empty.shown.min() >= 0.75
+    assert not figures.mapped("top", np.eye(4), scene.fine[0]).note
+
+
 def test_two_classes_are_explained_on_one_photo_by_layer(scene):
     rows, key = figures.FIGURES["7"](scene)
     assert key == [figures._BLACK]
