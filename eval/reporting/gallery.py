@@ -21,7 +21,10 @@ from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 
 FREE = frozenset({"skimage"})  # sets whose photos may be published
-_SAME = ("model", "data", "split", "n", "seed", "target")  # what runs of one gallery have in common
+# Where runs of one gallery may differ.
+_FREE = frozenset(
+    {"output", "root", "methods", "options", "layers", "batch", "maps", "distributed", "unreadable"}
+)
 _DPI = 110
 
 
@@ -61,35 +64,51 @@ class Shown:
 
 def find(runs: Sequence[Path]) -> list[Shown]:
     """The explain runs with maps among folders, those of the same photos taken together."""
-    found: dict[tuple, Shown] = {}
+    found: list[Shown] = []
     for folder in runs:
         if not (folder / "explain.json").exists():
             continue
         record = files.read_json(folder / "explain.json")
-        key = tuple(record["settings"].get(name) for name in _SAME)
-        earlier = found.get(key, Shown(record["settings"], {}))
         check(folder / "values.npz")
-        values = earlier.values | load(folder / "values.npz")
-        found[key] = Shown(earlier.settings, values, earlier.skipped | frozenset(record["skipped"]))
-    return [shown for shown in found.values() if _has_maps(shown)]
+        values = load(folder / "values.npz")
+        made = Shown(record["settings"], values, frozenset(record["skipped"]))
+        for index, earlier in enumerate(found):
+            if _go_together(earlier, made):
+                skipped = earlier.skipped | made.skipped
+                found[index] = Shown(earlier.settings, earlier.values | values, skipped)
+                break
+        else:
+            found.append(made)
+    return [shown for shown in found if _has_maps(shown)]
+
+
+def _go_together(one: Shown, other: Shown) -> bool:
+    """Whether they show the same photos in the same way, and no map of one is another there."""
+    known = (one.settings.keys() & other.settings.keys()) - _FREE
+    if any(one.settings[name] != other.settings[name] for name in known):
+        return False
+    both = one.values.keys() & other.values.keys()
+    return all(np.array_equal(one.values[name], other.values[name]) for name in both)
 
 
 def _has_maps(shown: Shown) -> bool:
     return any(key.endswith("/maps") for key in shown.values)
 
 
-def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
+def draw(shown: Shown, folder: Path, count: int, taken: set[str] | None = None) -> Iterator[Path]:
     """Writes the pictures of the first photos, `NAME_ID.jpg`.
 
     Args:
         shown: what to draw.
         folder: where to.
         count: of photos, at most.
+        taken: names of files that others have; those of these pictures are added.
 
     Raises:
         FileNotFoundError: no such data or model.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    taken = set() if taken is None else taken
     network = networks.load(shown.settings["model"], shown.root)
     names = list(map(str, shown.values["ids"][:count]))
     records = _records(shown, network.input_size, names)
@@ -99,7 +118,8 @@ def draw(shown: Shown, folder: Path, count: int) -> Iterator[Path]:
         logits = np.asarray(apply(photo[None])[0])
         picture = pictures.draw(_explanation(shown, row, records[name], network, logits))
         stem = name.replace("/", "_")
-        path = folder / f"{shown.name}_{stem.rpartition('.')[0] or name}.jpg"
+        stem = stem.rpartition(".")[0] or stem
+        path = folder / files.unused(f"{shown.name}_{stem}", "jpg", taken)
         pictures.write(picture, path, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
         yield path
 

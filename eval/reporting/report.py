@@ -84,12 +84,13 @@ def report(settings: Settings) -> Path:
                 number += 1
                 blocks += _section(record, number, output)
     apart: list[Block] = []
+    taken: set[str] = set()
     for shown in gallery.find(runs):
         heading = Heading(f"gallery: {shown.name}")
         if shown.free:
-            blocks += [heading, *_gallery(shown, output, settings.photos)]
+            blocks += [heading, *_gallery(shown, output, settings.photos, taken)]
         else:
-            apart += [heading, *_gallery(shown, settings.gallery, settings.photos)]
+            apart += [heading, *_gallery(shown, settings.gallery, settings.photos, taken)]
     if apart:
         write_bytes(settings.gallery / "gallery.html", page_of(apart, settings.gallery).encode())
     write_bytes(output / "report.md", markdown(blocks).encode())
@@ -98,8 +99,8 @@ def report(settings: Settings) -> Path:
     return page
 
 
-def _gallery(shown: gallery.Shown, folder: Path, count: int) -> Iterator[Block]:
-    for path in gallery.draw(shown, folder, count):
+def _gallery(shown: gallery.Shown, folder: Path, count: int, taken: set[str]) -> Iterator[Block]:
+    for path in gallery.draw(shown, folder, count, taken):
         yield Picture(path.name, f"{path.stem}: every method at every layer")
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import stat
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,20 @@ def replacing(path: str | os.PathLike, mode: str = "wb", **options: Any) -> Iter
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def unused(stem: str, kind: str, taken: set[str]) -> str:
+    """A file name `STEM.KIND`, `STEM-2.KIND`, ... that is not among those taken, and now is.
+
+    Neither case nor how accents are written tells files apart everywhere.
+    """
+    name = f"{stem}.{kind}"
+    number = 1
+    while (plain := unicodedata.normalize("NFC", name.casefold())) in taken:
+        number += 1
+        name = f"{stem}-{number}.{kind}"
+    taken.add(plain)
+    return name
 
 
 def homed(words: Iterable[str]) -> list[str]:

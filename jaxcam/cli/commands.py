@@ -145,6 +145,8 @@ def photo_jobs(arguments: argparse.Namespace) -> list[Job]:
         suffix = f"_{arguments.command}"
         read = (arguments.model, arguments.classes)
         outs = outputs.paths(sources, arguments.out, suffix, arguments.format, read)
+        if arguments.html:
+            outputs.check_not_read([Page.place(outs[0])], [*sources, *read])
     jobs = []
     for source, name, out in zip(sources, outputs.names(sources), outs, strict=True):
         jobs.append(Job(in_line(name), functools.partial(photos.read, source), out))

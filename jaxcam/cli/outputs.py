@@ -5,13 +5,14 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
 from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.files import unused
 from jaxcam._ground.text import printable
 from jaxcam.pictures import FORMATS
 
@@ -42,20 +43,33 @@ def paths(
             the raw maps beside it) would overwrite one of the photos or inputs.
     """
     found = _places(sources, out, suffix, kind)
-    for path in found:
-        for written in (path, path.with_suffix(".npz")):
-            _check_not_read(written, sources, "a photo itself")
-            _check_not_read(written, inputs, "which is read: --model or --classes")
+    written = [each for path in found for each in (path, path.with_suffix(".npz"))]
+    check_not_read(written, sources, "a photo itself")
+    check_not_read(written, inputs, "which is read: --model or --classes")
     return found
 
 
-def _check_not_read(written: Path, sources: Sequence[str | None], what: str) -> None:
-    """No input is ever an output, by whatever name."""
-    if not os.path.exists(written):
-        return
-    for source in sources:
-        if source and os.path.exists(source) and written.samefile(source):
-            raise ArgumentError("out", f"{str(written)!r}, {what}", "another folder or file")
+def check_not_read(
+    written: Iterable[Path], read: Iterable[str | None], what: str = "which is read"
+) -> None:
+    """No input is ever an output, by whatever name.
+
+    Raises:
+        ValueError: one is.
+    """
+    known = {file for name in read if name and (file := _file(name))}
+    for path in written:
+        if _file(path) in known:
+            raise ArgumentError("out", f"{str(path)!r}, {what}", "another folder or file")
+
+
+def _file(name: str | Path) -> tuple[int, int] | None:
+    """Which file a name leads to, if to any."""
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _places(sources: Sequence[str], out: str, suffix: str, kind: str | None) -> list[Path]:
@@ -65,7 +79,7 @@ def _places(sources: Sequence[str], out: str, suffix: str, kind: str | None) -> 
         taken: set[str] = set()
         names = []
         for source in sources:
-            names.append(path / _unused(Path(source).stem + suffix, kind or FORMATS[0], taken))
+            names.append(path / unused(Path(source).stem + suffix, kind or FORMATS[0], taken))
         return names
     if ending.lstrip(".") not in FORMATS:
         expected = "a folder or a file that ends in .png, .pdf or .svg"
@@ -95,17 +109,6 @@ def names(sources: Sequence[str]) -> list[str]:
         ]
         depth += 1
     return found
-
-
-def _unused(stem: str, kind: str, taken: set[str]) -> str:
-    """A file name that no earlier photo got; case does not tell files apart everywhere."""
-    name = f"{stem}.{kind}"
-    number = 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{stem}-{number}.{kind}"
-    taken.add(name.casefold())
-    return name
 
 
 # What is printed ------------------------------------------------------

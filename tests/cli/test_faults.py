@@ -20,6 +20,9 @@ def test_no_input_is_ever_an_output(run, photo, tmp_path):
     code, _, errors = run("explain", other, "-o", "link.png")
     assert code == 2 and "a photo itself" in errors and other.read_bytes() == before
     assert run("explain", cat, other, "-o", "out")[0] == 0 and other.read_bytes() == before
+    page = photo("page.png").rename(tmp_path / "explorer.html")
+    code, _, errors = run("explain", page, "--html")
+    assert code == 2 and "-o: got 'explorer.html', which is read" in errors
 
 
 def test_class_names_that_are_read_are_not_written_over(tmp_path):

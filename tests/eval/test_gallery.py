@@ -37,6 +37,16 @@ def test_runs_of_the_same_photos_make_one_gallery(runs):
     assert first.skipped == {"cam/stem"}
 
 
+def test_runs_of_other_crops_or_other_maps_are_galleries_of_their_own():
+    """Maps of a crop were drawn over whole photos, and one option's in place of another's."""
+    maps = {"ids": np.array(["a.png"]), "lrp//maps": np.ones((1, 2, 2))}
+    shown = gallery.Shown({"model": "tiny", "crop": 0.0, "options": []}, maps)
+    other = {**maps, "lrp//maps": np.zeros((1, 2, 2))}
+    assert gallery._go_together(shown, gallery.Shown({"model": "tiny", "options": ["x"]}, maps))
+    assert not gallery._go_together(shown, gallery.Shown({**shown.settings, "crop": 1.0}, maps))
+    assert not gallery._go_together(shown, gallery.Shown(shown.settings, other))
+
+
 def test_pictures_show_each_photo_with_its_maps(runs, photos, tmp_path, monkeypatch):
     drawn, draw = [], pictures.draw
     monkeypatch.setattr(
@@ -61,6 +71,8 @@ def test_pictures_show_each_photo_with_its_maps(runs, photos, tmp_path, monkeypa
             "top\n8 × 8",
             "",
         ]
+    (again,) = gallery.draw(shown, tmp_path / "out", 1, {path.name for path in paths})
+    assert again.name == f"{paths[0].stem}-2.jpg"  # as of 1.png and 1.jpg
 
 
 def test_a_report_shows_free_photos_only(runs, tmp_path):

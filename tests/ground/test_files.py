@@ -118,3 +118,10 @@ def test_a_tilde_is_the_home_where_the_shell_leaves_it(monkeypatch):
         "~nobody~/c",
         "~d",
     ]
+
+
+def test_names_that_a_file_system_may_take_for_one_are_told_apart():
+    taken = set()
+    names = ["cafe\u0301", "caf\u00e9", "CAF\u00c9", "cafe"]
+    found = [files.unused(name, "png", taken) for name in names]
+    assert found == ["cafe\u0301.png", "caf\u00e9-2.png", "CAF\u00c9-3.png", "cafe.png"]
