@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs import Classification
+from jaxcam import datasets
 from jaxcam._ground import locks
 from jaxcam._ground.devices import by_writer
 from jaxcam._ground.errors import ArgumentFileError
@@ -58,7 +59,12 @@ def check(config: Classification, resume: bool) -> None:
     Raises:
         FileExistsError: the workdir holds checkpoints and `resume` is not set.
         FileNotFoundError: no checkpoint to resume from.
+        ValueError: what it writes would lie among the photos that it trains with.
     """
+    if config.data != "synthetic":
+        for name in ("workdir", "export", "answers"):
+            if written := getattr(config, name, ""):
+                datasets.check_apart(name, written, config.data)
     some = bool(steps(config.workdir))
     if some and not resume:
         raise FileExistsError(

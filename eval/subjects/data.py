@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcam import datasets, metrics
-from jaxcam._ground.errors import ArgumentError, ArgumentFileError, check_within
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError, check_within, renaming
 from jaxcam.datasets import UNKNOWN, Dataset, Record
 
 Arrays = Mapping[str, np.ndarray]
@@ -286,7 +286,8 @@ def _boxes(record: Record, size: tuple[int, int], crop: float) -> np.ndarray:
 def _dataset(name: str, root: Path | None, split: str) -> Dataset:
     if name in SETS:
         return SETS[name](root, split)
-    return datasets.load(name, split or "all")
+    with renaming(name="data"):
+        return datasets.load(name, split or "all")
 
 
 def _tiny20(root: Path | None, split: str) -> Dataset:

@@ -12,7 +12,17 @@ from pathlib import Path
 from jaxcam._ground.errors import check_flag
 from jaxcam.datasets.records import NO_BOXES, UNKNOWN, Dataset, Record, decode, photo_size
 
-__all__ = ["NO_BOXES", "ROOT", "UNKNOWN", "Dataset", "Record", "decode", "load", "photo_size"]
+__all__ = [
+    "NO_BOXES",
+    "ROOT",
+    "UNKNOWN",
+    "Dataset",
+    "Record",
+    "check_apart",
+    "decode",
+    "load",
+    "photo_size",
+]
 
 ROOT = "JAXCAM_DATA"  # the variable that says in which folder data is looked for too
 
@@ -58,6 +68,27 @@ def load(
     if directory is None:
         return files.load(path, split, multilabel)
     return prepared.load(directory, split, multilabel)
+
+
+def check_apart(argument: str, written: str | Path, name: str | Path) -> None:
+    """Whether what a run writes lies apart from the photos that it reads.
+
+    Args:
+        argument: whose value `written` is.
+        written: a folder or file that need not be there.
+        name: as of `load`.
+
+    Raises:
+        ValueError: it would be read as photos or classes the next time.
+
+    Example:
+        >>> check_apart("output", "runs", "photos")
+    """
+    from jaxcam.datasets import files
+
+    path = _found(name)
+    if path is not None:
+        files.check_apart(argument, Path(written), path)
 
 
 def _found(name: str | Path) -> Path | None:

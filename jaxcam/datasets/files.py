@@ -1,6 +1,7 @@
 """Photos in folders and zips."""
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "SUFFIXES",
     "Entry",
     "Listing",
+    "check_apart",
     "listed",
     "load",
     "select",
@@ -105,6 +107,34 @@ def listed(files: Folder | Zip) -> Listing:
     folders, classes = _classes(tree, places)
     splits = {place.split: _entries(tree, place, folders) for place in places}
     return Listing(classes, _boxed(tree, splits))
+
+
+def check_apart(argument: str, written: Path, photos: Path) -> None:
+    """ArgumentError if what is written would be read as photos or classes the next time.
+
+    Folders beside those of splits are not read, nor hidden ones.
+
+    Args:
+        argument: whose value `written` is.
+        written: a folder or file that need not be there.
+        photos: a folder of photos.
+    """
+    top = photos.resolve()
+    inside = written.resolve()
+    if not (top.is_dir() and inside.is_relative_to(top)):
+        return
+    parts = inside.relative_to(top).parts
+    if any(part.startswith(".") for part in parts):
+        return
+    folders = [each for each in top.iterdir() if each.is_dir() and each.name[0] != "."]
+    if any(each.name.casefold() in _SPLIT_OF for each in folders):
+        among = bool(parts) and parts[0].casefold() in _SPLIT_OF
+    else:
+        others = [each for each in folders if each != inside]
+        among = any(_is_photo(name) for each in others for name in os.listdir(each))
+    if among:
+        got = f"{written}, which lies among the photos of {photos}"
+        raise ArgumentError(argument, got, "a folder outside of them")
 
 
 class _Tree:

@@ -168,6 +168,19 @@ def test_a_table_of_classes_is_read_right_or_refused(tmp_path, content, message)
         datasets.load(tmp_path, "train")
 
 
+def test_nothing_is_written_among_the_photos(tmp_path):
+    """It was read as a class without a photo the next time."""
+    for name in ("classes/a/1.png", "splits/train/a/1.png", "flat/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    among = ["classes", "classes/run", "classes/a/run", "splits/train/run"]
+    for name in among:
+        with pytest.raises(ValueError, match=r"output: got .*, which lies among the photos of .*"):
+            datasets.check_apart("output", tmp_path / name, tmp_path / name.partition("/")[0])
+    for name in ("classes-run", "classes/.run", "splits/runs/1", "flat/run", "flat"):
+        datasets.check_apart("output", tmp_path / name, tmp_path / name.partition("/")[0])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

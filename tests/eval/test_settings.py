@@ -79,6 +79,18 @@ def test_a_run_whose_folder_was_taken_stores_nothing(network, photos, tmp_path, 
     folder.of(dataclasses.replace(chosen, seed=2), "explain").confirm()
 
 
+@pytest.mark.parametrize("fields", [{"batch": 0}, {"chunk": 0}, {"seed": -1}], ids=str)
+def test_numbers_out_of_range_are_refused_by_name(network, photos, tmp_path, fields):
+    """A batch of 0 was a division by zero."""
+    (name,) = fields
+    with pytest.raises(ValueError, match=rf"^{name}: got .*, expected a whole number, at least"):
+        run(settings(photos, tmp_path, GameSettings, **fields), games.PROTOCOL)
+    among = settings(photos, tmp_path, data=str(photos[0]), output=photos[0] / "run")
+    with pytest.raises(ValueError, match=r"^output: got .*, which lies among the photos of"):
+        run(among, explain.PROTOCOL)
+    assert not (photos[0] / "run").exists()
+
+
 def test_a_refused_run_does_not_hinder_its_correction(network, photos, tmp_path):
     """Maps of too few photos: it is known only when the predictions are there."""
     few = settings(photos, tmp_path, data=str(photos[0]), output=tmp_path / "few", n=2)
