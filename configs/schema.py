@@ -261,6 +261,8 @@ _SHARE = _Rule(lambda value: 0 <= value <= 1, "between 0 and 1")
 _PART = _Rule(lambda value: 0 < value <= 1, "more than 0 and at most 1")
 _PREFIXES = _Rule(lambda value: not isinstance(value, str), "a tuple of prefixes")
 _CHANNELS = _Rule(lambda value: len(value) == 3, "3 numbers")
+_FOLDER = _Rule(lambda value: value != "", "a folder")
+_NETWORK = _Rule(lambda value: value.endswith(".safetensors"), "a file that ends in .safetensors")
 _DEVIATIONS = _Rule(lambda value: len(value) == 3 and min(value) > 0, "3 numbers above 0")
 _RULES = {
     "accumulate": _SOME,
@@ -278,6 +280,7 @@ _RULES = {
     "decay_factor": _POSITIVE,
     "ema_decay": _BELOW_1,
     "epochs": _SOME,
+    "export": _NETWORK,
     "frozen": _PREFIXES,
     "image_size": _SOME,
     "kd_weight": _NONE_OR_MORE,
@@ -295,6 +298,7 @@ _RULES = {
     "unreadable": _NONE_OR_MORE,
     "warmup_epochs": _NONE_OR_MORE,
     "weight_decay": _NONE_OR_MORE,
+    "workdir": _FOLDER,
     "workers": _SOME,
 }
 

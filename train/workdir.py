@@ -8,7 +8,7 @@ from configs import Classification
 from jaxcam import datasets
 from jaxcam._ground import locks
 from jaxcam._ground.devices import by_writer
-from jaxcam._ground.errors import ArgumentFileError
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 
 
 def folder(workdir: str) -> Path:
@@ -59,12 +59,14 @@ def check(config: Classification, resume: bool) -> None:
     Raises:
         FileExistsError: the workdir holds checkpoints and `resume` is not set.
         FileNotFoundError: no checkpoint to resume from.
-        ValueError: what it writes would lie among the photos that it trains with.
+        ValueError: what it writes would lie among the photos that it trains with, or replace the
+            network that it begins with or its teacher.
     """
     if config.data != "synthetic":
         for name in ("workdir", "export", "answers"):
             if written := getattr(config, name, ""):
                 datasets.check_apart(name, written, config.data)
+    _check_export(config)
     some = bool(steps(config.workdir))
     if some and not resume:
         raise FileExistsError(
@@ -73,3 +75,14 @@ def check(config: Classification, resume: bool) -> None:
     if resume and not some:
         got = f"no checkpoint in {folder(config.workdir)}"
         raise ArgumentFileError("--resume", got, "one to go on from")
+
+
+def _check_export(config: Classification) -> None:
+    """No input is ever an output, and what cannot be written is known before the training."""
+    export = Path(config.export)
+    if export.is_dir():
+        raise ArgumentError("export", f"{export}, a folder", "a file")
+    for name in ("init_from", "teacher"):
+        source = Path(getattr(config, name, None) or "").expanduser()
+        if export.is_file() and source.is_file() and export.samefile(source):
+            raise ArgumentError("export", f"{export}, which is read: {name}", "another file")

@@ -82,3 +82,20 @@ def test_a_run_has_no_checkpoints_before_it_begins(tmp_path):
         run.checkpoints.latest_step()
     run.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_no_network_that_is_read_is_written_over(tmp_path):
+    """It was, at the end of the training; a folder in place of the file was found out then, too."""
+    (tmp_path / "net.safetensors").write_bytes(b"a network")
+    (tmp_path / "link.safetensors").symlink_to("net.safetensors")
+    source = str(tmp_path / "link.safetensors")
+    config = dataclasses.replace(_config(tmp_path), init_from=source)
+    with pytest.raises(ValueError, match=r"^export: got .*, which is read: init_from, expected an"):
+        workdir.check(config, resume=False)
+    (tmp_path / "folder.safetensors").mkdir()
+    config = dataclasses.replace(_config(tmp_path), export=f"{tmp_path}/folder.safetensors")
+    with pytest.raises(ValueError, match=r"^export: got .*, a folder, expected a file"):
+        workdir.check(config, resume=False)
+    for name, wrong in (("export", "cat.png"), ("workdir", "")):
+        with pytest.raises(ValueError, match=f"^{name}: got '{wrong}', expected a f"):
+            dataclasses.replace(smoke, **{name: wrong})
