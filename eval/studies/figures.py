@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -73,6 +72,7 @@ class Scene:
     network: Classifier
     photos: np.ndarray  # [N, H, W, 3] uint8
     fine: np.ndarray  # [N, k H, k W, 3] uint8
+    programs: dict[str, Callable] = dataclasses.field(default_factory=dict, repr=False)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -85,14 +85,9 @@ class Scene:
         """The one of the others: the second, as the paper shows ResNet-50's layer2."""
         return self.layers[min(1, len(self.layers) - 1)]
 
-    def forward(self, images: jax.Array) -> jax.Array:
-        """The network."""
-        return self.network.apply(self.network.params, images)
-
     def predicted(self, photos: np.ndarray) -> np.ndarray:
         """The class that the network sees in each photo."""
-        logits = self.forward(self.network.prepare(jnp.asarray(photos)))
-        return np.asarray(logits).argmax(1)
+        return self.computed("logits", lambda forward, x, _: forward(x), photos).argmax(1)
 
     def name(self, target: int) -> str:
         """A class's."""
@@ -104,11 +99,23 @@ class Scene:
         self, method: Callable, photos: np.ndarray, targets: np.ndarray, params: Any = None
     ) -> Mapping[str, np.ndarray]:
         """Maps by layer, of the network or of it with other parameters."""
+        layers = list(self.layers)
+        call = lambda *call: method(*call, layer=layers)
+        return self.computed(method.__name__, call, photos, targets, params)
+
+    def computed(
+        self, name: str, call: Callable, photos: np.ndarray, targets: Any = None, params: Any = None
+    ) -> Any:
+        """Arrays that `call` makes of (forward, images, targets), by one program of that name."""
+        if name not in self.programs:
+
+            def program(params: Any, photos: jax.Array, targets: jax.Array | None) -> Any:
+                forward = lambda images: self.network.apply(params, images)
+                return call(forward, self.network.prepare(photos), targets)
+
+            self.programs[name] = jax.jit(program)
         chosen = self.network.params if params is None else params
-        forward = lambda images: self.network.apply(chosen, images)
-        images = self.network.prepare(jnp.asarray(photos))
-        found = method(forward, images, targets, layer=list(self.layers))
-        return {layer: np.asarray(each) for layer, each in found.items()}
+        return jax.tree.map(np.asarray, self.programs[name](chosen, photos, targets))
 
 
 def heat(raw: np.ndarray, photo: np.ndarray) -> np.ndarray:
@@ -138,28 +145,35 @@ def mapped(
 
 def channels(scene: Scene) -> Rows:
     """4: each method's weights by channel, as parts of the largest, and its strongest channels."""
-    images = scene.network.prepare(jnp.asarray(scene.photos))
     targets = scene.predicted(scene.photos)
-    call = (scene.forward, images, targets)
-    _, acts, grads = jaxcam.activations_and_gradients(*call, layer=scene.layer)
-    weights = {
-        "Grad-CAM": np.asarray(grads.mean((1, 2))),
-        "Relevance-CAM": np.asarray(jaxcam.channel_weights(*call, layer=scene.layer)),
+    acts, *found = scene.computed("weights", _weighed(scene.layer), scene.photos, targets)
+    weights = dict(zip(_METHODS, found, strict=True))
+    maps_of = {
+        name: scene.explain(method, scene.photos, targets)[scene.layer]
+        for name, method in _METHODS.items()
     }
     rows: Rows = []
     for number, photo in enumerate(scene.fine):
         for name, found in weights.items():
-            whole = np.asarray(_METHODS[name](*call, layer=scene.layer))[number]
-            row = [mapped(f"{name}, {scene.layer}", whole, photo)]
+            row = [mapped(f"{name}, {scene.layer}", maps_of[name][number], photo)]
             top = np.argsort(-found[number], kind="stable")[:_TOP]
             row.append(
                 Panel(f"weights for {scene.name(targets[number])}", _bars(found[number], top))
             )
             for channel in top:
-                shown = np.asarray(acts)[number, ..., channel]
-                row.append(mapped(f"channel {channel}", shown, photo))
+                row.append(mapped(f"channel {channel}", acts[number, ..., channel], photo))
             rows.append(row)
     return rows
+
+
+def _weighed(layer: str) -> Callable:
+    """A and the weights of both methods at a layer."""
+
+    def call(*call: Any) -> tuple:
+        _, acts, grads = jaxcam.activations_and_gradients(*call, layer=layer)
+        return acts, grads.mean((1, 2)), jaxcam.channel_weights(*call, layer=layer)
+
+    return call
 
 
 def _bars(weights: np.ndarray, top: np.ndarray) -> Callable[[Axes], None]:

@@ -1,5 +1,6 @@
 """Relevance-CAM's figures: what their panels are made of, and the files."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,11 +23,12 @@ def test_channels_are_those_of_the_largest_weights(scene):
     rows = figures.channels(scene)
     assert [row[0].title for row in rows] == ["Grad-CAM, top", "Relevance-CAM, top"] * 2
     images = scene.network.prepare(jnp.asarray(scene.photos))
-    weights = np.asarray(jaxcam.channel_weights(scene.forward, images, layer="top"))
+    forward = lambda x: scene.network.apply(scene.network.params, x)
+    weights = np.asarray(jax.jit(lambda x: jaxcam.channel_weights(forward, x, layer="top"))(images))
     top = np.argsort(-weights[1], kind="stable")[:3]
     assert [panel.title for panel in rows[3][2:]] == [f"channel {k}" for k in top]
-    _, acts, _ = jaxcam.activations_and_gradients(scene.forward, images, layer="top")
-    first = figures.heat(np.asarray(acts)[1, ..., top[0]], scene.fine[1])
+    acts = scene.computed("weights", None, scene.photos, scene.predicted(scene.photos))[0]
+    first = figures.heat(acts[1, ..., top[0]], scene.fine[1])
     np.testing.assert_array_equal(rows[3][2].shown, first)
 
 
