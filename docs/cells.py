@@ -8,10 +8,14 @@ a figure is shown as a picture. Nothing but Python is needed: no kernel, no serv
 import ast
 import base64
 import contextlib
+import hashlib
 import io
 import json
+import pathlib
 import re
 from typing import Any, NamedTuple
+
+KEPT = pathlib.Path(__file__).parents[1] / "build" / "notebooks"
 
 
 class Cell(NamedTuple):
@@ -115,12 +119,24 @@ def _outputs(cell: Cell) -> list[dict[str, Any]]:
     return outputs
 
 
-def with_values(script: str, **values: Any) -> str:
-    """A script whose lines `NAME = ...` say something else, for a run on small inputs."""
-    for name, value in values.items():
-        script, count = re.subn(
-            rf"^{name} = .*$", f"{name} = {value!r}", script, flags=re.MULTILINE
-        )
-        if count != 1:
-            raise ValueError(f"{name}: {count} lines set it, expected one")
-    return script
+def keep(script: str, cells: list[Cell]) -> None:
+    """Keeps what came of a script, for the site."""
+    rows = []
+    for cell in cells:
+        rows.append({**cell._asdict(), "picture": base64.b64encode(cell.picture).decode()})
+    KEPT.mkdir(parents=True, exist_ok=True)
+    _file(script).write_text(json.dumps(rows))
+
+
+def kept(script: str) -> list[Cell] | None:
+    """What came of a script as it is now, if it has been run."""
+    if not _file(script).exists():
+        return None
+    cells = []
+    for row in json.loads(_file(script).read_text()):
+        cells.append(Cell(**{**row, "picture": base64.b64decode(row["picture"])}))
+    return cells
+
+
+def _file(script: str) -> pathlib.Path:
+    return KEPT / f"{hashlib.sha256(script.encode()).hexdigest()[:16]}.json"

@@ -1,13 +1,10 @@
 """What the site takes from outside docs/: the README, other pages of the root, and the results.
 
 They stay where a reader of the repository expects them; links are made to fit here. Notebooks are
-run and shown with their outputs; those of a script that has not changed since are taken from
-build/notebooks (remove the folder to run all of them again).
+run and shown with their outputs; those of a script that has not changed since a test or the site
+ran it are taken from build/notebooks (remove the folder to run all of them again).
 """
 
-import base64
-import hashlib
-import json
 import pathlib
 import re
 import sys
@@ -18,7 +15,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import cells  # noqa: E402  (a module of this folder)
 
-CACHE = ROOT / "build" / "notebooks"
 # Pages of the repository's root, and what they are called here.
 PAGES = {
     "README.md": "index.md",
@@ -46,17 +42,11 @@ def on_files(files, config):
 def _notebook(path):
     """A script's page, pictures and `.ipynb`, by file name."""
     script = path.read_text(encoding="utf-8")
-    kept = CACHE / f"{hashlib.sha256(script.encode()).hexdigest()[:16]}.json"
-    if not kept.exists():
+    done = cells.kept(script)
+    if done is None:
         print(f"running {path.name}", file=sys.stderr)
-        rows = []
-        for cell in cells.run(cells.read(script), {"__name__": "notebook"}):
-            rows.append({**cell._asdict(), "picture": base64.b64encode(cell.picture).decode()})
-        CACHE.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(rows))
-    done = []
-    for row in json.loads(kept.read_text()):
-        done.append(cells.Cell(**{**row, "picture": base64.b64decode(row["picture"])}))
+        done = cells.run(cells.read(script), {"__name__": "notebook"})
+        cells.keep(script, done)
     page, pictures = cells.page(done, path.stem)
     links = f"[As a Jupyter notebook]({path.stem}.ipynb) · [as a script]({path.name})"
     title, _, rest = page.partition("\n")

@@ -9,6 +9,8 @@ import threading
 from tests import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# No line of Python is written into programs.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Four virtual devices; PJRT_NPROC keeps their collectives from deadlocking on few cores.
 os.environ.setdefault("PJRT_NPROC", "16")
 # Compile time dominates these tests; `.ci/run` runs one job with all optimisations.
