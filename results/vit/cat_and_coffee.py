@@ -7,7 +7,6 @@ The network is not bundled; one that is trained anew is about as good, and not t
 """
 
 import sys
-from functools import partial
 
 import jax
 import numpy as np
@@ -30,7 +29,7 @@ def main(model: str, out: str) -> None:
     shares = network.probabilities(forward(images))
     titles = []
     for row in shares:
-        titles.append(f"{network.classes[row.argmax()]}, {row.max():.0%}")
+        titles.append(f"{network.classes[row.argmax()]}, {100 * row.max():.0f} %")
     layer = network.layers.default
     raw = {}
     for name, method in _LAYERED.items():
@@ -39,9 +38,9 @@ def main(model: str, out: str) -> None:
     for name, composite in _SUMMED.items():
         raw[name] = _by_patch(jaxcam.lrp_map(forward, images, composite=composite), cells)
     shown = [photos.prepare(each, (_SIDE, _SIDE)) for each in both]
-    heats = jax.tree.map(partial(maps.normalize, method="positive"), raw)
-    figure = maps.figure(np.stack(shown) / np.float32(255), heats, titles, panel=1.52)
-    pictures.write(figure, out, dpi=100, format="jpeg")
+    heats = {name: np.asarray(maps.normalize(each, "positive")) for name, each in raw.items()}
+    figure = maps.figure(np.stack(shown) / np.float32(255), heats, titles, panel=1.9)
+    pictures.write(figure, out, dpi=80, format="jpeg", pil_kwargs={"quality": 92})
 
 
 def _by_patch(relevance: jax.Array, cells: tuple[int, ...]) -> jax.Array:
