@@ -217,7 +217,7 @@ def _run(jobs: Sequence[Job], plan: Plan) -> int:
             progress.update(number * steps - progress.n)
     failed += _written(plan.page, plan.json)
     if replaced:
-        complain(f"{counted(replaced, 'picture')} of before replaced", 0)
+        complain(f"{counted(replaced, 'picture')} of an earlier run replaced", 0)
     if failed and len(jobs) > 1:
         named = ", ".join(failed[:_NAMED])
         if len(failed) > _NAMED:

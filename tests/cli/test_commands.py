@@ -114,7 +114,7 @@ def test_any_file_name_will_do(run, photo, tmp_path, name):
     code, _, errors = run("explain", photo(name), "-o", "out")
     assert (code, errors) == (0, "") and len(files(tmp_path / "out")) == 1
     code, _, errors = run("explain", photo(name), photo("other.png"), "-o", "out")
-    assert (code, errors) == (0, "jaxcam: 1 picture of before replaced\n")
+    assert (code, errors) == (0, "jaxcam: 1 picture of an earlier run replaced\n")
 
 
 def test_one_bad_photo_does_not_lose_the_others(run, photo, tmp_path):
