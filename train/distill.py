@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from configs import Distillation
-from jaxcam import models
+from jaxcam import loops, models
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.text import counted
 from train import loop, objectives, program, teacher
@@ -65,7 +65,7 @@ def distillation(config: Distillation, classes: tuple[str, ...]) -> objectives.O
     def loss(
         forward: objectives.Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
     ) -> objectives.Outcome:
-        logits, collections = forward(images)
+        logits, collections = loops.quick(forward)(images)
         theirs = jax.lax.stop_gradient(ask(images, batch))
         kl = divergence(theirs, logits, config.temperature)
         value = config.kd_weight * kl + config.ce_weight * objectives.cross_entropy(
@@ -101,8 +101,8 @@ def _network(config: Distillation, classes: tuple[str, ...]) -> _Teacher:
 
     def ask(images: jax.Array, batch: dict[str, Any]) -> jax.Array:
         rgb = images * jnp.asarray(config.std) + jnp.asarray(config.mean)
-        logits = network.apply(batch["constants"], about(rgb))
-        return jnp.asarray(logits)
+        apply = loops.quick(network.apply)
+        return jnp.asarray(apply(batch["constants"], about(rgb)))
 
     return variables, ask, lambda batch: batch
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification, Config
+from jaxcam import loops
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import ArgumentError
 
@@ -51,7 +52,7 @@ def classification(config: Classification, classes: tuple[str, ...]) -> Objectiv
         forward: Forward, images: jax.Array, targets: jax.Array, batch: dict[str, Any]
     ) -> Outcome:
         del batch
-        logits, collections = forward(images)
+        logits, collections = loops.quick(forward)(images)
         value = cross_entropy(config, logits, targets) + auxiliary(config, collections, targets)
         return value, (collections, {"accuracy": accuracy(logits, targets)})
 

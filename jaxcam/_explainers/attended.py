@@ -15,7 +15,7 @@ from jax.extend.core import JaxprEqn
 from jaxcam._ground import primitives
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._program import axes as axes_of
-from jaxcam._program import axis_rules, trace
+from jaxcam._program import axis_rules, quick, trace
 from jaxcam._program.axes import BATCH, Axes
 from jaxcam._program.layers import zeros_like
 
@@ -110,7 +110,7 @@ def run(
                 weights[index] = values[operand] + deltas[index]
                 values = [*values]
                 values[operand] = weights[index]
-            results = trace.bind(eqn, values)
+            results = quick.bind(eqn, values)
             if visited is not None:
                 visited(path, results)
             return results

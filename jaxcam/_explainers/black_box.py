@@ -14,7 +14,7 @@ import numpy as np
 from jaxcam._ground.dtypes import floating, is_real, reals
 from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._ground.text import counted
-from jaxcam._program import eager
+from jaxcam._program import eager, quick
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.trace import check_forward
@@ -72,7 +72,7 @@ class BlackBox(NamedTuple):
         if self.host:
             images = np.asarray(images)
         with of_other_axes(images):
-            output = self.forward(images)
+            output = self._quick(images)
         aux = None
         if self.has_aux:
             output, aux = output
@@ -81,6 +81,11 @@ class BlackBox(NamedTuple):
         if not callable(self.targets):
             check_outputs(output, len(images))
         return output, aux
+
+    def _quick(self, images: Any) -> Any:
+        if self.host:
+            return self.forward(images)
+        return quick.differentiated(self.forward)(images)
 
     def scores(self, images: jax.Array, *, each: bool = False) -> jax.Array:
         """Confidences `[n, B]` (`[n, B, K]`) of n versions of each image, float32.

@@ -168,7 +168,7 @@ def _evaluate(question: Question, images: jax.Array, seed: Callable) -> Any:
     def visit(path: trace.Path, eqn: Any, boxes: list[Box]) -> list[Box]:
         del path
         if not any(map(attrgetter("active"), boxes)):
-            return list(map(_constant, trace.bind(eqn, list(map(attrgetter("value"), boxes)))))
+            return list(map(_constant, quick.bind(eqn, list(map(attrgetter("value"), boxes)))))
         axes = axis_rules.of_results(eqn, list(map(attrgetter("axes"), boxes)))
         if _hides_bias(eqn):
             got = f"a model with sums inside {trace.describe(eqn)!r}, where biases cannot be seen"
@@ -210,7 +210,7 @@ def _chained(eqn: Any, boxes: Sequence[Box], axes: Axes) -> Box:
     """The result of an affine equation, with what has been added so far."""
     name = eqn.primitive.name
     values = list(map(attrgetter("value"), boxes))
-    (value,) = trace.bind(eqn, values)
+    (value,) = quick.bind(eqn, values)
     index = list(map(attrgetter("active"), boxes)).index(True)
     offset = boxes[index].offset
     if name in _PLUS and offset is None:
@@ -218,7 +218,7 @@ def _chained(eqn: Any, boxes: Sequence[Box], axes: Axes) -> Box:
     if offset is None:
         return Box(value, axes, active=True)
     values[index] = offset
-    (shifted,) = trace.bind(eqn, values)
+    (shifted,) = quick.bind(eqn, values)
     return Box(value, axes, active=True, offset=shifted, spilled=[])
 
 

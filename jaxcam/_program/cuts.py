@@ -67,7 +67,7 @@ def cut(program: trace.Program, images: jax.Array, site: Site, has_aux: bool) ->
     inside = opens([site])
 
     def remember(path: trace.Path, eqn: Any, values: list) -> list:
-        memo[path] = trace.bind(eqn, values)
+        memo[path] = quick.bind(eqn, values)
         return memo[path]
 
     def restored(values: list) -> tuple[Any, Any]:

@@ -1,11 +1,16 @@
-"""Convolutions and max pools with derivatives that are quick on CPUs; the values are the program's.
+"""Convolutions and max pools that are quick on CPUs, or whose derivatives are.
 
 XLA's CPU compiler moves the weights of a convolution about before it takes their gradient's way
 back: where a map has few positions that takes longer than the sums, in a ResNet-50 of one photo as
 long as all of them. It takes the gradient of 1 x 1 weights ten times slower than the product that
 it is, and that of a max pool window by window. So the derivative is put here as a product of
 patches and weights as they lie, and as a sum over the places in a window. Being an ordinary
-program, it is transposed, batched and differentiated again as any other.
+program, it is transposed, batched and differentiated again as any other. The values are the
+program's, to the bit.
+
+Depthwise convolutions XLA computes there channel by channel, ten times slower than the sum over
+the kernel's places of shifted images that they are: this sum is taken, values and derivatives,
+which differ by its order of adding alone.
 """
 
 import itertools
@@ -16,10 +21,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import JaxprEqn
 
-from jaxcam._ground import platforms, primitives
+from jaxcam._ground import dtypes, platforms, primitives
 from jaxcam._program import trace
 
 # Kernels of one position are products, but of so few weights that they cost nothing either way.
@@ -29,6 +36,8 @@ _LEAST = 2**12
 _POSITIONS = 6
 _WEIGHTS = 2**16
 _FEW = 300  # positions of all images of a batch that LRP takes as products forth and back
+_PLACES = 49  # in a depthwise kernel, at most: each takes an operation
+_SHIFTED = 2**12  # values of a depthwise result, at least
 _WINDOW = 9  # places in a pooling window, at most: each takes an operation
 _POOLED = 2**14  # values of a pooled result, at least
 
@@ -41,6 +50,8 @@ def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
     """`trace.bind`, with another derivative where that is quicker."""
     if not platforms.on_cpu():
         return trace.bind(eqn, values, **overrides)
+    if is_depthwise(eqn):
+        return [shifted(eqn, *values, **overrides)]
     value = lambda *operands: trace.bind(eqn, operands, **overrides)[0]
     if _is_plain(eqn) and _pays(eqn):
         return [_with_products(eqn, value, overrides)(*values)]
@@ -68,7 +79,10 @@ def opens(path: trace.Path, eqn: JaxprEqn) -> bool:
 
 
 def differentiated(function: Callable) -> Callable:
-    """A function of the same values, to the bit, whose derivatives are quick on CPUs.
+    """A function of the same values, but for rounding, that is quick on CPUs, as its derivatives.
+
+    Outside transformations such as `jax.jit`, where each operation is compiled alone, it is as it
+    was.
 
     Args:
         function: any JAX-traceable function of pytrees of arrays.
@@ -77,6 +91,8 @@ def differentiated(function: Callable) -> Callable:
         return function
 
     def run(*args: Any) -> Any:
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
+            return function(*args)
         program = trace.trace(function, *args)
         visit = lambda _, eqn, values: bind(eqn, values)
         results = trace.evaluate(program.closed, jax.tree.leaves(args), visit, opens=opens)
@@ -86,7 +102,7 @@ def differentiated(function: Callable) -> Callable:
 
 
 def _is_quick(eqn: JaxprEqn) -> bool:
-    return _is_pool(eqn) or (_is_plain(eqn) and _pays(eqn))
+    return is_depthwise(eqn) or _is_pool(eqn) or (_is_plain(eqn) and _pays(eqn))
 
 
 # Convolutions ---------------------------------------------------------
@@ -180,6 +196,74 @@ def _result(eqn: JaxprEqn) -> Any:
 
 def _shape(variable: Any) -> tuple[int, ...]:
     return variable.aval.shape
+
+
+# Depthwise convolutions -----------------------------------------------
+
+
+def is_depthwise(eqn: JaxprEqn) -> bool:
+    """Whether it is a convolution for a CPU of each channel with a small kernel of its own."""
+    if eqn.primitive.name != primitives.CONV or not platforms.on_cpu():
+        return False
+    params = eqn.params
+    numbers = params["dimension_numbers"]
+    if numbers.lhs_spec != numbers.out_spec:
+        return False
+    if params["batch_group_count"] != 1 or set(params["lhs_dilation"]) != {1}:
+        return False
+    kernel = _shape(eqn.invars[1])
+    outputs, inputs, *space = (kernel[axis] for axis in numbers.rhs_spec)
+    if inputs != 1 or params["feature_group_count"] != outputs or outputs == 1:
+        return False
+    few = math.prod(space) <= _PLACES
+    large = math.prod(_shape(eqn.outvars[0])) >= _SHIFTED
+    return few and large and jnp.issubdtype(_result(eqn).dtype, jnp.floating)
+
+
+def shifted(eqn: JaxprEqn, x: jax.Array, w: jax.Array, **overrides: Any) -> jax.Array:
+    """A depthwise convolution's value: sum_o x[. + o, c] w[o, c] over the kernel's places o.
+
+    Args:
+        eqn: a depthwise convolution.
+        x: images, its first operand.
+        w: its kernels.
+        **overrides: of its parameters: `preferred_element_type`; `precision` is the highest anyway.
+    """
+    params = {**eqn.params, **overrides}
+    numbers = params["dimension_numbers"]
+    space = numbers.lhs_spec[2:]
+    dtype = params["preferred_element_type"] or _result(eqn).dtype
+    wide = dtypes.wide(dtype)
+    along = partial(_along, space, x.ndim)
+    borders = along(params["padding"], (0, 0))
+    # Made once: a sum that is fused with what makes its operand makes it for every place anew.
+    padded = jax.lax.optimization_barrier(_padded(x.astype(wide), borders, 0))
+    seen = partial(_seen, shape=_result(eqn).shape, strides=along(params["window_strides"], 1))
+    kernels = _kernels(w.astype(wide), numbers)
+    total = jnp.zeros((), wide)
+    for place in np.ndindex(kernels.shape[:-1]):
+        offset = along(np.multiply(place, params["rhs_dilation"]), 0)
+        total = total + seen(padded, offset) * kernels[place].reshape(_columns(numbers, x.ndim))
+    return total.astype(dtype)
+
+
+def _along(space: Sequence[int], rank: int, values: Sequence, others: Any) -> list:
+    """A list of all axes from the values of those in `space`."""
+    found = [others] * rank
+    for axis, value in zip(space, values, strict=True):
+        found[axis] = value
+    return found
+
+
+def _kernels(w: jax.Array, numbers: Any) -> jax.Array:
+    """A depthwise convolution's weights as `[*places, c]`."""
+    outputs, inputs, *space = numbers.rhs_spec
+    return w.transpose(inputs, *space, outputs)[0]
+
+
+def _columns(numbers: Any, rank: int) -> list[int]:
+    """The shape of a value for each channel."""
+    return _along(numbers.lhs_spec[1:2], rank, [-1], 1)
 
 
 # Max pooling ----------------------------------------------------------

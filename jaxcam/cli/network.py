@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import classifier
+from jaxcam import classifier, loops
 from jaxcam._program.layers import Layers
 from jaxcam.classifier import Classifier, Forward
 from jaxcam.methods import METHODS, WHOLE
@@ -37,7 +37,8 @@ class Network:
 
     def logits(self, image: np.ndarray) -> np.ndarray:
         """Logits `[N]` of a prepared photo `[H, W, 3]` uint8."""
-        program = self._program((), _size(image), lambda forward, images, _: forward(images))
+        forward = lambda forward, images, _: loops.quick(forward)(images)
+        program = self._program((), _size(image), forward)
         no_class = np.zeros(1, np.int32)
         return np.asarray(program(self.about.params, self.normalized(image), no_class))[0]
 

@@ -271,12 +271,12 @@ def _bind(eqn: Any, values: Sequence, active: bool) -> list:
     dtypes = list(map(_dtype, values, eqn.invars))
     own = [variable.aval.dtype for variable in eqn.invars]
     if not active and dtypes == own:
-        return trace.bind(eqn, values)
+        return quick.bind(eqn, values)
     if list(trace.jaxprs_in_params(eqn.params)):  # a loop's body keeps its types
         return trace.bind(eqn, list(map(_cast, values, own)))
     floats = list(filter(_is_inexact, dtypes))
     if not floats:
-        return trace.bind(eqn, values)
+        return quick.bind(eqn, values)
     widest = _widest(floats)
     operands = []
     for value, dtype in zip(values, dtypes, strict=True):
@@ -284,8 +284,10 @@ def _bind(eqn: Any, values: Sequence, active: bool) -> list:
             value = _cast(value, widest)
         operands.append(value)
     if not active:
-        return trace.bind(eqn, operands)
+        return quick.bind(eqn, operands)
     overrides = _overrides(eqn, widest)
+    if quick.is_depthwise(eqn):
+        return [quick.shifted(eqn, *operands, **overrides)]
     if quick.is_few(eqn):
         return [quick.product(eqn, *operands, **overrides)]
     return trace.bind(eqn, operands, **overrides)

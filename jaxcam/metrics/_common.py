@@ -15,6 +15,7 @@ from jaxcam._ground import space
 from jaxcam._ground.dtypes import is_real, reals
 from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._ground.units import unit, without_denormals
+from jaxcam._program import quick
 from jaxcam._program.checks import describe, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.trace import check_forward
@@ -33,7 +34,7 @@ def outputs_of(forward: Forward, targets: Targets, has_aux: bool) -> Forward:
 
     def outputs(images: jax.Array) -> Any:
         with of_other_axes(images):
-            found = forward(images)
+            found = quick.differentiated(forward)(images)
         pair = isinstance(found, tuple) and len(found) == 2
         alone = callable(targets) or not isinstance(found, tuple)
         if not (pair if has_aux else alone):
