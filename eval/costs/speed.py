@@ -43,7 +43,7 @@ import optax
 import jaxcam
 from eval.costs import first, laws, narrow, tpu
 from eval.costs.peers import report, turns
-from jaxcam import fostering, linen, lrp, models
+from jaxcam import fostering, linen, loops, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
 from jaxcam._ground.errors import ArgumentError
 
@@ -95,7 +95,7 @@ def _stepped(loss: Callable) -> Callable:
 def _cross_entropy(
     forward: Callable, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Any]:
-    logits, updated = forward(images)
+    logits, updated = loops.quick(forward)(images)  # as `train` does
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
 
 
@@ -113,7 +113,7 @@ ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of
 _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
 METHODS: dict[str, Method] = {
-    "forward": Method(_explained(lambda forward, images: forward(images))),
+    "forward": Method(_explained(lambda forward, images: loops.quick(forward)(images))),
     "gradient": Method(
         _explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))
     ),

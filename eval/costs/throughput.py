@@ -206,7 +206,7 @@ def _passes(network: Classifier, count: int, gradients: bool) -> Any:
     """`count` passes over a batch: in a loop if they are many, as metrics do it."""
 
     def run(params: Any, batch: Batch) -> Any:
-        forward = network.forward(params)
+        forward = loops.quick(network.forward(params))
         one = forward
         if gradients:
             one = jax.grad(lambda images: jax.nn.softmax(forward(images))[:, 0].sum())

@@ -13,7 +13,7 @@ import optax
 import jaxcam
 from eval.costs.peers import cases
 from eval.costs.peers.child import Call
-from jaxcam import fostering, linen, lrp, maps, metrics, models
+from jaxcam import fostering, linen, loops, lrp, maps, metrics, models
 from jaxcam.lrp import rules
 
 Forward = Callable[[jax.Array], Any]
@@ -140,7 +140,7 @@ class Jaxcam:
         if case["layer"] is not None:
             at["layer"] = case["layer"]
         if name == cases.FORWARD:
-            run = lambda variables, given: self._forward(variables)(given.images)
+            run = lambda variables, given: loops.quick(self._forward(variables))(given.images)
         elif cases.CALLS[name].training:
             run = partial(self._step, at)
         else:
@@ -163,7 +163,7 @@ class Jaxcam:
                     apply, given.images, given.targets, has_aux=True, **at
                 )
                 return total, seen.aux
-            logits, updated = apply(given.images)
+            logits, updated = loops.quick(apply)(given.images)  # as `train` does
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, given.targets)
             return losses.mean(), updated
 
