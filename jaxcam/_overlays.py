@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxcam._ground import style
-from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, one_of
+from jaxcam._ground.errors import ArgumentError, check_choice, check_flag, check_unmasked, one_of
 from jaxcam._ground.text import counted
 from jaxcam._resizing import resize
 
@@ -56,6 +56,8 @@ def overlay(
         >>> blended.shape
         (2, 8, 8, 3)
     """
+    for name, given in (("images", images), ("heatmaps", heatmaps), ("alpha", alpha)):
+        check_unmasked(name, given)
     images = np.asarray(images, np.float32)
     heatmaps = np.asarray(heatmaps, np.float32)
     _check_overlay(images, heatmaps, alpha, signed)
@@ -111,6 +113,7 @@ def figure(
         >>> len(figure.axes)
         4
     """
+    check_unmasked("images", images)
     images = np.asarray(images, np.float32)
     columns = heatmaps if isinstance(heatmaps, Mapping) else {"": heatmaps}
     if width is not None:

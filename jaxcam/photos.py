@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcam._ground import decoding, interpolation
-from jaxcam._ground.errors import ArgumentError, check_choice, check_size
+from jaxcam._ground.errors import ArgumentError, check_choice, check_size, check_unmasked
 
 __all__ = ["FITS", "Box", "input_size", "prepare", "read", "restore", "seen"]
 
@@ -265,6 +265,7 @@ def _sampling(pixels: int, low: float, high: float, cells: int) -> np.ndarray:
 
 
 def _check_photo(photo: np.ndarray) -> None:
+    check_unmasked("photo", photo)
     shape = np.shape(photo)
     dtype = getattr(photo, "dtype", type(photo).__name__)
     if len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:

@@ -340,3 +340,24 @@ FLAGS = {
 def test_flags_of_adapters_and_loops_are_true_or_false(argument, value):
     with pytest.raises(ArgumentError, match=rf"^{argument}: got .*, expected True or False$"):
         FLAGS[argument](value)
+
+
+MASKED = {
+    "targets": lambda hide: jaxcam.grad_cam(forward, IMAGES, hide(np.array([0, 1]))),
+    "mask": lambda hide: metrics.entropy(SALIENCY, mask=hide(np.array([True, False]))),
+    "box": lambda hide: metrics.box_iou(hide(np.ones((2, 4))), np.ones((2, 1, 4))),
+    "boxes_mask": lambda hide: metrics.loc(
+        SALIENCY, BOX(SALIENCY), boxes_mask=hide(np.ones((2, 1), bool))
+    ),
+    "objects": lambda hide: metrics.mass_accuracy(SALIENCY, hide(OBJECT(SALIENCY))),
+    "missing": lambda hide: metrics.impute(IMAGES, hide(SALIENCY > 1)),
+    "segments": lambda hide: jaxcam.lime(forward, IMAGES, 0, segments=hide(SALIENCY.astype(int))),
+    "images": lambda hide: jaxcam.quickshift(hide(np.asarray(IMAGES))),
+    "heatmaps": lambda hide: maps.overlay(0 * IMAGES, hide(0 * SALIENCY)),
+}
+
+
+@pytest.mark.parametrize("argument", MASKED)
+def test_masked_arrays_are_refused_wherever_their_hidden_values_would_count(argument):
+    with pytest.raises(ArgumentError, match=f"^{argument}: got a masked array, expected an array"):
+        MASKED[argument](np.ma.masked_array)

@@ -232,7 +232,7 @@ def file_in(root: Path | None, name: str) -> Path:
         got = f"{name!r}, which comes with no package"
         expected = f"its folder as --root or in the variable {datasets.ROOT}"
         raise ArgumentFileError("root", got, expected)
-    return Path(folder) / name
+    return Path(folder).expanduser() / name
 
 
 def fitted(record: Record, size: tuple[int, int], crop: float = 0.0) -> np.ndarray:

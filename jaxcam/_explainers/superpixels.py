@@ -15,6 +15,7 @@ from jaxcam._ground.errors import (
     check_above,
     check_at_least,
     check_number,
+    check_unmasked,
     check_whole,
 )
 from jaxcam._ground.extras import wanted
@@ -62,6 +63,7 @@ def quickshift(
     """
     with wanted("jaxcam.quickshift"):
         from skimage.segmentation import quickshift as one
+    check_unmasked("images", images)
     images = np.asarray(images)
     check_planar(images)
     check_at_least("kernel_size", kernel_size, 1)
@@ -119,6 +121,7 @@ def _given(images: Any, segments: Segments) -> jax.Array | np.ndarray:
     if isinstance(segments, jax.Array):
         return segments
     if segments is not None and not callable(segments):
+        check_unmasked("segments", segments)
         return np.asarray(segments)
     size = jnp.shape(images)[1:-1]
     if segments is None and len(size) != 2:

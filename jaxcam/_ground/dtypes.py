@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_number
+from jaxcam._ground.errors import ArgumentError, ArgumentTypeError, check_number, check_unmasked
 
 
 def wide(dtype: Any) -> jnp.dtype:
@@ -58,8 +58,7 @@ def reals(argument: str, values: Any) -> jax.Array:
 
 def check_taken(argument: str, values: Any) -> None:
     """ArgumentError for NumPy's arrays of real numbers that JAX takes none of."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise ArgumentError(argument, "a masked array", "an array without a mask: filled(0), say")
+    check_unmasked(argument, values)
     numpys = isinstance(values, np.ndarray)
     if numpys and (not values.dtype.isnative or values.dtype.itemsize > 8):
         raise ArgumentError(argument, f"{values.dtype} values", "astype(np.float32), say")

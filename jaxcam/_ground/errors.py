@@ -216,6 +216,12 @@ def check_flag(argument: str, value: Any) -> None:
         raise ArgumentError(argument, shown(value), "True or False")
 
 
+def check_unmasked(argument: str, value: Any) -> None:
+    """ArgumentError for NumPy's masked arrays, whose hidden values would count."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(argument, "a masked array", "an array without a mask: filled(0), say")
+
+
 def check_size(argument: str, size: Any) -> tuple[int, int]:
     """The size as (height, width), once it is that, in whole pixels."""
     good = isinstance(size, Collection) and len(size) == 2

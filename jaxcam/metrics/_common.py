@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxcam._ground import space
 from jaxcam._ground.dtypes import is_real, reals
-from jaxcam._ground.errors import ArgumentError, check_flag
+from jaxcam._ground.errors import ArgumentError, check_flag, check_unmasked
 from jaxcam._ground.units import unit, without_denormals
 from jaxcam._program import quick
 from jaxcam._program.checks import describe, of_other_axes
@@ -133,6 +133,7 @@ def only(values: jax.Array, *conditions: ArrayLike | None) -> jax.Array:
     for condition in conditions:
         if condition is None:
             continue
+        check_unmasked("mask", condition)
         keep = jnp.asarray(condition, bool)
         if keep.shape != values.shape[:1]:
             expected = f"[{values.shape[0]}], one per example"

@@ -16,7 +16,13 @@ from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground.dtypes import reals
-from jaxcam._ground.errors import ArgumentError, check_at_least, check_size, check_within
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_at_least,
+    check_size,
+    check_unmasked,
+    check_within,
+)
 from jaxcam.metrics import _components as components
 from jaxcam.metrics._common import checked, finite, only
 
@@ -307,7 +313,7 @@ def box_iou(box: ArrayLike, boxes: ArrayLike, *, boxes_mask: ArrayLike | None = 
          [3. 5. 3. 5.]] [0.11 0.11]
     """
     boxes, valid = _checked_boxes(boxes, boxes_mask)
-    box = jnp.asarray(box, jnp.float32)
+    box = reals("box", box).astype(jnp.float32)
     if box.shape != (boxes.shape[0], 4):
         raise ArgumentError("box", f"shape {box.shape}", f"[{boxes.shape[0]}, 4]")
     low = jnp.maximum(box[:, None, :2], boxes[..., :2])
@@ -352,6 +358,7 @@ def _checked_boxes(
     valid = (boxes[..., 2:] >= boxes[..., :2]).all(-1)
     if boxes_mask is None:
         return boxes, valid
+    check_unmasked("boxes_mask", boxes_mask)
     boxes_mask = jnp.asarray(boxes_mask, bool)
     if boxes_mask.shape != boxes.shape[:2]:
         raise ArgumentError("boxes_mask", f"shape {boxes_mask.shape}", str(boxes.shape[:2]))

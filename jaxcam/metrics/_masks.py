@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._ground import space
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_unmasked
 from jaxcam.metrics._common import checked, finite, only
 from jaxcam.metrics._faithfulness import ranks
 
@@ -132,6 +132,7 @@ def _share(part: jax.Array, whole: jax.Array, saliency: jax.Array) -> jax.Array:
 
 def _checked(saliency: ArrayLike, objects: ArrayLike, spatial: int) -> tuple[jax.Array, jax.Array]:
     saliency = checked(saliency, spatial=spatial)
+    check_unmasked("objects", objects)
     objects = jnp.asarray(objects)
     if objects.shape != saliency.shape:
         raise ArgumentError("objects", f"shape {objects.shape}", f"{saliency.shape}, as saliency")

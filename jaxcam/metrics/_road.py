@@ -15,7 +15,13 @@ from jax.typing import ArrayLike
 from jaxcam import loops
 from jaxcam._ground import chunks, filters, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
-from jaxcam._ground.errors import ArgumentError, check_at_least, check_whole, check_within
+from jaxcam._ground.errors import (
+    ArgumentError,
+    check_at_least,
+    check_unmasked,
+    check_whole,
+    check_within,
+)
 from jaxcam._ground.randomness import check_key
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
@@ -159,6 +165,7 @@ def impute(
         [0.5 0.9 0.5] [0.5  0.43 0.5 ]
     """
     check_images(images)
+    check_unmasked("missing", missing)
     missing = jnp.asarray(missing, bool)
     if missing.shape != images.shape[:-1]:
         raise ArgumentError("missing", f"shape {missing.shape}", str(images.shape[:-1]))

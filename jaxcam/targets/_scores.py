@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, check_unmasked
 from jaxcam._ground.text import counted
 
 # None | one class for all | [B] | [B, K] classes | a function of the output -> scores [B]
@@ -59,6 +59,7 @@ def check(targets: Targets, batch: int, classes: int) -> Any:
 def _as_array(targets: Any) -> Any:
     if isinstance(targets, jax.Array):
         return targets
+    check_unmasked("targets", targets)
     try:
         return np.asarray(targets)
     except ValueError:  # rows of several lengths
