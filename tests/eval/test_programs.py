@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def test_older_names_run_the_same(name, monkeypatch):
 def test_a_stranger_needs_nothing_but_the_package(tmp_path):
     """No data folder, no variable, two photos of scikit-image: both names of the command."""
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
     words = ["--output", "run", "--methods", "grad_cam", "noise", "--layers", "layer4"]
     for name in (["eval", "faithfulness"], ["eval.faithfulness"]):
         ended = subprocess.run(

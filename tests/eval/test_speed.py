@@ -1,5 +1,6 @@
 """What a fostering step costs on ResNet-50, by XLA's count of the program; the table of costs."""
 
+import functools
 import types
 from typing import Any
 
@@ -17,6 +18,7 @@ def flops():
     model, images = models.create("resnet50"), jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
 
+    @functools.cache
     def count(name):
         run = jax.jit(lambda v, x: speed.METHODS[name].run(model, v, x))
         # On CPUs some ways back are products, in whose count are the zeros at the borders.
