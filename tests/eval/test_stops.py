@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from eval import programs
-from eval.protocols import class_sensitivity, games, sanity
+from eval.protocols import class_sensitivity, games
 from eval.protocols.games import GameSettings
 from eval.run import parts, record
 from eval.run.runner import run
@@ -154,7 +154,6 @@ def killed_at(monkeypatch, save):
 
 PROTOCOLS = {
     "games": (games.PROTOCOL, {"layers": ("top", "stem")}),
-    "sanity": (sanity.PROTOCOL, {}),
     "class_sensitivity": (class_sensitivity.PROTOCOL, {"pairs": True}),
 }
 

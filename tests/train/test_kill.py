@@ -1,6 +1,7 @@
 """SIGKILL during a checkpoint's writing: nothing saved is lost, the end is the same to the bit."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -20,17 +21,18 @@ ROOT = pathlib.Path(smoke.__file__).parents[1]
 
 @pytest.fixture
 def start(compiled):
-    """Runs a Python program with arguments, on one device; its exit status and output."""
+    """Starts a training and kills it at a step: its exit status and output."""
     environment = {**os.environ, **compiled, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.QUICK}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "tests.train.killed"]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, **pipes) as process:
 
-    def start(*arguments):
-        command = [sys.executable, *map(str, arguments)]
-        ended = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
-        return ended.returncode, ended.stdout + ended.stderr
+        def start(step, milliseconds, *arguments):
+            process.stdin.write(json.dumps([step, milliseconds, list(arguments)]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
 
-    return start
+        yield start
 
 
 def _config(folder):
@@ -57,15 +59,13 @@ def test_killed_while_saving_and_resumed_it_ends_bit_for_bit_the_same(start, tmp
     # Checkpoints come every 3 steps and at the epochs' ends, 8 and 16; `before` is the one before
     # the torn one.
     for step, before, milliseconds in ((6, 3, 0), (9, 8, 5)):
-        status, output = start(
-            "-m", "tests.train.killed", step, milliseconds, *_arguments(torn), *resume
-        )
+        status, output = start(step, milliseconds, *_arguments(torn), *resume)
         assert status == -signal.SIGKILL, output
         left = [path.name for path in checkpoint.folder(f"{torn}/run").iterdir()]
         kept, resume = max(int(name) for name in left if name.isdigit()), ["--resume"]
         assert kept in (before, step), left  # `step` if it was whole when the process died
         assert milliseconds or "6.orbax-checkpoint-tmp" in left  # in the middle of it
-    status, output = start("-m", "train.classify", *_arguments(torn), "--resume")
+    status, output = start(0, 0, *_arguments(torn), "--resume")
     assert status == 0 and f"resumed after step {kept}" in output, output
     mine, theirs = (load_file(folder / "net.safetensors") for folder in (torn, whole))
     assert mine.keys() == theirs.keys() and all((mine[key] == theirs[key]).all() for key in mine)
