@@ -242,7 +242,7 @@ def shifted(eqn: JaxprEqn, x: jax.Array, w: jax.Array, **overrides: Any) -> jax.
     kernels = _kernels(w.astype(wide), numbers)
     total = jnp.zeros((), wide)
     for place in np.ndindex(kernels.shape[:-1]):
-        offset = along(np.multiply(place, params["rhs_dilation"]), 0)
+        offset = along(np.multiply(place, params["rhs_dilation"]).tolist(), 0)
         total = total + seen(padded, offset) * kernels[place].reshape(_columns(numbers, x.ndim))
     return total.astype(dtype)
 
