@@ -1,5 +1,6 @@
 """The grid of a layer, found in the program: tokens, windows, channels first, one to three axes."""
 
+import functools
 import warnings
 
 import flax.linen as nn
@@ -111,7 +112,7 @@ def test_gradient_cams_of_tokens_are_those_of_their_grid():
             grid = jaxcam.tag(grid, "layer")
         return jnp.tanh(grid).mean((1, 2)) @ HEAD
 
-    for explain in (
+    methods = (
         jaxcam.grad_cam,
         jaxcam.grad_cam_plus_plus,
         jaxcam.hires_cam,
@@ -121,9 +122,14 @@ def test_gradient_cams_of_tokens_are_those_of_their_grid():
         jaxcam.score_cam,
         jaxcam.ablation_cam,
         jaxcam.relevance_cam,
-    ):
-        of_tokens = explain(lambda x: net(x, True), IMAGES, [[0, 3], [1, 2]], layer="layer")
-        of_grid = explain(lambda x: net(x, False), IMAGES, [[0, 3], [1, 2]], layer="layer")
+    )
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def found(images, tokens):
+        model = lambda x: net(x, tokens)
+        return [explain(model, images, [[0, 3], [1, 2]], layer="layer") for explain in methods]
+
+    for of_tokens, of_grid in zip(found(IMAGES, True), found(IMAGES, False), strict=True):
         assert of_tokens.shape == (2, 2, 2, 3)
         np.testing.assert_allclose(of_tokens, of_grid, rtol=1e-4, atol=1e-5)
 
@@ -159,10 +165,10 @@ def test_the_default_layer_is_where_patches_still_matter(pool, default):
     assert found.default == default
     assert found.grids["after"] == (2, 3)
     assert "positions 2 x 3  (default)" in str(found)
-    maps = jaxcam.grad_cam(forward, IMAGES, 1, relu=None)
+    explain = lambda x, **options: jaxcam.grad_cam(forward, x, 1, relu=None, **options)
+    maps, behind = jax.jit(lambda x: (explain(x), explain(x, layer="after")))(IMAGES)
     assert maps.shape == (2, 2, 3)
     assert np.abs(maps).min() > 0
-    behind = jaxcam.grad_cam(forward, IMAGES, 1, relu=None, layer="after")
     assert (np.abs(behind).max() > 0) == pool
 
 
@@ -187,13 +193,15 @@ def test_images_of_one_and_three_dimensions():
         space = tuple(range(1, rank + 1))
         forward = lambda x: jaxcam.tag(jax.nn.relu(conv(x)), "conv").mean(space) @ HEAD
         half = tuple(n // 2 for n in sizes)
-        for explain in (jaxcam.grad_cam, jaxcam.relevance_cam, jaxcam.score_cam, jaxcam.cam):
-            assert explain(forward, images, 1).shape == (2, *half)
-        assert jaxcam.lrp_map(forward, images, 1).shape == (2, *sizes)
+        methods = (jaxcam.grad_cam, jaxcam.relevance_cam, jaxcam.score_cam, jaxcam.cam)
+        answers = lambda x: [explain(forward, x, 1) for explain in (*methods, jaxcam.lrp_map)]
+        *maps, at_pixels = jax.jit(answers)(images)
+        assert [each.shape for each in maps] == 4 * [(2, *half)]
+        assert at_pixels.shape == (2, *sizes)
         acts = np.asarray(jax.nn.relu(conv(images)))
         weights = np.asarray(HEAD)[:, 1] / np.prod(half)
         expected = np.maximum((acts * weights).sum(-1), 0)
-        np.testing.assert_allclose(jaxcam.grad_cam(forward, images, 1), expected, rtol=1e-4)
+        np.testing.assert_allclose(maps[0], expected, rtol=1e-4)
 
 
 def test_pooled_features_are_no_default_and_channels_first_is_no_grid_of_channels():
@@ -275,11 +283,12 @@ def test_a_model_that_joins_its_batch_is_warned_of_by_name():
     variables = jax.jit(model.init, static_argnames="train")(jax.random.key(0), IMAGES, train=False)
     training = lambda x: jaxcam.linen(model, variables, train=True, mutable=["batch_stats"])(x)[0]
     with pytest.warns(UserWarning, match=r"batch are joined at 'norm'.*model.eval\(\)"):
-        jaxcam.grad_cam(training, IMAGES, 0)
+        jax.eval_shape(lambda x: jaxcam.grad_cam(training, x, 0), IMAGES)
     with pytest.warns(UserWarning, match="batch are joined at 'norm'"):
-        jaxcam.lrp_map(training, IMAGES, 0)
+        jax.eval_shape(lambda x: jaxcam.lrp_map(training, x, 0), IMAGES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        jaxcam.grad_cam(jaxcam.linen(model, variables, train=False), IMAGES, 0)
-        labels = np.zeros(2, np.int32)
-        jaxcam.fostering.fostering_loss(training, IMAGES, labels, layer="conv")
+        as_used = jaxcam.linen(model, variables, train=False)
+        jax.eval_shape(lambda x: jaxcam.grad_cam(as_used, x, 0), IMAGES)
+        loss = lambda x: jaxcam.fostering.fostering_loss(training, x, [0, 0], layer="conv")
+        jax.eval_shape(loss, IMAGES)

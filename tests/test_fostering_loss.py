@@ -49,8 +49,8 @@ def loss(params, images, labels=LABELS, **options):
 
 def test_nested_gradient_equals_the_closed_form(net):
     params, images = net
-    ours, grads = jax.value_and_grad(partial(loss, beta=3.0))(params, images)
-    expected, closed = jax.value_and_grad(closed_form)(params, images, LABELS, 3.0)
+    ours, grads = jax.jit(jax.value_and_grad(partial(loss, beta=3.0)))(params, images)
+    expected, closed = jax.jit(jax.value_and_grad(closed_form))(params, images, LABELS, 3.0)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
     for name in params:
         np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_gradient_equals_finite_differences_in_training_mode(rng, term, layer):
     with jax.enable_x64(True):
         model, images = Net(), jnp.asarray(rng.normal(size=(4, 8, 8, 3)))
         variables = jax.tree.map(
-            lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), images)
+            lambda x: x.astype(jnp.float64), jax.jit(model.init)(jax.random.key(0), images)
         )
         stats = {"batch_stats": variables["batch_stats"]}
 
@@ -124,10 +124,10 @@ def test_gradient_equals_finite_differences_in_training_mode(rng, term, layer):
 
 def test_batch_statistics_and_logits_are_those_of_one_plain_pass(rng):
     model, images = Net(), jnp.asarray(rng.normal(size=(4, 8, 8, 3)), jnp.float32)
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     forward = trained(model, variables)
-    _, seen = fostering_loss(forward, images, LABELS, layer="last", has_aux=True)
-    logits, statistics = forward(images)
+    loss = lambda x: fostering_loss(forward, x, LABELS, layer="last", has_aux=True)[1]
+    seen, (logits, statistics) = jax.jit(lambda x: (loss(x), forward(x)))(images)
     np.testing.assert_allclose(seen.logits, logits, rtol=1e-6)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), seen.aux, statistics)
 
@@ -238,7 +238,7 @@ def test_predicted_class_on_request(net):
 
 def test_bfloat16_networks_have_a_float32_loss(net):
     params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), net)
-    value, grads = jax.value_and_grad(loss)(params, images)
+    value, grads = jax.jit(jax.value_and_grad(loss))(params, images)
     assert value.dtype == jnp.float32
     assert all(
         g.dtype == jnp.bfloat16 and np.isfinite(np.float32(g)).all() for g in jax.tree.leaves(grads)

@@ -32,7 +32,7 @@ class Nested(nn.Module):
 @pytest.fixture(scope="module")
 def nested():
     model, images = Nested(), jax.random.normal(jax.random.key(1), (2, 5, 5, 3))
-    return model, model.init(jax.random.key(0), images), images
+    return model, jax.jit(model.init)(jax.random.key(0), images), images
 
 
 def test_layers_lists_every_submodule_in_execution_order(nested):

@@ -39,7 +39,7 @@ def test_cascade_replaces_group_after_group(independent):
 def test_cascade_through_linen_nnx_and_plain_parameters(rng):
     """The top layer alone changes the logits; a randomised net's Grad-CAM differs."""
     model, variables, images = nets.tiny()
-    fresh = model.init(jax.random.key(1), images)["params"]
+    fresh = jax.jit(model.init)(jax.random.key(1), images)["params"]
     (_, params), *_ = metrics.cascade(variables["params"], GROUPS, fresh)
     explain = lambda p: jaxcam.grad_cam(
         jaxcam.linen(model, variables | {"params": p}), images, 0, layer="top"

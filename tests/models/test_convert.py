@@ -67,7 +67,7 @@ def test_there_and_back_is_the_identity(name, options, rng):
 
 def test_structure_is_that_of_init(state):
     model = models.create("resnet18", num_classes=5, **SMALL)
-    fresh = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    fresh = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     assert jax.tree.structure(
         models.from_torchvision("resnet18", state, **SMALL)
     ) == jax.tree.structure(fresh)

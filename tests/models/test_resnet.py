@@ -141,7 +141,7 @@ def test_initialisation_is_torchvisions():
 
 def test_zero_init_residual_starts_blocks_as_the_identity():
     model = models.create("resnet18", num_classes=5, zero_init_residual=True, **SMALL)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     assert not params["layer1.0"]["bn2"]["scale"].any()
     assert (
         params["layer1.0"]["bn1"]["scale"].all()

@@ -56,7 +56,7 @@ def test_tagged_layers_of_vgg16_bn_at_224_pixels():
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_submodules_are_named_as_torchvision_names_them(batch_norm):
     model = models.create("vgg11", num_classes=5, batch_norm=batch_norm, **SMALL)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     found = layers(linen(model, variables), jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
     assert {key.rpartition(".")[0] for key in expected_shapes(model)} < set(found)
     # the adapter's tag and the model's own are one layer
@@ -66,7 +66,7 @@ def test_submodules_are_named_as_torchvision_names_them(batch_norm):
 def test_dropout_only_in_training(rng):
     model = models.create("vgg11", num_classes=5, **SMALL)
     images = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     train = [
         model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)})
         for i in (1, 2)

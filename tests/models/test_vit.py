@@ -54,7 +54,7 @@ def test_logits_equal_their_literal_form(pool, rng):
     model = models.create("vit_compact", num_classes=3, pool=pool, **OPTIONS)
     images = rng.normal(size=(2, 8, 8, 3))
     with jax.enable_x64(True):
-        variables = model.init(jax.random.key(0), jnp.asarray(images))
+        variables = jax.jit(model.init)(jax.random.key(0), jnp.asarray(images))
         variables = jax.tree.map(
             lambda a: jnp.asarray(a + 0.1 * rng.normal(size=a.shape), jnp.float64), variables
         )
@@ -66,7 +66,7 @@ def test_logits_equal_their_literal_form(pool, rng):
 
 def test_state_dicts_bear_timms_names_and_come_back(rng):
     model = models.create("vit_compact", num_classes=3, **OPTIONS)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     state = to_torchvision(variables)
     assert state["blocks.1.attn.qkv.weight"].shape == (24, 8)
     assert state["patch_embed.proj.weight"].shape == (8, 3, 4, 4)

@@ -130,7 +130,8 @@ def test_the_penalty_is_of_the_layer_term_and_class_that_the_config_says(seen, c
     said = {"layer": None, "term": "entropy", "explain": "label", "beta": 0.5, **changes}
     classes = {"label": targets.argmax(1), "predicted": None}[said["explain"]]
     plain = lambda x: forward(x)[0]
-    maps = np.asarray(jaxcam.grad_cam(plain, images, classes, layer=said["layer"]))
+    explain = lambda x: jaxcam.grad_cam(plain, x, classes, layer=said["layer"])
+    maps, logits = jax.tree.map(np.asarray, jax.jit(lambda x: (explain(x), plain(x)))(images))
     measure = {
         "entropy": jaxcam.fostering.cam_entropy,
         "entropy_softmax": lambda maps: jaxcam.fostering.cam_entropy(maps, norm="softmax"),
@@ -138,7 +139,6 @@ def test_the_penalty_is_of_the_layer_term_and_class_that_the_config_says(seen, c
         "dispersion": lambda maps: -jaxcam.fostering.cam_dispersion(maps),
     }[said["term"]]
     penalty = np.asarray(measure(maps))[maps.max((1, 2)) > 0].mean()
-    logits = plain(images)
     losses = lambda logits: -(targets * jax.nn.log_softmax(logits)).sum(1).mean()
     expected = losses(logits) + said["beta"] * penalty
     expected += changes.get("auxiliary_weight", 1.0) * losses(-2 * logits)
