@@ -17,6 +17,7 @@ import tyro
 from eval.run.protocol import Metric, Protocol
 from eval.run.record import table
 from eval.run.runner import run
+from eval.run.settings import check_numbers
 from jaxcam._ground import watch
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.files import homed
@@ -139,6 +140,7 @@ def _kind(module: ModuleType) -> Any:
 
 def main(module: ModuleType, settings: Any) -> None:
     """What a program does; a protocol that says nothing else prints its table."""
+    check_numbers(settings)
     if hasattr(module, "main"):
         module.main(settings)
         return

@@ -7,16 +7,15 @@ from typing import Any
 from eval.run import folder, stored
 from eval.run.folder import Folder
 from eval.run.protocol import Protocol
+from eval.run.settings import check_numbers
 from eval.subjects import applies, data, methods, networks
 from eval.subjects.data import Drawn
 from jaxcam import datasets
 from jaxcam._ground.devices import join
-from jaxcam._ground.errors import ArgumentError, check_whole
+from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.stops import Notice
 from jaxcam.classifier import Classifier
 from jaxcam.methods import Method
-
-_LEAST = {"batch": 1, "chunk": 1, "unreadable": 0, "seed": 0}  # of settings that are numbers
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ def make(settings: Any, protocol: Protocol) -> Plan:
     """
     if settings.distributed:
         join()
-    for name, least in _LEAST.items():
-        check_whole(name, getattr(settings, name, least), least)
+    check_numbers(settings)
     if settings.data not in data.SETS:
         datasets.check_apart("output", settings.output, settings.data)
     rows = methods.find(settings.methods, settings.options)

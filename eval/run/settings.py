@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxcam import classifier
+from jaxcam._ground.errors import check_whole
 
 FILES = "files"  # in what JSON holds: digests of the files of one's own models
 BEFORE = "before"  # in a field's metadata: what runs did before there was that setting
@@ -74,6 +75,21 @@ class Settings:
     maps: Path | None = None
     root: Path | None = None
     distributed: bool = False
+
+
+# Of all programs' settings, what they call numbers of which so many is the least.
+_LEAST = {
+    **dict.fromkeys(("n", "batch", "chunk", "samples", "steps", "side", "top", "rounds"), 1),
+    **dict.fromkeys(("seed", "unreadable", "photos"), 0),
+}
+
+
+def check_numbers(settings: Any) -> None:
+    """ArgumentError for a number of a program's settings that is too small."""
+    for name, least in _LEAST.items():
+        value = getattr(settings, name, None)
+        if isinstance(value, int):
+            check_whole(name, value, least)
 
 
 def plain(settings: Any, protocol: str, version: int = 1) -> dict[str, Any]:

@@ -171,3 +171,17 @@ def test_named_data_needs_a_folder(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="no package, expected its folder"):
         programs.carry_out("explain", [*words, "--model", "squeezenet"])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["figures", "--n", "0"], ["report", "runs", "--photos", "-1"], ["agreement", "--seed", "-1"]],
+    ids=" ".join,
+)
+def test_numbers_of_every_program_are_refused_by_name(words, tmp_path):
+    """Figures of 0 photos showed two, a gallery of -1 all but the last."""
+    name, *options = words
+    message = rf"^eval {name}: {options[-2][2:]}: got {options[-1]}, expected a whole number"
+    with pytest.raises(SystemExit, match=message):
+        programs.carry_out(name, [*options, "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

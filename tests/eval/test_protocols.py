@@ -264,7 +264,7 @@ def test_bad_input_is_named(network, photos, tmp_path):
         attempt(methods=("grad_cm",))
     with pytest.raises(ValueError, match=r"layers: got 'layer9', expected any of .*stem"):
         attempt(layers=("layer9",))
-    with pytest.raises(ValueError, match="n: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="n: got 0, expected a whole number, at least 1"):
         attempt(output=tmp_path / "none", n=0)
     with pytest.raises(FileNotFoundError, match=r"nowhere.*or a TFDS name.*; or one of skimage"):
         attempt(output=tmp_path / "other", data=str(tmp_path / "nowhere"))

@@ -79,7 +79,7 @@ def test_a_run_whose_folder_was_taken_stores_nothing(network, photos, tmp_path, 
     folder.of(dataclasses.replace(chosen, seed=2), "explain").confirm()
 
 
-@pytest.mark.parametrize("fields", [{"batch": 0}, {"chunk": 0}, {"seed": -1}], ids=str)
+@pytest.mark.parametrize("fields", [{"batch": 0}, {"chunk": 0}, {"seed": -1}, {"n": 0}], ids=str)
 def test_numbers_out_of_range_are_refused_by_name(network, photos, tmp_path, fields):
     """A batch of 0 was a division by zero."""
     (name,) = fields
