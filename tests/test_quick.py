@@ -227,3 +227,37 @@ def test_what_lrp_takes_as_products():
     assert not quick.is_few(equation(conv, shape((100, 3, 3, 256), jnp.float32), kernel))
     with platforms.compiling_for("tpu"):
         assert not quick.is_few(equation(conv, images, kernel))
+
+
+def mean(x):
+    return x.mean((1, 2)) if x.ndim == 4 else x.sum(1)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (2, 6, 3)])
+def test_sums_of_maps_are_products_with_ones(rng, shape, monkeypatch):
+    monkeypatch.setattr(quick, "_SUMMED", 1)
+    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    ours = quick.differentiated(mean)
+    value, back = jax.vjp(ours, images)
+    axes = tuple(range(1, len(shape) - 1))
+    exact = np.asarray(images, np.float64).sum(axes) / (20 if len(shape) == 4 else 1)
+    np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-6)
+    close(back(value), jax.vjp(mean, images)[1](value))
+    assert "reduce_sum" not in str(jax.make_jaxpr(ours)(images))
+    in_a_loop = jax.jit(lambda x: loops.map(mean, x[None])[0])
+    np.testing.assert_allclose(in_a_loop(images), exact, rtol=1e-5, atol=1e-6)
+    broken = images.at[0, 1, 0].set(jnp.nan)
+    assert (jnp.isnan(jax.jit(ours)(broken)) == jnp.isnan(mean(broken))).all()
+
+
+def test_which_sums_stay(rng):
+    images = jax.ShapeDtypeStruct((1, 8, 8, 64), jnp.float32)
+    is_product = lambda f, x: "reduce_sum" not in str(jax.make_jaxpr(quick.differentiated(f))(x))
+    assert is_product(lambda x: x.sum((1, 2)), images)
+    assert not is_product(lambda x: x.sum(3), images)  # not of positions
+    assert not is_product(lambda x: x.sum(1), images)  # of some
+    assert not is_product(lambda x: x.sum((0, 1, 2)), images)  # of the batch too
+    assert not is_product(lambda x: x.sum((1, 2)), jax.ShapeDtypeStruct((1, 4, 4, 64), "float32"))
+    assert not is_product(lambda x: x.sum((1, 2)), jax.ShapeDtypeStruct(images.shape, "int32"))
+    with platforms.compiling_for("tpu"):
+        assert not is_product(lambda x: x.sum((1, 2)), images)
