@@ -55,11 +55,11 @@ def plot_depth(record: Record) -> Figure | None:
         _depth_panel(axes, record, metric, order)
         if number % 2:
             axes.tick_params(labelleft=False)
-    _depth_legend(figure, grid[0], order)
+    _depth_legend(figure, grid[0], order, across=3 * min(2, len(shown)))
     return figure
 
 
-def _depth_legend(figure: Figure, axes: Axes, order: Sequence[str]) -> None:
+def _depth_legend(figure: Figure, axes: Axes, order: Sequence[str], across: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     handle_of = dict(zip(labels, handles, strict=True))
     known = [place for place in order if place in handle_of]
@@ -67,7 +67,7 @@ def _depth_legend(figure: Figure, axes: Axes, order: Sequence[str]) -> None:
         [handle_of[place] for place in known],
         known,
         loc="outside upper center",
-        ncols=min(6, len(known)),
+        ncols=min(across, len(known)),
         frameon=False,
         fontsize=9,
     )

@@ -58,11 +58,13 @@ def changes(record: Record) -> dict[str, list[str]]:
 
 
 def depth(record: Record) -> list[str]:
-    """The run's layers from shallow to deep."""
+    """The run's layers from shallow to deep: as they were asked for, if they were."""
     found: dict[str, None] = {}
     # the methods that have all layers first
     for by_layer in sorted(record["results"].values(), key=len, reverse=True):
         found |= dict.fromkeys(by_layer)
+    asked = [layer for layer in record.get("settings", {}).get("layers", ()) if layer in found]
+    found = dict.fromkeys([*asked, *found])
     found.pop(WHOLE, None)
     return list(found)
 

@@ -147,7 +147,8 @@ class Work:
         for name in ("image", "target", "shown", "added"):
             if name in batch:
                 needed[name] = batch[name]
-        return in_batches(self._programs[layers], params, needed, self._plan.settings.batch)
+        found = in_batches(self._programs[layers], params, needed, self._plan.settings.batch)
+        return {layer: found[layer] for layer in layers}  # a program's results are sorted by name
 
     def _program(self, layers: tuple[str, ...]) -> Explain:
         """From params and a batch to maps by layer, at the photos' size unless raw ones are wanted.

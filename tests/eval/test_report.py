@@ -114,7 +114,10 @@ def test_the_page_holds_its_pictures_and_escapes_text(tmp_path):
 
 
 def test_depth_is_the_networks_whatever_the_first_method_has():
-    assert records.depth(record(results=FAITHFULNESS)) == ["layer2", "layer4"]
+    made = record(results=FAITHFULNESS)
+    assert records.depth(made) == ["layer2", "layer4"]
+    made["settings"]["layers"] = ["stem", "layer4", "layer2"]
+    assert records.depth(made) == ["layer4", "layer2"]
 
 
 def drawn(axes, label):
