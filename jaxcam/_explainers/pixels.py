@@ -133,12 +133,13 @@ def integrated_gradients(
     baseline: ArrayLike = 0.0,
     rule: str = "midpoint",
     reduction: str = "sum",
+    chunk: int = 4,
     has_aux: bool = False,
 ) -> Explanation:
     """Integrated gradients: L_ij = sum_k (x - x')_ijk int_0^1 dY/dx_ijk at x' + a (x - x') da.
 
     Completeness: sum_ij L_ij = Y(x) - Y(x'), up to the error of the sum that stands for the
-    integral. Costs `steps` times a forward and a backward pass, one after the other.
+    integral. Costs `steps` times a forward and a backward pass, `chunk` of them at once.
 
     Args:
         forward: as in `grad_cam`.
@@ -151,6 +152,8 @@ def integrated_gradients(
         rule: where the gradient is taken: "midpoint", (i + 1/2) / n; "left", i / n; "right",
             (i + 1) / n (as printed); "trapezoid", the mean of the last two in n + 1 places.
         reduction: as in `gradient`; "sum" is signed and complete.
+        chunk: how many places are taken at once, at most; sets the memory, gradients of `chunk * B`
+            images.
         has_aux: as in `gradient`.
 
     Returns:
@@ -158,7 +161,7 @@ def integrated_gradients(
 
     Raises:
         ValueError: bad input, as in `explain`; an unknown `rule` or `reduction`, less than 1 step,
-            a baseline of another shape.
+            a `chunk` below 1, a baseline of another shape.
 
     References:
         Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017, eq. 1 and 3.
@@ -172,6 +175,7 @@ def integrated_gradients(
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("rule", rule, RULES)
     check_whole("steps", steps, 1)
+    check_at_least("chunk", chunk, 1)
     check_images(images)
     images = floating(images)
     chosen, aux = as_they_are(forward, images, targets, has_aux)
@@ -184,12 +188,13 @@ def integrated_gradients(
         _, _, grads, _ = gradients(dataclasses.replace(question, images=shown))
         return at_least_float32(grads["pixels"])
 
-    def step(total: jax.Array, place: tuple) -> tuple:
-        share, weight = place
-        return total + weight * at(share), None
+    def step(total: jax.Array, part: tuple) -> tuple:
+        shares, weights = part
+        found = jax.vmap(lambda share, weight: weight * at(share))(shares, weights)
+        return total + found.sum(0), None
 
     total = zeros_like(jax.eval_shape(at, 0.0), images)
-    total, _ = loops.scan(step, total, places(steps, rule, path.dtype))
+    total, _ = loops.scan(step, total, _parts(places(steps, rule, path.dtype), chunk))
     if total.ndim > images.ndim:
         total = jnp.moveaxis(total, 0, 1)
         path = path[:, None]
@@ -302,6 +307,15 @@ def places(steps: int, rule: str, dtype: Any) -> tuple[jax.Array, jax.Array]:
         weights[[0, -1]] /= 2
     shares = shares + {"midpoint": 0.5, "right": 1.0}.get(rule, 0.0) / steps
     return jnp.asarray(shares, dtype), jnp.asarray(weights, dtype)
+
+
+def _parts(places: tuple[jax.Array, jax.Array], chunk: int) -> tuple[jax.Array, jax.Array]:
+    """Places and weights `[n]` as `[steps, size]`; what fills the last one up has no weight."""
+    shares, weights = places
+    plan = chunks.equal(len(shares), chunk)
+    more = plan.padded - plan.total
+    filled = jnp.pad(shares, (0, more), mode="edge"), jnp.pad(weights, (0, more))
+    return filled[0].reshape(-1, plan.size), filled[1].reshape(-1, plan.size)
 
 
 def _windows(window: Any, stride: Any, size: Sequence[int]) -> list[np.ndarray]:

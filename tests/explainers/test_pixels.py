@@ -42,8 +42,9 @@ def test_gradients_equal_their_literal_form(tiny, reduction):
     close(times, reduced(slope * np.asarray(images)), atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 9])
 @pytest.mark.parametrize("rule", pixels.RULES)
-def test_integrated_gradients_equal_their_literal_form(tiny, rule):
+def test_integrated_gradients_equal_their_literal_form(tiny, rule, chunk):
     forward, images, gradients = tiny
     baseline = np.array([0.5, -0.5, 0.1])
     total = np.zeros(images.shape)
@@ -56,7 +57,7 @@ def test_integrated_gradients_equal_their_literal_form(tiny, rule):
     for share in shares.get(rule, [*shares["left"], *shares["right"]]):
         total += gradients(jnp.asarray(start + share * (images - start), jnp.float32))
     total /= 8 if rule == "trapezoid" else 4
-    options = {"steps": 4, "baseline": baseline, "rule": rule}
+    options = {"steps": 4, "baseline": baseline, "rule": rule, "chunk": chunk}
     found = jaxcam.integrated_gradients(forward, images, CLASSES, **options)
     close(found, ((np.asarray(images) - start) * total).sum(-1), rtol=1e-3, atol=1e-5)
 
@@ -262,6 +263,8 @@ def test_options_are_checked(tiny):
         jaxcam.integrated_gradients(forward, images, rule="simpson")
     with pytest.raises(ValueError, match="steps: got 0, expected a whole number, at least 1"):
         jaxcam.integrated_gradients(forward, images, steps=0)
+    with pytest.raises(ValueError, match="chunk: got 0, expected at least 1"):
+        jaxcam.integrated_gradients(forward, images, chunk=0)
     with pytest.raises(ValueError, match=r"baseline: got shape \(2,\), expected one that fits"):
         jaxcam.integrated_gradients(forward, images, baseline=np.zeros(2))
     with pytest.raises(ValueError, match="window: got 9, expected 1 to 8, the image's side"):
