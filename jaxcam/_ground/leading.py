@@ -65,7 +65,7 @@ def _leading(matrix: jax.Array, floor: jax.Array) -> Pair:
         return cycle + 1, span, values[0], residual, bound
 
     first = _started(matrix)
-    unknown = jnp.asarray(jnp.inf, matrix.dtype)
+    unknown = jnp.inf + _nothing(matrix)[0]
     state = (0, first, unknown, unknown, jnp.zeros_like(unknown))
     _, span, value, residual, bound = jax.lax.while_loop(going, step, state)
     sure = residual <= bound
@@ -98,9 +98,10 @@ _LIMIT = _CYCLES * (_BASIS - _KEPT)  # products
 def _started(matrix: jax.Array) -> _Span:
     """One direction at random: it has a part along every eigenvector."""
     size = len(matrix)
-    first = jax.random.normal(jax.random.key(0), (size,), matrix.dtype)
+    first = jax.random.normal(jax.random.key(0), (size,), matrix.dtype) + _nothing(matrix)
     first = first / _norm(first)
-    directions = jnp.zeros((_BASIS, size), matrix.dtype).at[0].set(first)
+    directions = jnp.zeros((_BASIS, size), matrix.dtype) + _nothing(matrix)[None]
+    directions = directions.at[0].set(first)
     return _Span(directions, jnp.zeros_like(directions).at[0].set(_times(matrix, first)))
 
 
@@ -136,6 +137,11 @@ def _best(span: _Span) -> tuple[_Span, jax.Array]:
     chosen = jnp.where(kept[:, None], turns[:, ::-1].T, 0)
     turned = (jnp.einsum("ij,jn->in", chosen, each, precision=_HIGHEST) for each in span)
     return _Span(*turned), jnp.where(values > lowest / 2, values, 0)
+
+
+def _nothing(matrix: jax.Array) -> jax.Array:
+    """Zeros `[n]` that vary over a mesh as the matrix does; NaN of what is not finite."""
+    return 0 * matrix[0]
 
 
 def _times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
