@@ -213,6 +213,19 @@ def far(found: Any, kept: np.ndarray) -> float:
     return float(np.nanmax(np.abs(found - kept), initial=0) / scale)
 
 
+def write(file: pathlib.Path, theirs: Callable, about: str | None, arguments: list[str]) -> int:
+    """What `--write` of a peer's file does: `theirs` of our golden network and photos."""
+    if arguments != ["--write"]:
+        print(about)
+        return 1
+    found = theirs(dict(np.load(FILE)))
+    np.savez_compressed(file, **found)
+    for name, value in found.items():
+        print(name, value.shape, np.abs(value).max())
+    print(f"wrote {file.name}: {file.stat().st_size} bytes")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Compares or writes; 1 if something moved."""
     if arguments == ["--write"]:

@@ -159,18 +159,5 @@ def _torchvision() -> dict[str, types.ModuleType]:
         return found
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the file."""
-    if arguments != ["--write"]:
-        print(__doc__)
-        return 1
-    found = theirs(dict(np.load(golden.FILE)))
-    np.savez_compressed(FILE, **found)
-    for name, value in found.items():
-        print(name, value.shape, np.abs(value).max())
-    print(f"wrote {FILE.name}: {FILE.stat().st_size} bytes")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(golden.write(FILE, theirs, __doc__, sys.argv[1:]))

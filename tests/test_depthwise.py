@@ -70,7 +70,7 @@ def test_values_and_slopes(rng, kernel, strides, padding, dilation, layout):
     kernels = rng.normal(size=(*kernel, 1, 3)).astype(np.float32)
     move = lambda x: x if layout == "NHWC" else jnp.moveaxis(x, -1, 1)
     usual = lambda x, w: depthwise(move(x), w, strides, padding, dilation, layout)
-    ours = quick.differentiated(usual)
+    ours = quick.rewritten(usual)
     value, back = jax.vjp(ours, images, kernels)
     expected = literal(images, kernels, strides, padding, dilation)
     np.testing.assert_allclose(value, move(expected), rtol=1e-5, atol=1e-5)
@@ -86,11 +86,26 @@ def test_types(rng, dtype, close):
     with jax.enable_x64(True):
         images = jnp.asarray(rng.normal(size=(1, 5, 5, 4)), dtype)
         kernels = jnp.asarray(rng.normal(size=(3, 3, 1, 4)), dtype)
-        found = jax.jit(quick.differentiated(depthwise))(images, kernels)
+        found = jax.jit(quick.rewritten(depthwise))(images, kernels)
         assert found.dtype == dtype
         geometry = (1, 1), ((1, 1), (1, 1)), (1, 1)
         expected = literal(np.asarray(images), np.asarray(kernels), *geometry)
     np.testing.assert_allclose(np.float64(found), expected, rtol=close, atol=close)
+
+
+def test_operands_wider_than_traced_stay_so(rng):
+    """As LRP of a bfloat16 network has them."""
+    narrow = (
+        jax.ShapeDtypeStruct((1, 5, 5, 4), "bfloat16"),
+        jax.ShapeDtypeStruct((3, 3, 1, 4), "bfloat16"),
+    )
+    (eqn,) = trace.trace(depthwise, *narrow).closed.jaxpr.eqns
+    images = rng.normal(size=(1, 5, 5, 4)).astype(np.float32)
+    kernels = rng.normal(size=(3, 3, 1, 4)).astype(np.float32)
+    found = quick.shifted(eqn, images, kernels)
+    assert found.dtype == trace.bind(eqn, (images, kernels))[0].dtype == np.float32
+    expected = literal(images, kernels, (1, 1), ((1, 1), (1, 1)), (1, 1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def applies(function, *shapes):

@@ -112,7 +112,7 @@ def test_convolutions(rng, kernel, strides, padding):
 def test_max_pools_give_to_the_first_of_equals(rng):
     # rounded, so that windows have equal values; a border of -inf is never the largest
     images = np.round(rng.normal(size=(2, 7, 5, 3))).astype(np.float32)
-    ours = quick.differentiated(pool)
+    ours = quick.rewritten(pool)
     seed = rng.normal(size=pool(images).shape).astype(np.float32)
     value, back = jax.vjp(ours, images)
     expected, usual = jax.vjp(pool, images)
@@ -130,12 +130,12 @@ def test_max_pools_give_to_the_first_of_equals(rng):
 
 def test_nan_stays_nan():
     images = jnp.ones((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
-    square = lambda x: (quick.differentiated(pool)(x) ** 2).sum()
+    square = lambda x: (quick.rewritten(pool)(x) ** 2).sum()
     assert jnp.isnan(jax.jit(jax.grad(square))(images)).any()
 
 
 def test_of_a_network_by_weights_and_images(operands):
-    ours = quick.differentiated(network)
+    ours = quick.rewritten(network)
     assert (jax.jit(ours)(*operands) == jax.jit(network)(*operands)).all()
     total = lambda function: jax.jit(jax.grad(lambda w, x: (function(w, x) ** 2).sum(), (0, 1)))
     close(total(ours)(*operands), total(network)(*operands))
@@ -159,14 +159,14 @@ def test_forward_twice_and_batched(operands):
         many = jax.vmap(lambda x: jax.grad(scores, (0, 1))(w, x[None]))(x)
         return nested, curve, each, many
 
-    found = jax.jit(lambda: derivatives(quick.differentiated(network)))()
+    found = jax.jit(lambda: derivatives(quick.rewritten(network)))()
     close(found, jax.jit(lambda: derivatives(network))(), atol=2e-5)
 
 
 def test_in_loops_and_on_a_mesh(operands):
     w, x = operands
     slope = lambda function, x: jax.grad(lambda x: function(w, x).sum())(x)
-    ours = lambda x: slope(quick.differentiated(network), x)
+    ours = lambda x: slope(quick.rewritten(network), x)
     expected = jax.jit(lambda x: slope(network, x))(x)
     looped = jax.jit(lambda x: loops.map(lambda each: ours(each[None])[0], x))
     close(looped(x), expected)
@@ -179,14 +179,14 @@ def test_in_float64(operands):
     with jax.enable_x64(True):
         w, x = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), operands)
         slope = lambda function: jax.jit(jax.grad(lambda x: function(w, x).sum()))(x)
-        found = slope(quick.differentiated(network))
+        found = slope(quick.rewritten(network))
         assert found.dtype == jnp.float64
         close(found, slope(network), rtol=1e-12, atol=1e-12)
 
 
 def changed(function, *args):
     """Whether a program of one equation gets a derivative of its own."""
-    ours = jax.make_jaxpr(quick.differentiated(function))(*args)
+    ours = jax.make_jaxpr(quick.rewritten(function))(*args)
     return any(eqn.primitive.name == "custom_jvp_call" for eqn in ours.jaxpr.eqns)
 
 
@@ -237,7 +237,7 @@ def mean(x):
 def test_sums_of_maps_are_products_with_ones(rng, shape, monkeypatch):
     monkeypatch.setattr(quick, "_SUMMED", 1)
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    ours = quick.differentiated(mean)
+    ours = quick.rewritten(mean)
     value, back = jax.vjp(ours, images)
     axes = tuple(range(1, len(shape) - 1))
     exact = np.asarray(images, np.float64).sum(axes) / (20 if len(shape) == 4 else 1)
@@ -252,7 +252,7 @@ def test_sums_of_maps_are_products_with_ones(rng, shape, monkeypatch):
 
 def test_which_sums_stay(rng):
     images = jax.ShapeDtypeStruct((1, 8, 8, 64), jnp.float32)
-    is_product = lambda f, x: "reduce_sum" not in str(jax.make_jaxpr(quick.differentiated(f))(x))
+    is_product = lambda f, x: "reduce_sum" not in str(jax.make_jaxpr(quick.rewritten(f))(x))
     assert is_product(lambda x: x.sum((1, 2)), images)
     assert not is_product(lambda x: x.sum(3), images)  # not of positions
     assert not is_product(lambda x: x.sum(1), images)  # of some

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from configs import Classification
+from jaxcam import loops
 from train import objectives
 from train.augment import augment, normalize, pixels, soft_targets
 from train.optimizer import is_frozen, stop_frozen
@@ -173,7 +174,8 @@ def validation_step(
         axis_name: mapped axis of the devices, None if the batch is whole.
     """
     del constants
-    output: Any = model.apply(variables, normalize(pixels(batch["image"]), config))
+    apply: Any = loops.quick(model.apply)
+    output = apply(variables, normalize(pixels(batch["image"]), config))
     logits = output.astype(jnp.float32)
     targets = soft_targets(batch["label"], model.num_classes, 0.0)
     losses = jax.vmap(partial(objectives.cross_entropy, config))(logits[:, None], targets[:, None])

@@ -95,8 +95,17 @@ def _stepped(loss: Callable) -> Callable:
 def _cross_entropy(
     forward: Callable, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Any]:
-    logits, updated = loops.quick(forward)(images)  # as `train` does
+    logits, updated = forward(images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+
+def _quick(loss: Callable) -> Callable:
+    """A loss of the quick forward pass, as `train` takes it."""
+    return lambda forward, images, labels: loss(loops.quick(forward), images, labels)
+
+
+def _slope(forward: Callable, images: jax.Array) -> jax.Array:
+    return jax.grad(lambda x: forward(x).max(-1).sum())(images)
 
 
 def _fostering(layer: str, term: str = "entropy") -> Callable:
@@ -114,8 +123,10 @@ _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
 METHODS: dict[str, Method] = {
     "forward": Method(_explained(lambda forward, images: loops.quick(forward)(images))),
-    "gradient": Method(
-        _explained(lambda forward, images: jax.grad(lambda x: forward(x).max(-1).sum())(images))
+    "forward_plain": Method(_explained(lambda forward, images: forward(images))),
+    "gradient": Method(_explained(_slope)),
+    "gradient_quick": Method(
+        _explained(lambda forward, images: _slope(loops.quick(forward), images))
     ),
 }
 for _stage in _STAGES:
@@ -130,7 +141,8 @@ for _name in lrp.COMPOSITES:
 METHODS["clrp"] = Method(_at(jaxcam.clrp_map, "pixels"), base="z_plus")
 for _name in ATTENTION:
     METHODS[_name] = Method(_explained(getattr(attention, _name)))
-METHODS["training"] = Method(_stepped(_cross_entropy), base="training")
+METHODS["training"] = Method(_stepped(_quick(_cross_entropy)), base="training")
+METHODS["training_plain"] = Method(_stepped(_cross_entropy), base="training")
 for _stage in _STAGES:
     METHODS[f"fostering/{_stage}"] = Method(_fostering(_stage), base="training")
 for _term in ("area", "dispersion"):

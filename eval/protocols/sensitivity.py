@@ -20,7 +20,7 @@ from eval.run.plan import Plan
 from eval.run.protocol import Change, Changes, Explained, Metric, Protocol
 from eval.run.settings import Settings
 from jaxcam import metrics
-from jaxcam._ground.errors import check_above, check_whole
+from jaxcam._ground.errors import check_above
 from jaxcam.classifier import Classifier
 
 
@@ -44,11 +44,10 @@ def settle(settings: SensitivitySettings, network: Classifier) -> SensitivitySet
     """The settings as they are.
 
     Raises:
-        ValueError: a radius or number of samples out of range.
+        ValueError: a radius that is not above 0.
     """
     del network
     check_above("radius", settings.radius, 0)
-    check_whole("samples", settings.samples, 1)
     return settings
 
 

@@ -14,6 +14,7 @@ from eval.run.parts import Compute, Values
 from eval.run.plan import Plan
 from eval.run.record import accuracy
 from eval.subjects.data import UNKNOWN, Drawn, Photos
+from jaxcam import loops
 from jaxcam._ground.devices import in_batches, over_devices
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.text import counted
@@ -195,9 +196,8 @@ def _check(plan: Plan, photos: Photos) -> None:
 def _predictions(plan: Plan, params: Any, photos: Photos, name: str) -> Values:
     """The classes of the two highest logits, `[N]` each; a part of the folder like a method's."""
     network = plan.network
-    predict = over_devices(
-        lambda params, part: network.apply(params, network.prepare(part["image"]))
-    )
+    apply = loops.quick(network.apply)
+    predict = over_devices(lambda params, part: apply(params, network.prepare(part["image"])))
 
     def images(group: slice) -> Values:
         return {"image": photos.read(np.arange(group.start, group.stop))}

@@ -85,7 +85,7 @@ class BlackBox(NamedTuple):
     def _quick(self, images: Any) -> Any:
         if self.host:
             return self.forward(images)
-        return quick.differentiated(self.forward)(images)
+        return quick.rewritten(self.forward)(images)
 
     def scores(self, images: jax.Array, *, each: bool = False) -> jax.Array:
         """Confidences `[n, B]` (`[n, B, K]`) of n versions of each image, float32.

@@ -81,7 +81,7 @@ def opens(path: trace.Path, eqn: JaxprEqn) -> bool:
     return eqn.primitive.name in _CALLS and platforms.on_cpu() and trace.contains(eqn, _is_quick)
 
 
-def differentiated(function: Callable) -> Callable:
+def rewritten(function: Callable) -> Callable:
     """A function of the same values, but for rounding, that is quick on CPUs, as its derivatives.
 
     Outside transformations such as `jax.jit`, where each operation is compiled alone, it is as it
@@ -244,7 +244,7 @@ def shifted(eqn: JaxprEqn, x: jax.Array, w: jax.Array, **overrides: Any) -> jax.
     params = {**eqn.params, **overrides}
     numbers = params["dimension_numbers"]
     space = numbers.lhs_spec[2:]
-    dtype = params["preferred_element_type"] or _result(eqn).dtype
+    dtype = params["preferred_element_type"] or x.dtype  # operands may be wider than traced
     wide = dtypes.wide(dtype)
     along = partial(_along, space, x.ndim)
     borders = along(params["padding"], (0, 0))

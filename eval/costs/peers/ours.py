@@ -104,7 +104,7 @@ class Jaxcam:
         rng = np.random.default_rng(setup["seed"])
         shape = (setup["batch"], setup["image_size"], setup["image_size"], 3)
         images = rng.normal(size=shape).astype(np.float32)
-        variables = _calibrated(network, jnp.asarray(images), setup["seed"])
+        variables = calibrated(network, jnp.asarray(images), setup["seed"])
         logits = jax.jit(partial(network.apply, train=False))(variables, images)
         state: dict[str, Any] = models.to_torchvision(variables)
         np.savez(setup["weights"], **state)
@@ -186,7 +186,7 @@ def _shown(result: Any) -> np.ndarray:
     return np.array([float(value), *(sizes[key] for key in sorted(sizes))])
 
 
-def _calibrated(network: Any, images: jax.Array, seed: int) -> Any:
+def calibrated(network: Any, images: jax.Array, seed: int) -> Any:
     """Random parameters; each batch norm has the statistics of these images there.
 
     One pass from averages of 0 leaves a tenth of them.
