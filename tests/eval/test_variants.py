@@ -42,7 +42,7 @@ def test_sensitivity_is_the_metrics_and_of_a_map_that_does_not_look_0(network, p
     assert not [name for name in values if name.startswith("grad_cam/top/0/")]
     for field, message in (({"radius": 0.0}, "radius: got 0"), ({"samples": 0}, "samples: got 0")):
         with pytest.raises(ValueError, match=message):
-            sensitivity.settle(dataclasses.replace(chosen, **field), network)
+            run(dataclasses.replace(chosen, **field), sensitivity.PROTOCOL)
 
 
 def test_sanity(network, photos, tmp_path):
