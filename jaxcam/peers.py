@@ -116,9 +116,10 @@ OF_ZENNIT = [
     ),
 ]
 XPLIQUE = """Against xplique 2.0.2 on two small photos and a network of three layers in Keras, its
-noise replaced by ours, its maps of layers before they are enlarged; they are kept in
-`tests/golden_xplique.npz`, and ours are held to them where TensorFlow is not installed. Where its
-usual `reducer` is the mean over colours, it was asked for the sum.
+noise, masks and samples replaced by ours, its maps of layers before they are enlarged; they are
+kept in `tests/golden_xplique.npz`, and ours are held to them where TensorFlow is not installed.
+Where its usual `reducer` is the mean over colours, it was asked for the sum; black boxes are asked
+for logits, `activation="identity"`.
 """
 OF_XPLIQUE = [
     ("`gradient`", "`Saliency`", "1e-7"),
@@ -146,6 +147,26 @@ OF_XPLIQUE = [
         '`smooth(statistic="variance")` of each colour\'s `explain(..., layer="pixels")`',
         "`VarGrad`",
         "4e-7, once summed over colours and times n / (n - 1)",
+    ),
+    (
+        "`rise`, times n p and divided by the sum of the masks",
+        "`Rise(batch_size=1)`",
+        "3e-7: it divides by how often a pixel was shown, the paper by how often it is on average; "
+        "of masks enlarged as the authors do, which it does otherwise at the border, and it shifts "
+        "the masks of a batch alike",
+    ),
+    (
+        "`lime(hide_color=v)`",
+        "`Lime(ref_value=v)` with our kernel and `Ridge(alpha=1)`",
+        "7e-7; its own kernel takes the distance in pixels, and with "
+        '`distance_mode="cosine"` a sample weighs the more, the less it is like the image',
+    ),
+    ("`lime(kernel_width=1e4, alpha=0.0)`", "`KernelShap`, of the same samples", "8e-7"),
+    (
+        '`lime(kernel="shap")`',
+        "`KernelShap`, of all coalitions",
+        "3e-7, but for a number that all segments share: its line is not held to the scores of the "
+        "image and of nothing, so that its sum is not their difference",
     ),
     ("`grad_cam`", "`GradCAM`", "2e-6"),
     ('`grad_cam_plus_plus(variant="xplique")`', "`GradCAMPP`", "1e-6"),
