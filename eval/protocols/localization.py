@@ -34,10 +34,13 @@ class LocalizationSettings(Settings):
 
 
 def measure(case: Explained) -> dict[str, jax.Array]:
-    """Every measure of overlap, and CAM's box with whether its IoU reaches one half."""
+    """Every measure of overlap, and CAM's box with whether its IoU reaches one half.
+
+    The object of mass and rank accuracy is the union of the boxes.
+    """
     saliency = case.maps
     boxes = case.boxes
-    size = (saliency.shape[1], saliency.shape[2])
+    inside = metrics.box_mask(boxes, (saliency.shape[1], saliency.shape[2]))
     overlap = metrics.box_iou(metrics.box_from_map(saliency), boxes)
     overlap = jnp.where(jnp.isfinite(saliency).all((1, 2)), overlap, jnp.nan)
     found = {
@@ -46,7 +49,9 @@ def measure(case: Explained) -> dict[str, jax.Array]:
         "energy_in_box": metrics.energy_in_box(saliency, boxes),
         "box_iou": overlap,
         "box_hit": jnp.where(jnp.isnan(overlap), jnp.nan, overlap >= HIT),
-        "box_share": metrics.box_mask(boxes, size).mean((1, 2)),
+        "mass_accuracy": metrics.mass_accuracy(saliency, inside),
+        "rank_accuracy": metrics.rank_accuracy(saliency, inside),
+        "box_share": inside.mean((1, 2)),
     }
     for delta in DELTAS:
         found[f"loc_{delta:g}"] = metrics.loc(saliency, boxes, delta=delta)
@@ -60,9 +65,12 @@ PROTOCOL = Protocol(
         "mask_iou": Metric("IoU of the map above mean + std and the box", 1),
         "pointing_game": Metric("Pointing game: maximum in the box", 1),
         "energy_in_box": Metric("Energy in the box", 1),
+        "rank_accuracy": Metric("Rank accuracy: share of the best pixels in the box", 1),
         "loc_0.25": Metric("Loc at threshold 0.25", 1),
         "box_iou": Metric("IoU of the map's box and the box", 1),
         "box_hit": Metric("Share of boxes with IoU of at least 0.5", 1),
+        # Where objects are boxes, the number of another column: recorded, not shown twice.
+        "mass_accuracy": Metric("Mass accuracy: the energy in the box", 1, shown=False),
     },
     settings=LocalizationSettings,
     boxes=True,

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from eval.run.protocol import Explained, Metric, Protocol
 from eval.run.settings import Settings
@@ -38,16 +39,32 @@ def measure(case: Explained) -> dict[str, jax.Array]:
     many: dict[str, Any] = {"activation": activation, "chunk": settings.chunk}
     road = metrics.road(*call, **many)
     curve = metrics.region_perturbation(*call, **many, side=settings.side, steps=settings.steps)
+    error, worst = _infidelity(case, many)
     return {
         "road": road.combined,
         "road_morf": road.morf.mean(1),
         "road_lerf": road.lerf.mean(1),
         "aopc": metrics.aopc(curve),
-        "infidelity": metrics.infidelity(*call, **many, num_samples=settings.samples),
+        "infidelity": error,
+        "infidelity_share": error / worst,
         "gain_soft": metrics.average_gain(*call, activation=activation),
         "drop_in_deletion": metrics.drop_in_deletion(*call, activation=activation),
         "aopc_curve": curve,
     }
+
+
+def _infidelity(case: Explained, many: dict[str, Any]) -> jax.Array:
+    """`[2, B]`: of the maps, and of maps of zeros.
+
+    These foretell nothing: theirs is the mean square of what the noise changes, the worst there is
+    at the best scale. Both are of the same forward passes, as only the maps are mapped over.
+    """
+
+    def error(maps: jax.Array) -> jax.Array:
+        call = (case.forward, case.images, maps, case.targets)
+        return metrics.infidelity(*call, **many, num_samples=case.settings.samples)
+
+    return jax.vmap(error)(jnp.stack([case.maps, jnp.zeros_like(case.maps)]))
 
 
 PROTOCOL = Protocol(
@@ -59,6 +76,7 @@ PROTOCOL = Protocol(
         "road_lerf": Metric("ROAD, least relevant removed first: confidence", 1),
         "aopc": Metric("Region perturbation, AOPC", 1),
         "infidelity": Metric("Infidelity to noise, best scale", -1),
+        "infidelity_share": Metric("Infidelity to noise, share of a map of zeros", -1),
         "gain_soft": Metric("Average gain, %, soft mask", 1),
         "drop_in_deletion": Metric("Average drop in deletion, %, soft mask inverted", 1),
         "aopc_curve": Metric("Region perturbation", -1, shown=False),

@@ -4,7 +4,8 @@
 
 Each network's maps are made once (`python -m eval explain`) and measured by every protocol that the
 data allow. Some explain again: methods of hundreds of forward passes do so in a run of their own,
-of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. Each run is
+of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. ARCC is a
+run of its own too, of all methods and as few photos as the perturbations have. Each run is
 a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in
 the network's report, `OUTPUT/NETWORK/report`. With `--paper NAME` it is the tables of a paper, its
 numbers beside ours, `OUTPUT/NAME/paper.md`: on its networks and photos where they are here, else on
@@ -95,6 +96,9 @@ class Settings:
 
 PROTOCOLS: dict[str, Protocol] = programs.protocols()
 _MAPS = "explain"  # the protocol that makes maps for the others
+# Runs of a protocol beside its first one, at the end of their folders' names.
+_COSTLIER = "costly"
+_ARCC = "arcc"
 
 
 def runs(settings: Settings) -> Iterator[Run]:
@@ -126,9 +130,11 @@ def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]
             cheap.append(name)
     if cheap:
         yield _run(settings, network, protocol, cheap)
+    if protocol.name == "adcc":
+        yield _run(settings, network, protocol, names, kind=_ARCC)
     if costly and (PLANS[network].costly_checked or protocol.name not in _OFTEN):
         beside = [name for name in _BESIDE if name in cheap]
-        yield _run(settings, network, protocol, beside + costly, costly=True)
+        yield _run(settings, network, protocol, beside + costly, kind=_COSTLIER)
 
 
 def _check(name: str, chosen: Sequence[str], known: Collection[str]) -> None:
@@ -141,10 +147,10 @@ def _run(
     network: str,
     protocol: Protocol,
     names: Sequence[str],
-    costly: bool = False,
+    kind: str = "",
 ) -> Run:
     folder = settings.output / network
-    count = max(2, round(settings.scale * _photos(PLANS[network], protocol, costly)))
+    count = max(2, round(settings.scale * _photos(PLANS[network], protocol, kind)))
     words = ["--model", network, "--data", PLANS[network].data]
     words += ["-n", str(count), "--batch", str(min(PLANS[network].batch, count))]
     words += ["--methods", *names]
@@ -157,11 +163,11 @@ def _run(
         words += ["--maps", str(folder / _MAPS)]
     if protocol.name == "class_sensitivity":
         words += ["--pairs"]
+    if kind == _ARCC:
+        words += ["--arcc"]
     if settings.root is not None:
         words += ["--root", str(settings.root)]
-    name = protocol.name
-    if costly:
-        name = f"{name}_costly"
+    name = "_".join(filter(None, (protocol.name, kind)))
     return Run(network, protocol.name, folder / name, tuple(words))
 
 
@@ -171,9 +177,11 @@ def _options(asked: Sequence[str], names: Sequence[str]) -> list[str]:
     return [option for option in known.values() if option.partition(".")[0] in names]
 
 
-def _photos(plan: Plan, protocol: Protocol, costly: bool) -> int:
+def _photos(plan: Plan, protocol: Protocol, kind: str) -> int:
     """How many photos a run is of."""
-    if protocol.name == "perturbation":  # 219 forward passes a map where the games have 56
+    costly = kind == _COSTLIER
+    # 219 forward passes a map where the games have 56; ARCC has the former's imputed photos
+    if protocol.name == "perturbation" or kind == _ARCC:
         return max(1, plan.played // 4)
     if protocol.name == "games":
         return plan.played

@@ -47,13 +47,16 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         "interpretability",
         "localization",
         "perturbation",
-        *costly,
+        "adcc",
+        "adcc_arcc",
+        *costly[1:],
     ]
+    assert [name for name in words if "--arcc" in words[name]] == ["adcc_arcc"]
     for name in words:
         twice = ("class_sensitivity", "sanity", "sensitivity")
         stored = name != "explain" and name.removesuffix("_costly") not in twice
         assert (f"--maps {tmp_path}/b/tiny20/explain" in words[name]) == stored
-        assert (" rise lime mask " in words[name]) == (name not in again)
+        assert (" rise lime mask " in words[name]) == (name not in again)  # adcc_arcc has all
         assert " grad_cam " in words[name]
         assert "attention_grad_cam" not in words[name]  # the bundled network has no attention
     counts = {
@@ -62,6 +65,7 @@ def test_maps_are_made_first_and_measured_by_every_protocol(small, tmp_path):
         "sanity": 2,
         "adcc": 4,
         "adcc_costly": 3,
+        "adcc_arcc": 2,
         "sanity_costly": 2,
         "sensitivity": 2,
     }
@@ -80,7 +84,7 @@ def test_what_the_data_or_the_machine_do_not_allow_is_left_out(small, tmp_path):
     found = benchmark.runs(
         settings(small, tmp_path, networks=("squeezenet",), methods=("rise",), protocols=("adcc",))
     )
-    assert [run.folder.name for run in found] == ["explain", "adcc_costly"]
+    assert [run.folder.name for run in found] == ["explain", "adcc_arcc", "adcc_costly"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_a_run_that_fails_ends_it_and_is_named(small, tmp_path, capfd):
 
 def test_a_dry_run_carries_nothing_out(small, tmp_path, capsys):
     assert benchmark.benchmark(settings(small, tmp_path, dry_run=True)) == []
-    assert capsys.readouterr().out.count("python -m eval ") == len(PROTOCOLS) + 1
+    assert capsys.readouterr().out.count("python -m eval ") == len(PROTOCOLS) + 2
     assert not (tmp_path / "b").exists()
 
 

@@ -15,7 +15,11 @@ WAYS = {
     "faithfulness": {"drop_half": -1, "increase_half": 1, "drop_soft": -1, "increase_soft": 1}
     | {"drop_in_deletion": 1},
     "localization": dict.fromkeys(
-        ("mask_iou", "pointing_game", "energy_in_box", "loc_0.25", "box_iou", "box_hit"), 1
+        (
+            *("mask_iou", "pointing_game", "energy_in_box", "rank_accuracy", "loc_0.25"),
+            *("box_iou", "box_hit", "mass_accuracy"),
+        ),
+        1,
     ),
     "games": {"deletion": -1, "insertion": 1, "deletion_curve": -1, "insertion_curve": 1},
     "perturbation": {
@@ -24,6 +28,7 @@ WAYS = {
         "road_lerf": 1,
         "aopc": 1,
         "infidelity": -1,
+        "infidelity_share": -1,
         "gain_soft": 1,
         "drop_in_deletion": 1,
         "aopc_curve": -1,
