@@ -255,7 +255,7 @@ KIN = {
         "F + B", "GradCAM", "GradCAM", "LayerGradCam(relu_attributions=True)", "", "GradCAM"
     ),
     "grad_cam_plus_plus": Kin(
-        'F + B; `variant="jacobgil"`, "xplique"',
+        'F + B; `variant="jacobgil"`, "torchcam", "xplique"',
         "GradCAMPlusPlus",
         "GradCAMpp",
         "",

@@ -158,13 +158,13 @@ def acts_and_grads(rng):
     )
 
 
-def same(found, expected):
+def same(found, expected, *, overflows=False):
     """As near as 1e-5 of each map's largest value; what float32 cannot hold is not asked."""
     for one, other, pair in zip(np.asarray(found, np.float64), expected, PAIRS, strict=True):
         top = np.abs(other).max()
         if 1e-37 < top < 1e38:
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * top, err_msg=str(pair))
-        assert not np.isnan(one).any()
+        assert not np.isnan(one).any() or (overflows and top > 1e38)
 
 
 @pytest.mark.parametrize("variant", formulas.PLUS_PLUS)
@@ -174,7 +174,7 @@ def test_grad_cam_plus_plus_at_every_scale(variant, rng):
     found = formula(acts.astype(np.float32), grads.astype(np.float32))
     with np.errstate(all="ignore"):
         expected = [literal.grad_cam_plus_plus(*ag, variant) for ag in zip(acts, grads)]
-    same(found, expected)
+    same(found, expected, overflows=not formulas.PLUS_PLUS[variant].divided)
 
 
 @pytest.mark.parametrize("variant", smooth_plus_plus.VARIANTS)

@@ -34,7 +34,8 @@ _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attent
 _COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
 # Only where they are named: thousands of passes a map; published variants of one paper's table.
 _ASKED = (*_ATTENTION, "ss_cam", "is_cam")
-_ASKED += ("grad_cam_rest", "grad_cam_plus_plus_rest", "random_weights")
+_ASKED += ("grad_cam_rest", "grad_cam_plus_plus_rest", "grad_cam_plus_plus_torchcam")
+_ASKED += ("random_weights",)
 # for each group of parameters, and on each noisy photo
 _OFTEN = ("sanity", "sensitivity")
 # what these are compared with where there are fewer photos

@@ -178,6 +178,11 @@ METHODS: Mapping[str, Method] = {
         partial(jaxcam.grad_cam_plus_plus, variant="rcam"),
         "as Relevance-CAM's code has it",
     ),
+    "grad_cam_plus_plus_torchcam": Method(
+        "Grad-CAM++ (torchcam's)",
+        partial(jaxcam.grad_cam_plus_plus, variant="torchcam"),
+        "as torchcam's code has it, its division lost",
+    ),
     "grad_cam_rest": Method("Grad-CAM of z + ln p", of_residual_softmax(jaxcam.grad_cam), _REST),
     "grad_cam_plus_plus_rest": Method(
         "Grad-CAM++ of z + ln p", of_residual_softmax(jaxcam.grad_cam_plus_plus), _REST

@@ -20,13 +20,14 @@ EIGEN = "eigen"  # or their first principal component: `eigen_smooth`
 
 
 class PlusPlus(NamedTuple):
-    """What the published Grad-CAM++ do differently: alpha = F / (2 F + third + eps)."""
+    """What the published Grad-CAM++ do differently: alpha = F / (2 F + third + eps), or F."""
 
     factor: Callable[[jax.Array], jax.Array]  # F of G: G^2, or 1 where it can be reduced by that
     third: Callable[[jax.Array, jax.Array], jax.Array]  # of A and G, of degree 1 in A, in G F's + 1
     eps: float  # added to the denominator
     normalized: bool  # whether alpha is normalised over the positions of positive gradient
     mean: bool  # whether w_k is a mean over positions, not a sum
+    divided: bool = True  # whether alpha is a quotient at all
 
 
 PLUS_PLUS = {
@@ -44,6 +45,10 @@ PLUS_PLUS = {
     ),
     "xplique": PlusPlus(
         jnp.ones_like, lambda a, g: average(a) * g, eps=0.0, normalized=False, mean=True
+    ),
+    # It divides a copy in place, `alpha[mask].div_(...)`, and goes on with what was not divided.
+    "torchcam": PlusPlus(
+        jnp.square, lambda a, g: 0 * g, eps=0.0, normalized=False, mean=False, divided=False
     ),
 }
 
@@ -144,6 +149,10 @@ def grad_cam_plus_plus_weights(
     own = units(activations, gradients)
     positive = jax.nn.relu(own.gradients)
     factor = rules.factor(own.gradients)
+    if not rules.divided:
+        v = own.gradient_unit
+        weights = total(factor * positive) * v * rules.factor(v)
+        return weights.reshape(len(weights), -1)
     denominator = 2 * factor
     if rules.eps:
         denominator = denominator + rules.eps / jnp.square(own.gradient_unit)

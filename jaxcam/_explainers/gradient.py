@@ -143,7 +143,9 @@ def grad_cam_plus_plus(
         variant: "paper" (eq. 19); "official" (the authors' code: alpha normalised over positive
             positions); "rcam" (the Relevance-CAM code: sum_ab A G^3 in the denominator, which is
             not eq. 19 and can explode); "jacobgil" (pytorch-grad-cam: 1e-6 in the denominator);
-            "xplique" (mean of A, mean over positions).
+            "xplique" (mean of A, mean over positions); "torchcam" (its division is done on a copy
+            and lost: w_k = sum_ij ReLU(G)^3, of degree 3 in G, so that gradients below 1e-12
+            vanish and above 1e12 overflow in float32, there as here).
         relu: as in `grad_cam`; the paper's is "sum".
         has_aux: as in `grad_cam`.
 

@@ -285,7 +285,7 @@ def test_the_papers_run_is_the_usual_one():
 
 
 def test_published_variants_of_methods_are_the_librarys(network, photos, tmp_path):
-    """Relevance-CAM's code: ReLU channel by channel, its own Grad-CAM++."""
+    """Relevance-CAM's code: ReLU channel by channel, its own Grad-CAM++, and torchcam's."""
     from eval.subjects.methods import METHODS
 
     _, model, images, _, _ = directly(network, settings(photos, tmp_path))
@@ -293,6 +293,9 @@ def test_published_variants_of_methods_are_the_librarys(network, photos, tmp_pat
         "grad_cam_channel": jaxcam.grad_cam(model, images, layer=["stem"], relu="channel"),
         "grad_cam_plus_plus_rcam": jaxcam.grad_cam_plus_plus(
             model, images, layer=["stem"], variant="rcam"
+        ),
+        "grad_cam_plus_plus_torchcam": jaxcam.grad_cam_plus_plus(
+            model, images, layer=["stem"], variant="torchcam"
         ),
     }.items():
         found = METHODS[name].function(model, images, None, layer=["stem"])

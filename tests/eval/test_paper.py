@@ -30,7 +30,7 @@ SHAPLEY = {
 TORCHCAM = {
     "grad_cam": (0.2686, 0.2250),
     "layer_cam": (0.1712, 0.2819),
-    "grad_cam_plus_plus": (0.5271, 0.1962),
+    "grad_cam_plus_plus_torchcam": (0.5271, 0.1962),
 }
 # Relative difference, 4:35 and 8:22 minutes; 20 % less area, dispersion + 500 %.
 FOSTERING = {"beta 0": (33, 4 * 60 + 35), "beta 100": (114, 8 * 60 + 22, 1 - 0.2, 1 + 5)}
@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_papers_commands_and_those_of_the_stand_in(tmp_path
     ]
     assert " --model resnet18.tv_in1k --data imagenette/320px-v2 -n 3925 " in theirs
     assert " --split validation --crop 0.875 " in theirs
-    assert " --methods grad_cam layer_cam grad_cam_plus_plus --layers layer4" in theirs
+    assert " --methods grad_cam layer_cam grad_cam_plus_plus_torchcam --layers layer4" in theirs
     assert " --model tiny20 --data tiny20 -n 20 " in ours
     assert "# STAND-IN for torchcam's README: tiny20 on 20 photos of tiny20; not here: " in out
     assert "-m train.foster --config configs/voc2012_foster.py --set beta=100.0 " in out

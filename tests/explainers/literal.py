@@ -37,9 +37,12 @@ def grad_cam_plus_plus(A, G, variant="paper"):
                     "rcam": (a * g**3).sum(),
                     "jacobgil": a.sum() * g[i, j] ** 3 + 1e-6,
                     "xplique": a.mean() * g[i, j] ** 3,
+                    "torchcam": 0.0,
                 }[variant]
                 if g[i, j] != 0 and 2 * g[i, j] ** 2 + third != 0:
                     alpha[i, j] = g[i, j] ** 2 / (2 * g[i, j] ** 2 + third)
+        if variant == "torchcam":
+            alpha = g**2  # what is divided there is a copy
         if variant == "official" and (g > 0).any():
             alpha /= alpha[g > 0].sum()
         weight = (alpha * relu(g)).sum() / (h * w if variant == "xplique" else 1)

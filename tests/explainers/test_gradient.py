@@ -13,7 +13,7 @@ from tests import nets
 from tests.explainers import literal
 
 STAGES = ["layer1", "layer2", "layer3"]
-VARIANTS = ["paper", "official", "rcam", "jacobgil", "xplique"]
+VARIANTS = ["paper", "official", "rcam", "jacobgil", "xplique", "torchcam"]
 
 # name -> (formula of (A, G), the same literally)
 FORMULAS = {

@@ -55,8 +55,6 @@ REASONS: dict[str, str] = {
     "fostering": _BATCH,
 }
 REASONS_OF: dict[tuple[str, str], str] = {
-    ("grad_cam_plus_plus", "torchcam"): "there the division is lost, done in place on a copy: the "
-    "weights are sum_ij G^2 ReLU(G)",
     ("score_cam", "torchcam"): "there a channel is scaled before it is enlarged, here after",
     ("lrp_epsilon_gamma_box", "zennit"): "there the sign of a unit counts the folded mean of its "
     "batch norm, here not",
@@ -147,8 +145,8 @@ CALLS: dict[str, Call] = {
             "relu_attributions=True)",
         },
     ),
-    "grad_cam_plus_plus": Call(
-        'grad_cam_plus_plus(f, x, t, layer="layer4", variant="rcam")',
+    "grad_cam_plus_plus_torchcam": Call(
+        'grad_cam_plus_plus(f, x, t, layer="layer4", variant="torchcam")',
         {"torchcam": _torchcam("GradCAMpp")},
     ),
     "grad_cam_plus_plus_jacobgil": Call(

@@ -63,7 +63,7 @@ EXPLAINERS: dict[str, Explainer] = {
     "integrated_gradients": _at(jaxcam.integrated_gradients, steps=cases.IG_STEPS),
     "guided_backprop": _at(jaxcam.guided_backprop, reduction="sum"),
     "grad_cam": _at(jaxcam.grad_cam),
-    "grad_cam_plus_plus": _at(jaxcam.grad_cam_plus_plus, variant="rcam"),
+    "grad_cam_plus_plus_torchcam": _at(jaxcam.grad_cam_plus_plus, variant="torchcam"),
     "grad_cam_plus_plus_jacobgil": _at(jaxcam.grad_cam_plus_plus, variant="jacobgil"),
     "layer_cam": _at(jaxcam.layer_cam),
     "hires_cam": _at(jaxcam.hires_cam),

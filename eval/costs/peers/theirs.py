@@ -273,7 +273,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
     },
     "torchcam": {
         "grad_cam": _torchcam("GradCAM"),
-        "grad_cam_plus_plus": _torchcam("GradCAMpp"),
+        "grad_cam_plus_plus_torchcam": _torchcam("GradCAMpp"),
         "layer_cam": _torchcam("LayerCAM"),
         "xgrad_cam": _torchcam("XGradCAM"),
         "score_cam": _torchcam("ScoreCAM"),
