@@ -38,6 +38,10 @@ METRICS = [
         "`Infidelity`, of squares that pile up",
     ),
     (
+        *("faithfulness_correlation", "(n + 1) F, n sets", "", "", ""),
+        *("`FaithfulnessCorrelation`", "`MuFidelity`, of ranks"),
+    ),
+    (
         *("max_sensitivity", "(n + 1) E", "", "", "`sensitivity_max`"),
         *("`MaxSensitivity`", "`AverageStability` is a kin"),
     ),
@@ -65,10 +69,8 @@ photos before it asks anything, so that its number is one of another network tha
 at the cost of a training; ROAD answers the same objection without one. ROAR retrains once for each
 method and percentage. Of Quantus and xplique also
 
-* `FaithfulnessCorrelation`, `SensitivityN`, `MuFidelity`, `FaithfulnessEstimate`, `Monotonicity`
-  and `MonotonicityCorrelation`: does the sum of a map over removed pixels go with the loss of
-  score? They are correlations where `infidelity(square=...)` is the error of the best line through
-  the same points.
+* `SensitivityN`, `FaithfulnessEstimate`, `Monotonicity` and `MonotonicityCorrelation`: kin of
+  `faithfulness_correlation`, of sets of several sizes, of single steps, or without their size.
 * `IROF`, `Selectivity`, `Sufficiency`: deletion by segment or region, as `region_perturbation`.
 * `AvgSensitivity`, `LocalLipschitzEstimate`, `Consistency`, `Continuity`, `Relative*Stability`,
   `AverageStability`: kin of `max_sensitivity` with a mean or another norm.
@@ -99,4 +101,9 @@ AGREEMENT = [
     ("`mass_accuracy`", "Quantus `RelevanceMassAccuracy`", "3e-7"),
     ("`rank_accuracy`, `pointing_at`", "Quantus `RelevanceRankAccuracy`, `PointingGame`", "0"),
     ("`region_perturbation(baseline=0.0)`", "Quantus `RegionPerturbation`", "8e-7"),
+    (
+        "`faithfulness_correlation`",
+        "Quantus `FaithfulnessCorrelation`",
+        "3e-6, of the same pixels; it draws colours of pixels",
+    ),
 ]

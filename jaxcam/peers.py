@@ -181,6 +181,11 @@ OF_XPLIQUE = [
         "`AverageDropMetric`, ...",
         "7e-6, of a map without negative values, whose magnitude it takes",
     ),
+    (
+        "`metrics.faithfulness_correlation(grid=..., ranked=True)`",
+        "`MuFidelity`",
+        "1e-7, of the same cells; it draws each by itself, so that their number varies",
+    ),
     ("`metrics.entropy`, `selectivity`", "`Complexity`, `Sparseness`", "1e-6"),
 ]
 CLIPPED = """A ReLU6, `clip(x, 0, c)` or `clamp(0, x, c)` is a ReLU to guided backpropagation, with

@@ -9,11 +9,13 @@ import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam.metrics import _correlation
 from tests import golden
 
 FILE = pathlib.Path(__file__).with_suffix(".npz")
@@ -21,6 +23,7 @@ PERCENT = (30, 50, 80)
 TARGETS = np.array([0, 1])
 SIDE, STEPS = 8, 3
 SAMPLES, SIGMA, RADIUS = 4, 0.2, 0.02
+SETS, SUBSET, GRID = 12, 0.2, 5  # of the faithfulness correlation
 BOXES = np.array([[4, 2, 15, 12], [0, 6, 20, 23]])
 PEERS = ("torch", "captum", "pytorch_grad_cam", "quantus")
 
@@ -52,6 +55,13 @@ def noise(key: Any, shape: tuple[int, ...]) -> jax.Array:
 def change(key: Any, shape: tuple[int, ...]) -> jax.Array:
     """Of max-sensitivity."""
     return jax.random.uniform(key, shape, jnp.float32, -RADIUS, RADIUS)
+
+
+def sets(images: np.ndarray, grid: int | None) -> np.ndarray:
+    """Which cells go, `[SETS, cells]`, as `jaxcam.metrics.faithfulness_correlation` draws them."""
+    count = _correlation._cells(images.shape[1:3], grid).max() + 1
+    keys = jax.random.split(jax.random.key(0), SETS)
+    return np.asarray(jax.vmap(_correlation._subsets(int(count), SUBSET))(keys))
 
 
 def theirs(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -187,6 +197,18 @@ def _quantus(model: Any, x: Any, images: np.ndarray) -> dict[str, Any]:
         patch_size=SIDE, regions_evaluation=STEPS, perturb_baseline=0.0, **plain
     )
     found["region_perturbation"] = np.stack(region(**call))
+    # It draws colours of pixels, anew for each photo.
+    gone = np.tile(sets(images, None), (1, images.shape[-1]))
+    drawn = iter(np.repeat(gone, len(images), 0))
+    sums = metrics.FaithfulnessCorrelation(
+        nr_runs=SETS,
+        subset_size=int(gone[0].sum()),
+        perturb_baseline=0.0,
+        return_aggregate=False,
+        **plain,
+    )
+    with mock.patch.object(np.random, "choice", lambda *_, **__: np.flatnonzero(next(drawn))):
+        found["faithfulness_correlation"] = sums(**call)
     return {f"quantus/{name}": value for name, value in found.items()}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxcam._explainers import rise, surrogates
 from jaxcam._explainers.smoothing import noisy
-from tests import golden
+from tests import golden, golden_peers
 from tests.golden_peers import TARGETS, heat
 
 FILE = pathlib.Path(__file__).with_suffix(".npz")
@@ -203,8 +203,30 @@ def _metrics(model: Any, images: np.ndarray, hot: np.ndarray) -> dict[str, Any]:
     for name in ("AverageDropMetric", "AverageIncreaseMetric", "AverageGainMetric"):
         made = getattr(metrics, name)(model, images, hot, activation="softmax")
         found[name] = made.detailed_evaluate(images, hot, maps)
+    found["MuFidelity"] = _fidelity(model, images, hot)
     found["Complexity"] = metrics.Complexity().detailed_evaluate(maps)
     found["Sparseness"] = metrics.Sparseness().detailed_evaluate(maps)
+    return found
+
+
+def _fidelity(model: Any, images: np.ndarray, hot: np.ndarray) -> list[float]:
+    """Photo by photo, of the sets of cells that we draw."""
+    import tensorflow as tf
+    from xplique.metrics import MuFidelity
+
+    gone = golden_peers.sets(images, golden_peers.GRID)
+    random = lambda *_, **__: tf.constant(np.where(gone, 0, 1).astype(np.float32))
+    asked = {"grid_size": golden_peers.GRID, "nb_samples": len(gone), "activation": "softmax"}
+    found = []
+    with (
+        mock.patch.object(
+            MuFidelity, "_perturb_samples", MuFidelity._perturb_samples.python_function
+        ),
+        mock.patch.object(tf.random, "uniform", random),
+    ):
+        for one in map(slice, range(len(images)), range(1, len(images) + 1)):
+            made = MuFidelity(model, images[one], hot[one], **asked)
+            found.append(made.evaluate(heat(images)[one]))
     return found
 
 

@@ -75,6 +75,12 @@ def test_quantus_localisation_and_regions():
     close(curve[:, :1] - curve[:, 1:], "quantus/region_perturbation")
 
 
+def test_quantus_faithfulness_correlation():
+    options = {"subset": golden_peers.SUBSET, "num_samples": golden_peers.SETS}
+    found = metrics.faithfulness_correlation(forward, IMAGES, HEAT, TARGETS, **options)
+    close(found, "quantus/faithfulness_correlation")
+
+
 def test_the_peers_say_so_still():
     """Where they are installed: what is kept is what their code computes."""
     for name in golden_peers.PEERS:

@@ -12,7 +12,7 @@ import pytest
 import jaxcam
 from jaxcam import metrics
 from jaxcam._explainers import rise, superpixels, surrogates
-from tests import golden, golden_xplique
+from tests import golden, golden_peers, golden_xplique
 from tests.golden_peers import TARGETS, heat
 
 KEPT = dict(np.load(golden_xplique.FILE))
@@ -97,6 +97,12 @@ DROPS = {
     "AverageIncreaseMetric": metrics.average_increase,
     "AverageGainMetric": metrics.average_gain,
 }
+FIDELITY = {
+    "subset": golden_peers.SUBSET,
+    "grid": golden_peers.GRID,
+    "num_samples": golden_peers.SETS,
+    "ranked": True,
+}
 STEP = GIVEN["images"][0, :, :, 0].size // golden_xplique.STEPS
 
 
@@ -114,6 +120,7 @@ def ours(images):
     found["Insertion"] = metrics.insertion(*call, step=STEP, chunk=3, baseline=0.0)
     for name, drop in DROPS.items():
         found[name] = drop(*call) / 100
+    found["MuFidelity"] = metrics.faithfulness_correlation(*call, **FIDELITY)
     found["Complexity"] = metrics.entropy(maps)
     found["Sparseness"] = metrics.selectivity(maps.reshape(len(maps), -1))
     return found

@@ -1,4 +1,4 @@
-"""ROAD, region perturbation, infidelity, average gain and drop in deletion of methods by layer.
+"""ROAD, regions, infidelity, correlation, gain and drop in deletion of methods by layer.
 
 python -m eval perturbation --model squeezenet --data imagenet100 -n 100 --output runs/perturbation
 """
@@ -23,12 +23,16 @@ class PerturbationSettings(Settings):
         samples: of infidelity's noise, whose deviation is 0.2 in the network's input units.
         side: of the squares of region perturbation, in pixels.
         steps: of region perturbation.
+        sets: of cells that go, of the faithfulness correlation.
+        grid: cells of a photo along each side, of which a fifth goes at a time.
     """
 
     chunk: int = 4
     samples: int = 100
     side: int = 9
     steps: int = 100
+    sets: int = 100
+    grid: int = 9
 
 
 def measure(case: Explained) -> dict[str, jax.Array]:
@@ -45,6 +49,9 @@ def measure(case: Explained) -> dict[str, jax.Array]:
         "road_morf": road.morf.mean(1),
         "road_lerf": road.lerf.mean(1),
         "aopc": metrics.aopc(curve),
+        "faithfulness_correlation": metrics.faithfulness_correlation(
+            *call, **many, grid=settings.grid, num_samples=settings.sets
+        ),
         "infidelity": error,
         "infidelity_share": error / worst,
         "gain_soft": metrics.average_gain(*call, activation=activation),
@@ -75,6 +82,7 @@ PROTOCOL = Protocol(
         "road_morf": Metric("ROAD, most relevant removed first: confidence", -1),
         "road_lerf": Metric("ROAD, least relevant removed first: confidence", 1),
         "aopc": Metric("Region perturbation, AOPC", 1),
+        "faithfulness_correlation": Metric("Faithfulness correlation, cells of a grid", 1),
         "infidelity": Metric("Infidelity to noise, best scale", -1),
         "infidelity_share": Metric("Infidelity to noise, share of a map of zeros", -1),
         "gain_soft": Metric("Average gain, %, soft mask", 1),

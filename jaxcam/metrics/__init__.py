@@ -31,6 +31,9 @@ from jaxcam.metrics._complexity import (
     harmonic,
     relative_difference,
 )
+from jaxcam.metrics._correlation import (
+    faithfulness_correlation,
+)
 from jaxcam.metrics._faithfulness import (
     Confidences,
     average_drop,
@@ -134,6 +137,7 @@ __all__ = [
     "drop_in_deletion",
     "energy_in_box",
     "entropy",
+    "faithfulness_correlation",
     "gain",
     "harmonic",
     "hog",

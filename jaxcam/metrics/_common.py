@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.stats import rankdata
 from jax.typing import ArrayLike
 
 from jaxcam._ground import space
@@ -147,6 +148,12 @@ def pearson(first: jax.Array, second: jax.Array) -> jax.Array:
     x = _deviations(first)
     y = _deviations(second)
     return jnp.clip((x * y).sum(1) / jnp.sqrt((x * x).sum(1) * (y * y).sum(1)), -1, 1)
+
+
+def rank_correlation(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Pearson's correlation of ranks over all but axis 0, `[B, ...]` twice -> `[B]`."""
+    rank = lambda x: rankdata(x.reshape(x.shape[0], -1), axis=1)
+    return pearson(rank(first), rank(second))
 
 
 def _deviations(values: jax.Array) -> jax.Array:

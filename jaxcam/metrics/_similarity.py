@@ -4,14 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import rankdata
 from jax.typing import ArrayLike
 
 from jaxcam import maps
 from jaxcam._ground import filters, space
 from jaxcam._ground.errors import ArgumentError, check_flag, check_whole
 from jaxcam._ground.units import unit
-from jaxcam.metrics._common import checked, checked_pair, finite, only, pearson
+from jaxcam.metrics._common import checked, checked_pair, finite, only, rank_correlation
 
 # SSIM's Gaussian window, 11 x 11, and its constants
 _SIGMA = 1.5
@@ -103,7 +102,7 @@ def spearman(
     check_flag("absolute", absolute)
     if absolute:
         first, second = jnp.abs(first), jnp.abs(second)
-    return only(_rank_correlation(first, second), known, mask)
+    return only(rank_correlation(first, second), known, mask)
 
 
 def ssim(
@@ -182,7 +181,7 @@ def hog_similarity(
     """
     first, second = checked_pair(first, second)
     described = [hog(maps.normalize(x), cell=cell) for x in (first, second)]
-    return only(_rank_correlation(*described), finite(first), finite(second), mask)
+    return only(rank_correlation(*described), finite(first), finite(second), mask)
 
 
 def hog(images: ArrayLike, *, cell: int = 16) -> jax.Array:
@@ -227,12 +226,6 @@ def hog(images: ArrayLike, *, cell: int = 16) -> jax.Array:
     votes = votes[:, : down * cell, : across * cell]
     cells = votes.reshape(-1, down, cell, across, cell, _ORIENTATIONS).mean((2, 4))
     return _blocks(cells).reshape(images.shape[0], -1)
-
-
-def _rank_correlation(first: ArrayLike, second: ArrayLike) -> jax.Array:
-    """Pearson's correlation of ranks over all but axis 0, `[B, ...]` twice -> `[B]`."""
-    rank = lambda x: rankdata(x.reshape(x.shape[0], -1), axis=1)
-    return pearson(rank(first), rank(second))
 
 
 def _window_mean(x: jax.Array) -> jax.Array:

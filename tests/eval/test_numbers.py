@@ -144,6 +144,7 @@ def test_the_games_are_played_in_bfloat16_on_request(network, photos, tmp_path):
 
 def test_perturbations_are_the_metrics_with_the_settings(network, photos, tmp_path):
     options = {"n": 2, "chunk": 16, "samples": 3, "side": 4, "steps": 5}
+    options |= {"sets": 6, "grid": 3}
     chosen = settings(photos, tmp_path, perturbation.PerturbationSettings, **options)
     values = values_of(run(chosen, perturbation.PROTOCOL), chosen)
     _, model, images, _, saliency = directly(network, chosen)
@@ -158,6 +159,7 @@ def test_perturbations_are_the_metrics_with_the_settings(network, photos, tmp_pa
         "infidelity": metrics.infidelity(*call, num_samples=3),
         "infidelity_share": metrics.infidelity(*call, num_samples=3)
         / metrics.infidelity(model, images, jnp.zeros_like(saliency), num_samples=3),
+        "faithfulness_correlation": metrics.faithfulness_correlation(*call, grid=3, num_samples=6),
         "gain_soft": metrics.average_gain(*call),
         "drop_in_deletion": metrics.drop_in_deletion(*call),
         "aopc_curve": curve,

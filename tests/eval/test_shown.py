@@ -29,6 +29,7 @@ WAYS = {
         "aopc": 1,
         "infidelity": -1,
         "infidelity_share": -1,
+        "faithfulness_correlation": 1,
         "gain_soft": 1,
         "drop_in_deletion": 1,
         "aopc_curve": -1,

@@ -408,7 +408,15 @@ def test_an_output_that_is_no_logits_wants_a_function():
 
 
 @pytest.mark.parametrize(
-    "name", ["deletion", "insertion", "infidelity", "region_perturbation", "road"]
+    "name",
+    [
+        "deletion",
+        "insertion",
+        "infidelity",
+        "region_perturbation",
+        "road",
+        "faithfulness_correlation",
+    ],
 )
 def test_a_second_input_that_is_closed_over(name):
     """Of the batch's size, or in the images as a channel: the same."""

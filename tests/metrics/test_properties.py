@@ -55,6 +55,10 @@ METRICS = {
     "insertion": of_model(metrics.insertion, step=60),
     "average_gain": of_model(metrics.average_gain),
     "drop_in_deletion": of_model(metrics.drop_in_deletion),
+    "faithfulness_correlation": of_model(metrics.faithfulness_correlation, num_samples=9),
+    "faithfulness_correlation grid": of_model(
+        metrics.faithfulness_correlation, num_samples=9, grid=5, ranked=True
+    ),
     "infidelity": of_model(metrics.infidelity, num_samples=3),
     "infidelity square": of_model(metrics.infidelity, num_samples=3, square=5, scaled=False),
     "region_perturbation": of_model(metrics.region_perturbation, side=5, steps=4),
@@ -185,6 +189,7 @@ BETWEEN = {
     "insertion": ("saliency",),
     "average_gain": ("saliency",),
     "drop_in_deletion": ("saliency",),
+    "faithfulness_correlation": ("saliency",),
     "infidelity": ("saliency",),
     "max_sensitivity": (lambda f, x, t: x[..., 0] + f(x).sum(1)[:, None, None],),
     "region_perturbation": ("saliency",),
