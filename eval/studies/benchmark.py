@@ -4,10 +4,12 @@
 
 Each network's maps are made once (`python -m eval explain`) and measured by every protocol that the
 data allow. Some explain again: methods of hundreds of forward passes do so in a run of their own,
-of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. ARCC is a
-run of its own too, of all methods and as few photos as the perturbations have. Each run is
-a folder `OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in
-the network's report, `OUTPUT/NETWORK/report`. With `--paper NAME` it is the tables of a paper, its
+of fewer photos and with a few others to compare with, `OUTPUT/NETWORK/PROTOCOL_costly`. SS-CAM and
+IS-CAM, of thousands, have fewer photos and runs of their own everywhere,
+`OUTPUT/NETWORK/PROTOCOL_dear`, and none of what explains a dozen times. ARCC is a run of
+its own too, of all methods and as few photos as the perturbations have. Each run is a folder
+`OUTPUT/NETWORK/PROTOCOL` and a command of its own, printed before it starts and again in the
+network's report, `OUTPUT/NETWORK/report`. With `--paper NAME` it is the tables of a paper, its
 numbers beside ours, `OUTPUT/NAME/paper.md`: on its networks and photos where they are here, else on
 the bundled network and a few photos, which are named as what they are. Started again, finished runs
 are skipped and others go on where they stopped; methods that have come since are added.
@@ -17,10 +19,11 @@ import dataclasses
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from eval import programs
 from eval.run.protocol import Protocol
+from eval.run.settings import Settings as Common
 from eval.studies import paper
 from eval.studies.commands import Run, carry_out
 from eval.studies.setups import PAPERS
@@ -32,10 +35,11 @@ _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # wh
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
 # hundreds of forward passes a map
 _COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
-# Only where they are named: thousands of passes a map; published variants of one paper's table.
-_ASKED = (*_ATTENTION, "ss_cam", "is_cam")
-_ASKED += ("grad_cam_rest", "grad_cam_plus_plus_rest", "grad_cam_plus_plus_torchcam")
-_ASKED += ("random_weights",)
+_DEAR = ("ss_cam", "is_cam")  # thousands
+# only where they are named: published variants of one paper's table
+_ASKED = (*_ATTENTION, "grad_cam_rest", "grad_cam_plus_plus_rest", "smooth_grad")
+_ASKED += ("grad_cam_plus_plus_torchcam", "random_weights")
+_ALL = "all"  # names them too
 # for each group of parameters, and on each noisy photo
 _OFTEN = ("sanity", "sensitivity")
 # what these are compared with where there are fewer photos
@@ -54,13 +58,16 @@ class Plan(NamedTuple):
     costly: int
     costly_checked: int
     boxes: bool = False
+    perturbed: int = 0  # photos of the perturbations and of ARCC; 0: a quarter of the games'
+    dear: int = 0  # photos that the dear methods explain; 0: they are left out unless named
+    dear_again: int = 0  # and those that they explain again
 
 
 PLANS: dict[str, Plan] = {
     "tiny20": Plan("tiny20", 200, 100, 20, 50, 100, 20, boxes=True),
     "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50, 100, 20),
     "squeezenet": Plan("imagenet100", 50, 20, 10, 10, 10, 0),  # 20 ms a forward pass
-    "efficientnet_lite0": Plan("imagenet100", 50, 50, 10, 5, 10, 0),  # 70 ms
+    "efficientnet_lite0": Plan("imagenet100", 50, 50, 10, 5, 10, 0),  # 11 ms
 }
 
 
@@ -73,12 +80,20 @@ class Settings:
         paper: whose tables are made instead: one of relevance_cam, shapley_cam, torchcam, kang,
             schoettl (eval/studies/setups.py).
         networks: names of the table in eval/studies/benchmark.py.
-        methods: names of the table in eval/subjects/methods.py; none means all that apply but
-            SS-CAM and IS-CAM, of thousands of forward passes a map.
+        methods: names of the table in eval/subjects/methods.py; none means all but published
+            variants and, where a network's plan has no photos for them, SS-CAM and IS-CAM; "all"
+            means the whole table: the report says what does not apply.
         protocols: none means all that the data allow.
         layers: to explain; none means the ends of the networks' stages.
         options: of methods, as METHOD.OPTION=VALUE, in the place of what two cores can do.
-        scale: times as many photos as the table says.
+        settings: of protocols, as PROTOCOL.NAME=VALUE: games.variant=rise_coarse.
+        photos: how many, in the place of the table's, as KIND=NUMBER. Kinds: photos, of most
+            protocols; played, of the games; perturbed, of the perturbations and ARCC; checked, of
+            what explains a dozen times (sanity, sensitivity); costly and costly_checked, of methods
+            of hundreds of forward passes where they explain again, and a dozen times; dear and
+            dear_again, of those of thousands; batch, at a time. 0 of what is costly or dear: no
+            such run.
+        scale: times as many photos as that.
         dry_run: prints the commands and carries none out.
         root: folder of the named data sets and nets; none means that of the variable JAXCAM_DATA.
     """
@@ -90,6 +105,8 @@ class Settings:
     protocols: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    photos: tuple[str, ...] = ()
     scale: float = 1.0
     dry_run: bool = False
     root: Path | None = None
@@ -98,44 +115,29 @@ class Settings:
 PROTOCOLS: dict[str, Protocol] = programs.protocols()
 _MAPS = "explain"  # the protocol that makes maps for the others
 # Runs of a protocol beside its first one, at the end of their folders' names.
-_COSTLIER = "costly"
-_ARCC = "arcc"
+_ARCC = "_arcc"
+_COSTLIER = "_costly"
+_DEARER = "_dear"
 
 
 def runs(settings: Settings) -> Iterator[Run]:
     """The runs in their order: each network's maps, then what measures, then what explains again.
 
     Raises:
-        ValueError: an unknown network, method or protocol.
+        ValueError: an unknown network, method or protocol; photos or settings that are none.
     """
     _check("networks", settings.networks, PLANS)
-    _check("methods", settings.methods, METHODS)
+    if settings.methods != (_ALL,):
+        _check("methods", settings.methods, METHODS)
     _check("protocols", settings.protocols, [name for name in PROTOCOLS if name != _MAPS])
+    words = _settings_of(settings.settings)
     for network in settings.networks:
-        names = list(settings.methods) or [name for name in METHODS if name not in _ASKED]
-        yield _run(settings, network, PROTOCOLS[_MAPS], names)
-        for name, protocol in PROTOCOLS.items():
-            if name == _MAPS or (settings.protocols and name not in settings.protocols):
-                continue
-            if PLANS[network].boxes or not protocol.boxes:
-                yield from _runs(settings, network, protocol, names)
-
-
-def _runs(settings: Settings, network: str, protocol: Protocol, names: list[str]) -> Iterator[Run]:
-    costly = []
-    cheap = []
-    for name in names:
-        if name in _COSTLY and protocol.again is not None:
-            costly.append(name)
-        else:
-            cheap.append(name)
-    if cheap:
-        yield _run(settings, network, protocol, cheap)
-    if protocol.name == "adcc":
-        yield _run(settings, network, protocol, names, kind=_ARCC)
-    if costly and (PLANS[network].costly_checked or protocol.name not in _OFTEN):
-        beside = [name for name in _BESIDE if name in cheap]
-        yield _run(settings, network, protocol, beside + costly, kind=_COSTLIER)
+        plan = _planned(PLANS[network], settings.photos)
+        for protocol in PROTOCOLS.values():
+            wanted = not settings.protocols or protocol.name in (_MAPS, *settings.protocols)
+            if wanted and (plan.boxes or not protocol.boxes):
+                for tier in _tiers(protocol, plan, _names(settings, plan)):
+                    yield _run(settings, network, protocol, tier, words.get(protocol.name, []))
 
 
 def _check(name: str, chosen: Sequence[str], known: Collection[str]) -> None:
@@ -143,52 +145,129 @@ def _check(name: str, chosen: Sequence[str], known: Collection[str]) -> None:
         raise ArgumentError(name, ", ".join(unknown), f"any of {', '.join(known)}")
 
 
+def _names(settings: Settings, plan: Plan) -> list[str]:
+    """The methods of a network's runs."""
+    if settings.methods == (_ALL,):
+        return list(METHODS)
+    if settings.methods:
+        return list(settings.methods)
+    left = _ASKED if plan.dear else (*_ASKED, *_DEAR)
+    return [name for name in METHODS if name not in left]
+
+
+def _planned(plan: Plan, photos: Sequence[str]) -> Plan:
+    """A plan with what is asked for in its place.
+
+    Raises:
+        ValueError: no number of photos of the plan's kinds.
+    """
+    kinds = [name for name, kind in get_type_hints(Plan).items() if kind is int]
+    for each in photos:
+        name, _, number = each.partition("=")
+        if name not in kinds or not number.isdecimal():
+            expected = f"KIND=NUMBER, a kind of {', '.join(kinds)}"
+            raise ArgumentError("photos", repr(each), expected)
+        plan = plan._replace(**{name: int(number)})
+    return plan
+
+
+def _settings_of(asked: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each protocol's command for PROTOCOL.NAME=VALUE.
+
+    Raises:
+        ValueError: no setting of a protocol that the benchmark leaves free.
+    """
+    own = [field.name for field in dataclasses.fields(Common)]
+    found: dict[str, list[str]] = {}
+    for each in asked:
+        place, equals, value = each.partition("=")
+        protocol, _, name = place.partition(".")
+        if protocol not in PROTOCOLS or not equals:
+            expected = f"PROTOCOL.NAME=VALUE; the protocols are {', '.join(PROTOCOLS)}"
+            raise ArgumentError("settings", repr(each), expected)
+        fields = dataclasses.fields(PROTOCOLS[protocol].settings)
+        free = [field.name for field in fields if field.name not in (*own, "pairs")]
+        if name not in free:
+            expected = f"PROTOCOL.NAME=VALUE; {protocol} has {', '.join(free) or 'none'}"
+            raise ArgumentError("settings", repr(each), expected)
+        found.setdefault(protocol, []).extend([f"--{name}", value])
+    return found
+
+
+# Methods by what they cost ---------------------------------------------
+
+
+class Tier(NamedTuple):
+    """The methods of a run: the end of its folder's name, how many photos, which methods."""
+
+    suffix: str
+    count: int
+    names: list[str]
+
+
+def _tiers(protocol: Protocol, plan: Plan, names: Sequence[str]) -> Iterator[Tier]:
+    """The runs of a protocol that have photos: the cheap methods', the costly ones', the dear."""
+    dear = [name for name in names if name in _DEAR and plan.dear]
+    costly = [name for name in names if name in _COSTLY and protocol.again is not None]
+    cheap = [name for name in names if name not in (*dear, *costly)]
+    beside = [name for name in _BESIDE if name in cheap]
+    if cheap:
+        yield Tier("", _photos(plan, protocol), cheap)
+    if protocol.name == "adcc" and cheap + costly:
+        yield Tier(_ARCC, _perturbed(plan), cheap + costly)
+    if costly and (count := plan.costly_checked if protocol.name in _OFTEN else plan.costly):
+        yield Tier(_COSTLIER, count, beside + costly)
+    count = plan.dear if protocol.again is None else plan.dear_again
+    if dear and count and protocol.name not in _OFTEN:
+        yield Tier(_DEARER, count, beside + dear)
+
+
+def _photos(plan: Plan, protocol: Protocol) -> int:
+    """How many photos the cheap methods explain."""
+    if protocol.name == "perturbation":
+        return _perturbed(plan)
+    if protocol.name == "games":
+        return plan.played
+    return plan.checked if protocol.name in _OFTEN else plan.photos
+
+
+def _perturbed(plan: Plan) -> int:
+    """Photos of the perturbations, and of ARCC, which has their imputed photos."""
+    return plan.perturbed or max(1, plan.played // 4)  # 219 forward passes a map; the games 56
+
+
 def _run(
-    settings: Settings,
-    network: str,
-    protocol: Protocol,
-    names: Sequence[str],
-    kind: str = "",
+    settings: Settings, network: str, protocol: Protocol, tier: Tier, own: Sequence[str]
 ) -> Run:
+    """A run's command; `own` are the words for the protocol's own settings."""
     folder = settings.output / network
-    count = max(2, round(settings.scale * _photos(PLANS[network], protocol, kind)))
-    words = ["--model", network, "--data", PLANS[network].data]
-    words += ["-n", str(count), "--batch", str(min(PLANS[network].batch, count))]
-    words += ["--methods", *names]
-    options = _options(settings.options, names)
+    plan = _planned(PLANS[network], settings.photos)
+    count = max(2, round(settings.scale * tier.count))
+    words = ["--model", network, "--data", plan.data]
+    words += ["-n", str(count), "--batch", str(min(plan.batch, count))]
+    words += ["--methods", *tier.names]
+    options = _options(settings.options, tier.names)
     if options:
         words += ["--options", *options]
     if settings.layers:
         words += ["--layers", *settings.layers]
+    words += own
     if protocol.stored and protocol.name != _MAPS:
-        words += ["--maps", str(folder / _MAPS)]
+        maps = f"{_MAPS}{_DEARER}" if tier.suffix == _DEARER else _MAPS
+        words += ["--maps", str(folder / maps)]
     if protocol.name == "class_sensitivity":
         words += ["--pairs"]
-    if kind == _ARCC:
+    if tier.suffix == _ARCC:
         words += ["--arcc"]
     if settings.root is not None:
         words += ["--root", str(settings.root)]
-    name = "_".join(filter(None, (protocol.name, kind)))
-    return Run(network, protocol.name, folder / name, tuple(words))
+    return Run(network, protocol.name, folder / f"{protocol.name}{tier.suffix}", tuple(words))
 
 
 def _options(asked: Sequence[str], names: Sequence[str]) -> list[str]:
     """Those of a run's methods: what is asked for, and ours of which nothing else is said."""
     known = {option.partition("=")[0]: option for option in (*_OPTIONS, *asked)}
     return [option for option in known.values() if option.partition(".")[0] in names]
-
-
-def _photos(plan: Plan, protocol: Protocol, kind: str) -> int:
-    """How many photos a run is of."""
-    costly = kind == _COSTLIER
-    # 219 forward passes a map where the games have 56; ARCC has the former's imputed photos
-    if protocol.name == "perturbation" or kind == _ARCC:
-        return max(1, plan.played // 4)
-    if protocol.name == "games":
-        return plan.played
-    if protocol.name in _OFTEN:
-        return plan.costly_checked if costly else plan.checked
-    return plan.costly if costly else plan.photos
 
 
 def benchmark(settings: Settings) -> list[Path]:

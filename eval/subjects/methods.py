@@ -187,6 +187,12 @@ METHODS: Mapping[str, Method] = {
     "grad_cam_plus_plus_rest": Method(
         "Grad-CAM++ of z + ln p", of_residual_softmax(jaxcam.grad_cam_plus_plus), _REST
     ),
+    "smooth_grad": Method(
+        "SmoothGrad",
+        jaxcam.smooth(jaxcam.gradient),
+        "gradients averaged over noisy photos",
+        layered=False,
+    ),
     "random_weights": Method("random weights", random_weights, "RandomCAM: knows no class"),
     **CONTROLS,
 }

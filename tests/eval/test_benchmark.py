@@ -87,12 +87,75 @@ def test_what_the_data_or_the_machine_do_not_allow_is_left_out(small, tmp_path):
     assert [run.folder.name for run in found] == ["explain", "adcc_arcc", "adcc_costly"]
 
 
+def command_of(found, name):
+    return {run.folder.name: run.command for run in found}[name]
+
+
+def test_dear_methods_have_fewer_photos_and_maps_of_their_own(small, tmp_path):
+    usual = {"networks": ("squeezenet",), "photos": ("dear=3", "dear_again=2", "photos=8")}
+    found = list(benchmark.runs(settings(small, tmp_path, methods=(), **usual)))
+    for run in found:
+        words = run.command.split()
+        dear = run.folder.name.endswith("_dear")
+        assert ("ss_cam" in words) == ("is_cam" in words) == dear
+        if dear:
+            count = 2 if PROTOCOLS[run.protocol].again else 3
+            methods = "grad_cam relevance_cam noise centre ss_cam is_cam"
+            assert f"-n {count} --batch {count} --methods {methods}" in run.command
+    assert "explain_dear" in command_of(found, "games_dear")
+    assert "explain_dear" not in command_of(found, "games")
+    names = [run.folder.name for run in found]
+    assert names[:2] == ["explain", "explain_dear"]
+    assert "class_sensitivity_dear" in names
+    assert "sanity_dear" not in names and "sensitivity_dear" not in names
+    once = {**usual, "photos": ("dear=3",)}
+    for run in benchmark.runs(settings(small, tmp_path, methods=(), **once)):
+        if run.folder.name.endswith("_dear"):
+            assert PROTOCOLS[run.protocol].again is None
+
+
+def test_methods_are_those_without_variants_or_all_or_those_named(small, tmp_path):
+    def explained(**fields):
+        return command_of(benchmark.runs(settings(small, tmp_path, **fields)), "explain").split()
+
+    for name in ("ss_cam", "smooth_grad", "random_weights", "attention_grad_cam"):
+        assert name not in explained(methods=())
+        assert name in explained(methods=("all",))
+        assert name in explained(methods=(name,))
+
+
+def test_photos_are_as_many_as_asked(small, tmp_path):
+    asked = ("photos=7", "played=6", "perturbed=5", "checked=4", "costly=3", "costly_checked=0")
+    found = list(benchmark.runs(settings(small, tmp_path, methods=("cam", "rise"), photos=asked)))
+    counts = {"explain": 7, "faithfulness": 7, "games": 6, "perturbation": 5, "sanity": 4}
+    for name, count in {**counts, "adcc_costly": 3}.items():
+        assert f"-n {count} " in command_of(found, name)
+    assert "sanity_costly" not in [run.folder.name for run in found]
+
+
+def test_settings_of_protocols_are_handed_on_to_these(small, tmp_path):
+    asked = ("games.variant=rise_coarse", "games.chunk=2", "sensitivity.samples=3")
+    made = settings(small, tmp_path, settings=asked, methods=("noise", "rise"))
+    for run in benchmark.runs(made):
+        games = run.protocol == "games"
+        assert ("--variant rise_coarse --chunk 2" in run.command) == games
+        assert ("--samples 3" in run.command) == (run.protocol == "sensitivity")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"networks": ("tiny",)}, "networks: got tiny, expected any of tiny20"),
         ({"methods": ("cam", "camm")}, "methods: got camm, expected any of grad_cam"),
         ({"protocols": ("game",)}, "protocols: got game, expected any of faithfulness"),
+        ({"methods": ("all", "cam")}, "methods: got all, expected any of grad_cam"),
+        ({"photos": ("dearest=2",)}, "photos: got 'dearest=2', expected KIND=NUMBER, a kind of"),
+        ({"photos": ("dear=-1",)}, "photos: got 'dear=-1', expected KIND=NUMBER"),
+        ({"photos": ("data=1",)}, "photos: got 'data=1', expected KIND=NUMBER, a kind of photos"),
+        ({"settings": ("game.chunk=2",)}, "settings: got 'game.chunk=2', expected PROTOCOL.NAME"),
+        ({"settings": ("games.n=2",)}, "got 'games.n=2', expected .*; games has variant, chunk"),
+        ({"settings": ("games.chunk",)}, "settings: got 'games.chunk', expected PROTOCOL.NAME"),
+        ({"settings": ("class_sensitivity.pairs=False",)}, "class_sensitivity has none"),
     ],
 )
 def test_unknown_names_are_refused_before_anything_runs(small, tmp_path, fields, message):
