@@ -76,18 +76,25 @@ def usable(row: Method, network: Classifier, layers: Layers) -> tuple[Layers, di
 
 def why_not(row: Method, network: Classifier, layers: Layers) -> dict[str, str]:
     """Why a method cannot explain a layer, or `WHOLE`; unknown if it works on the host."""
-    why = {}
     if not row.jit:
-        return why
+        return {}
+    everywhere = places(row, layers)
+    # all at once is quicker, and mostly there is nothing to say
+    if not _refused(row, network, everywhere):
+        return {}
+    found = {layer: _refused(row, network, (layer,)) for layer in everywhere}
+    return {layer: reason for layer, reason in found.items() if reason}
+
+
+def _refused(row: Method, network: Classifier, layers: Layers) -> str:
+    """Why a method cannot explain some layers; nothing if it can."""
     targets = jax.ShapeDtypeStruct((1,), jnp.int32)
-    for layer in places(row, layers):
-        try:
-            jax.eval_shape(
-                _explained(row, network, [layer]), network.params, network.image(), targets
-            )
-        except ValueError as error:
-            why[layer] = " ".join(str(error).split())
-    return why
+    explained = _explained(row, network, layers)
+    try:
+        jax.eval_shape(explained, network.params, network.image(), targets)
+    except ValueError as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
 
 
 def _explained(row: Method, network: Classifier, layers: Sequence[str]) -> Callable:
