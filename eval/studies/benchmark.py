@@ -19,7 +19,7 @@ import dataclasses
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
 
 from eval import programs
 from eval.run.protocol import Protocol
@@ -27,15 +27,12 @@ from eval.run.settings import Settings as Common
 from eval.studies import paper
 from eval.studies.commands import Run, carry_out
 from eval.studies.setups import PAPERS
-from eval.subjects.methods import METHODS
+from eval.subjects.methods import COSTLY, DEAR, METHODS
 from jaxcam._ground.errors import ArgumentError
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
 # of a CBAM network
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
-# hundreds of forward passes a map
-_COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
-_DEAR = ("ss_cam", "is_cam")  # thousands
 # only where they are named: published variants of one paper's table
 _ASKED = (*_ATTENTION, "grad_cam_rest", "grad_cam_plus_plus_rest", "smooth_grad")
 _ASKED += ("grad_cam_plus_plus_torchcam", "random_weights")
@@ -151,7 +148,9 @@ def _names(settings: Settings, plan: Plan) -> list[str]:
         return list(METHODS)
     if settings.methods:
         return list(settings.methods)
-    left = _ASKED if plan.dear else (*_ASKED, *_DEAR)
+    left = list(_ASKED)
+    if not plan.dear:
+        left += DEAR
     return [name for name in METHODS if name not in left]
 
 
@@ -161,7 +160,7 @@ def _planned(plan: Plan, photos: Sequence[str]) -> Plan:
     Raises:
         ValueError: no number of photos of the plan's kinds.
     """
-    kinds = [name for name, kind in get_type_hints(Plan).items() if kind is int]
+    kinds = [name for name in Plan._fields if name not in ("data", "boxes")]
     for each in photos:
         name, _, number = each.partition("=")
         if name not in kinds or not number.isdecimal():
@@ -177,7 +176,6 @@ def _settings_of(asked: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         ValueError: no setting of a protocol that the benchmark leaves free.
     """
-    own = [field.name for field in dataclasses.fields(Common)]
     found: dict[str, list[str]] = {}
     for each in asked:
         place, equals, value = each.partition("=")
@@ -185,12 +183,21 @@ def _settings_of(asked: Sequence[str]) -> dict[str, list[str]]:
         if protocol not in PROTOCOLS or not equals:
             expected = f"PROTOCOL.NAME=VALUE; the protocols are {', '.join(PROTOCOLS)}"
             raise ArgumentError("settings", repr(each), expected)
-        fields = dataclasses.fields(PROTOCOLS[protocol].settings)
-        free = [field.name for field in fields if field.name not in (*own, "pairs")]
+        free = _free(PROTOCOLS[protocol])
         if name not in free:
             expected = f"PROTOCOL.NAME=VALUE; {protocol} has {', '.join(free) or 'none'}"
             raise ArgumentError("settings", repr(each), expected)
         found.setdefault(protocol, []).extend([f"--{name}", value])
+    return found
+
+
+def _free(protocol: Protocol) -> list[str]:
+    """The settings of its own that the benchmark does not choose."""
+    common = {field.name for field in dataclasses.fields(Common)}
+    found = []
+    for field in dataclasses.fields(protocol.settings):
+        if field.name not in common and field.type is not bool and field.type != "bool":
+            found.append(field.name)
     return found
 
 
@@ -204,22 +211,50 @@ class Tier(NamedTuple):
     count: int
     names: list[str]
 
+    @property
+    def maps(self) -> str:
+        """The folder's name of the run that makes their maps."""
+        if self.suffix == _DEARER:
+            return f"{_MAPS}{_DEARER}"
+        return _MAPS
+
 
 def _tiers(protocol: Protocol, plan: Plan, names: Sequence[str]) -> Iterator[Tier]:
     """The runs of a protocol that have photos: the cheap methods', the costly ones', the dear."""
-    dear = [name for name in names if name in _DEAR and plan.dear]
-    costly = [name for name in names if name in _COSTLY and protocol.again is not None]
-    cheap = [name for name in names if name not in (*dear, *costly)]
+    cheap, costly, dear = _by_cost(protocol, plan, names)
     beside = [name for name in _BESIDE if name in cheap]
     if cheap:
         yield Tier("", _photos(plan, protocol), cheap)
     if protocol.name == "adcc" and cheap + costly:
         yield Tier(_ARCC, _perturbed(plan), cheap + costly)
-    if costly and (count := plan.costly_checked if protocol.name in _OFTEN else plan.costly):
-        yield Tier(_COSTLIER, count, beside + costly)
-    count = plan.dear if protocol.again is None else plan.dear_again
-    if dear and count and protocol.name not in _OFTEN:
-        yield Tier(_DEARER, count, beside + dear)
+    few = plan.costly
+    fewer = plan.dear_again
+    if protocol.again is None:
+        fewer = plan.dear
+    if protocol.name in _OFTEN:
+        few = plan.costly_checked
+        fewer = 0
+    if costly and few:
+        yield Tier(_COSTLIER, few, beside + costly)
+    if dear and fewer:
+        yield Tier(_DEARER, fewer, beside + dear)
+
+
+def _by_cost(
+    protocol: Protocol, plan: Plan, names: Sequence[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Methods that a protocol takes together, the costly ones of one that explains again, dear."""
+    cheap = []
+    costly = []
+    dear = []
+    for name in names:
+        if name in DEAR and plan.dear:
+            dear.append(name)
+        elif name in COSTLY and protocol.again is not None:
+            costly.append(name)
+        else:
+            cheap.append(name)
+    return cheap, costly, dear
 
 
 def _photos(plan: Plan, protocol: Protocol) -> int:
@@ -228,7 +263,9 @@ def _photos(plan: Plan, protocol: Protocol) -> int:
         return _perturbed(plan)
     if protocol.name == "games":
         return plan.played
-    return plan.checked if protocol.name in _OFTEN else plan.photos
+    if protocol.name in _OFTEN:
+        return plan.checked
+    return plan.photos
 
 
 def _perturbed(plan: Plan) -> int:
@@ -253,8 +290,7 @@ def _run(
         words += ["--layers", *settings.layers]
     words += own
     if protocol.stored and protocol.name != _MAPS:
-        maps = f"{_MAPS}{_DEARER}" if tier.suffix == _DEARER else _MAPS
-        words += ["--maps", str(folder / maps)]
+        words += ["--maps", str(folder / tier.maps)]
     if protocol.name == "class_sensitivity":
         words += ["--pairs"]
     if tier.suffix == _ARCC:

@@ -86,6 +86,16 @@ def of_residual_softmax(method: Callable) -> Callable:
     return explained
 
 
+def smooth_grad(
+    forward: Callable, images: jax.Array, targets: jax.Array, *, samples: int = 25
+) -> jax.Array:
+    """SmoothGrad, `jaxcam.smooth` of the gradient, made when called.
+
+    Its key is a computation, before which processes have to have joined.
+    """
+    return jaxcam.smooth(jaxcam.gradient, samples=samples)(forward, images, targets)
+
+
 def _keys(images: jax.Array) -> jax.Array:
     """Of random numbers, one for each image: of its pixels' sum."""
     seeds = jax.lax.bitcast_convert_type(images.astype(jnp.float32).sum((1, 2, 3)), jnp.uint32)
@@ -189,13 +199,16 @@ METHODS: Mapping[str, Method] = {
     ),
     "smooth_grad": Method(
         "SmoothGrad",
-        jaxcam.smooth(jaxcam.gradient),
+        smooth_grad,
         "gradients averaged over noisy photos",
         layered=False,
     ),
     "random_weights": Method("random weights", random_weights, "RandomCAM: knows no class"),
     **CONTROLS,
 }
+# hundreds of forward passes a map, and thousands
+COSTLY = ("score_cam", "ablation_cam", "rise", "lime", "mask", "occlusion")
+DEAR = ("ss_cam", "is_cam")
 
 
 def title(name: str) -> str:

@@ -87,8 +87,10 @@ def test_protocols_that_explain_twice_refuse_stored_maps(made, photos, tmp_path)
         run(chosen, class_sensitivity.PROTOCOL)
 
 
-@pytest.mark.parametrize("made_before", [False, True])
-def test_adcc_is_the_librarys(network, made, photos, tmp_path, made_before):
+@pytest.mark.parametrize(("made_before", "many"), [(False, 100), (True, 100), (True, 1)])
+def test_adcc_is_the_librarys(network, made, photos, tmp_path, monkeypatch, made_before, many):
+    """By one program for all layers, and from `many` photos on by one for each."""
+    monkeypatch.setattr(work, "_MANY", many)
     chosen = settings(
         *(photos, tmp_path, adcc.AdccSettings),
         layers=("stem", "top"),
