@@ -40,32 +40,6 @@ MASKS = 64  # of RISE
 STEPS = 28  # of the games
 IG_STEPS = 20
 
-# Why results differ: of a call whoever makes it, or of one framework's.
-_BATCH = "float32: batch norm over the few values of a small batch"
-_EDGES = "float32: units at the edge of their ReLU fall to the other side; jaxcam's own float64 "
-REASONS: dict[str, str] = {
-    "gradient": f"{_EDGES}differs by 3e-2 at ResNet-50",
-    "grad_cam": f"{_EDGES}differs by 3e-2 at layer1 of ResNet-50",
-    "lrp_epsilon_plus_flat": f"{_EDGES}differs by 2e-3 at ResNet-50",
-    "integrated_gradients": "float32: a unit at the edge of its ReLU falls to the other side; "
-    "captum's own float64 differs by 2e-3",
-    "relevance_cam": "float32: relevance of both signs cancels in the sums; jaxcam with other "
-    "fusions differs by 1e-3",
-    "training": _BATCH,
-    "fostering": _BATCH,
-}
-REASONS_OF: dict[tuple[str, str], str] = {
-    ("score_cam", "torchcam"): "there a channel is scaled before it is enlarged, here after",
-    ("lrp_epsilon_gamma_box", "zennit"): "there the sign of a unit counts the folded mean of its "
-    "batch norm, here not",
-}
-
-
-def reason(call: str, framework: str) -> str:
-    """Why a framework's result differs from ours."""
-    found = REASONS_OF.get((call, framework)) or REASONS.get(call)
-    return found or "no reason known"
-
 
 class Call(NamedTuple):
     """A call, whatever the layer.

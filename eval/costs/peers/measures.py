@@ -51,16 +51,21 @@ def difference(ours: np.ndarray, theirs: np.ndarray, sign: str) -> float:
         theirs: likewise.
         sign: as in `cases.Call`.
     """
+    return float(differences(ours, theirs, sign).max())
+
+
+def differences(ours: np.ndarray, theirs: np.ndarray, sign: str) -> np.ndarray:
+    """Those of each image, `[B]`; of "values" the one of all, `[1]`. NaN if their shapes differ."""
     if ours.shape != theirs.shape:
-        return float("nan")
+        return np.array([np.nan])
     if sign == "positive":
         ours = np.maximum(ours, 0)
         theirs = np.maximum(theirs, 0)
     if sign in ("positive", "signed"):
         ours = _scaled(ours)
         theirs = _scaled(theirs)
-        return float(np.abs(ours - theirs).max())
-    return float((np.abs(ours - theirs) / np.maximum(np.abs(ours), 1)).max())
+        return np.abs(ours - theirs).reshape(len(ours), -1).max(1)
+    return (np.abs(ours - theirs) / np.maximum(np.abs(ours), 1)).reshape(1, -1).max(1)
 
 
 def _scaled(maps: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.costs.peers import cases
+from eval.costs.peers import cases, reasons, turns
 
 RESULTS = Path(__file__).parents[3] / "results" / "speed" / "peers"
 LIBRARIES = ("pytorch-grad-cam", "torchcam", "captum", "zennit")
@@ -79,10 +79,9 @@ def _seen(name: str, library: str, runs: list[dict[str, Any]]) -> str:
                 largest = max(largest or 0.0, entry["difference"])
     if largest is None:
         return "not run yet"
-    shown = f"{largest:.0e}"
-    if largest > 1e-4:
-        shown += f": {cases.reason(name, library)}"
-    return shown
+    if largest > turns.TOLERANCE["float32"]:
+        return reasons.text(name, library, largest)
+    return f"{largest:.0e}"
 
 
 if __name__ == "__main__":

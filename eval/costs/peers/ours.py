@@ -100,20 +100,11 @@ class Jaxcam:
 
         The class of each image is its likeliest.
         """
-        network = models.create(setup["model"])
-        rng = np.random.default_rng(setup["seed"])
-        shape = (setup["batch"], setup["image_size"], setup["image_size"], 3)
-        images = rng.normal(size=shape).astype(np.float32)
-        variables = calibrated(network, jnp.asarray(images), setup["seed"])
-        logits = jax.jit(partial(network.apply, train=False))(variables, images)
+        names = ("model", "image_size", "batch", "seed")
+        variables, given = made(*(setup[name] for name in names))
         state: dict[str, Any] = models.to_torchvision(variables)
         np.savez(setup["weights"], **state)
-        np.savez(
-            setup["images"],
-            images=images,
-            targets=np.asarray(logits.argmax(-1)),
-            saliency=rng.normal(size=shape[:3]).astype(np.float32),
-        )
+        np.savez(setup["images"], **given._asdict())
         return {"device": jax.devices()[0].device_kind}
 
     def load(self, setup: Mapping[str, Any]) -> None:
@@ -135,55 +126,70 @@ class Jaxcam:
 
     def call(self, case: Mapping[str, Any]) -> Call:
         """A case, compiled; weights and images are arguments."""
-        name = case["call"]
-        at = {}
-        if case["layer"] is not None:
-            at["layer"] = case["layer"]
-        if name == cases.FORWARD:
-            run = lambda variables, given: loops.quick(self._forward(variables))(given.images)
-        elif cases.CALLS[name].training:
-            run = partial(self._step, at)
-        else:
-            run = lambda variables, given: EXPLAINERS[name](self._forward(variables), given, at)
+        run = program(self.network, case["call"], case["layer"])
         if case["form"] == "constants":
             return _called(partial(jax.jit(partial(run, self.variables)), self.given))
         return _called(partial(jax.jit(run), self.variables, self.given))
 
-    def _forward(self, variables: Any) -> Forward:
-        return linen(self.network, variables, train=False)
 
-    def _step(self, at: dict, variables: Any, given: Given) -> Any:
-        """The loss, the gradients and the updated statistics of a batch."""
+def program(network: Any, call: str, layer: str | None) -> Callable[[Any, Given], Any]:
+    """A call of the variables and what it is about: what is compiled."""
+    at = {}
+    if layer is not None:
+        at["layer"] = layer
+    forward = lambda variables: linen(network, variables, train=False)
+    if call == cases.FORWARD:
+        return lambda variables, given: loops.quick(forward(variables))(given.images)
+    if cases.CALLS[call].training:
+        return partial(_step, network, at)
+    return lambda variables, given: EXPLAINERS[call](forward(variables), given, at)
 
-        def loss(params: Any) -> tuple[jax.Array, Any]:
-            state = {**variables, "params": params}
-            apply = lambda x: self.network.apply(state, x, train=True, mutable=["batch_stats"])
-            if at:
-                total, seen = fostering.fostering_loss(
-                    apply, given.images, given.targets, has_aux=True, **at
-                )
-                return total, seen.aux
-            logits, updated = loops.quick(apply)(given.images)  # as `train` does
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, given.targets)
-            return losses.mean(), updated
 
-        (value, updated), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-        return value, gradients, updated
+def _step(network: Any, at: dict, variables: Any, given: Given) -> Any:
+    """The loss, the gradients and the updated statistics of a batch."""
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        state = {**variables, "params": params}
+        apply = lambda x: network.apply(state, x, train=True, mutable=["batch_stats"])
+        if at:
+            total, seen = fostering.fostering_loss(
+                apply, given.images, given.targets, has_aux=True, **at
+            )
+            return total, seen.aux
+        logits, updated = loops.quick(apply)(given.images)  # as `train` does
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, given.targets)
+        return losses.mean(), updated
+
+    (value, updated), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    return value, gradients, updated
 
 
 def _called(compiled: Callable) -> Call:
-    return Call(lambda _: jax.block_until_ready(compiled()), _shown)
+    return Call(lambda _: jax.block_until_ready(compiled()), lambda found: np.float32(shown(found)))
 
 
-def _shown(result: Any) -> np.ndarray:
+def shown(result: Any) -> np.ndarray:
     """A map; of a training step the loss and the size of each parameter's gradient, by key."""
     if not isinstance(result, tuple):
-        return np.asarray(result, np.float32)
+        return np.asarray(result)
     value, gradients, _ = result
     sizes = {}
     for key, gradient in models.to_torchvision({"params": gradients}).items():
         sizes[key] = np.linalg.norm(gradient)
     return np.array([float(value), *(sizes[key] for key in sorted(sizes))])
+
+
+def made(model: str, image_size: int, batch: int, seed: int) -> tuple[Any, Given]:
+    """Variables, and images with the likeliest class of each and a random saliency."""
+    network = models.create(model)
+    rng = np.random.default_rng(seed)
+    shape = (batch, image_size, image_size, 3)
+    images = rng.normal(size=shape).astype(np.float32)
+    variables = calibrated(network, jnp.asarray(images), seed)
+    logits = jax.jit(partial(network.apply, train=False))(variables, images)
+    saliency = rng.normal(size=shape[:3]).astype(np.float32)
+    given = map(np.asarray, (images, logits.argmax(-1), saliency))
+    return variables, Given(*given)  # type: ignore[arg-type]
 
 
 def calibrated(network: Any, images: jax.Array, seed: int) -> Any:

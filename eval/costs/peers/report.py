@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from eval.costs.peers import cases, turns
+from eval.costs.peers import cases, reasons, turns
 from jaxcam import pictures
 from jaxcam._ground import files
 
@@ -39,6 +39,9 @@ def report(request: turns.Request, output: Path | None, modules: Any = None) -> 
         request: what to compare.
         output: the JSON file; the others stand beside it. None writes nothing.
         modules: those of the frameworks' processes, if others.
+
+    Raises:
+        SystemExit: results differ for no known reason, once everything is printed and written.
     """
     run = turns.Turns(request, modules)
     rows: list[dict[str, Any]] = []
@@ -51,6 +54,9 @@ def report(request: turns.Request, output: Path | None, modules: Any = None) -> 
     print(text(found))
     if output is not None:
         pictures.write(plot(found), output.with_suffix(".png"), dpi=110)
+    if names := unexplained(found):
+        listed = "\n".join(names)
+        raise SystemExit(f"{reasons.UNEXPLAINED} differences from {cases.OURS}:\n{listed}")
 
 
 def command() -> str:
@@ -140,10 +146,22 @@ def _range(found: Found, factor: float) -> str:
 def _difference(call: str, name: str, entry: Found) -> str:
     if "difference" not in entry:
         return "not compared"
-    shown = f"{entry['difference']:.0e}"
     if not entry["agrees"]:
-        return f"{shown}: {cases.reason(call, name)}"
-    return shown
+        return reasons.text(call, name, entry["difference"])
+    return f"{entry['difference']:.0e}"
+
+
+def unexplained(found: Found) -> list[str]:
+    """The entries whose results differ from ours for no known reason, as `ROW, NAME: SIZE`."""
+    names = []
+    for row in found["rows"]:
+        for name, entry in row["entries"].items():
+            if entry.get("agrees") is not False:
+                continue
+            size = entry["difference"]
+            if not reasons.explained(row["call"], name, size):
+                names.append(f"{row['name']}, {name}: {size:.0e}")
+    return names
 
 
 def paid_off(ours: Found, theirs: Found, batch: int) -> str:
