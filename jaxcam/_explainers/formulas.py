@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam._ground.errors import check_choice, check_flag
+from jaxcam._ground.errors import ArgumentError, check_choice, check_flag
 from jaxcam._ground.units import unit
 
 # How the terms w_k A_k become a map: ReLU of their sum over channels, the sum of their ReLUs, or
@@ -71,6 +71,9 @@ class Units(NamedTuple):
 def check_relu(relu: str | None, *, terms: bool = True) -> None:
     """Raises a ValueError unless `relu` is one of `RELU`, or `EIGEN` where a map has terms."""
     allowed = RELU
+    if relu == EIGEN and not terms:
+        got = "a method whose map is a principal component already, no sum of terms"
+        raise ArgumentError("eigen_smooth", got, "one whose map is, such as grad_cam")
     if terms:
         allowed = (*RELU, EIGEN)
     check_choice("relu", relu, allowed)
