@@ -1,15 +1,20 @@
 """A paper's tables: the runs that give them, and their numbers beside ours."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from eval import programs
 from eval.reporting import papers
 from eval.reporting.papers import Published
+from eval.run.record import summary
 from eval.studies.commands import Run, carry_out
+from eval.studies.resampled import ratio, resampled, to_inactive, values_of
 from eval.studies.setups import NOTHING, PAPERS, Experiment, Setup
 from eval.subjects import data
 from eval.subjects.methods import title
@@ -18,11 +23,12 @@ from jaxcam import models
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam._ground.files import write_bytes
 from jaxcam.methods import WHOLE
-from jaxcam.metrics import harmonic
 
 _OF_STUDENT = ("attention_grad_cam", "layerwise_grad_cam", "cbam_attention")
 _FOSTERING = "foster_effect"
 _AGREEMENT = "agreement"
+_ADCC = "adcc"
+_PARTS = ("coherency", "complexity", "drop")
 _CORRECT = "localization"  # of photos that are classified correctly
 _NEEDS = {"localization": "boxes", _FOSTERING: "photos to train on"}
 # The bundled network's betas: at the paper's 100 it collapses (docs/fostering.md).
@@ -123,7 +129,7 @@ def _carried_out(
         for run in _runs(experiment, setup, wanted, protocol, methods, known):
             carry_out(run.command, skip=run.finished(), dry=wanted.dry_run)
             if not wanted.dry_run:
-                records.append(run.record())
+                records.append(_with_adcc_of_means(run))
     return list(filter(None, records))
 
 
@@ -223,20 +229,48 @@ def _fostered(experiment: Experiment, setup: Setup, wanted: Wanted) -> Mapping[s
     carry_out(shlex.join(words), skip=False, dry=wanted.dry_run)
     if wanted.dry_run:
         return {}
-    plain, fostered = json.loads((folder / "effect.json").read_text())
     (layer,) = setup.layers
-    results: dict[str, dict] = {}
-    for name, found in (("beta 0", plain), ("beta 100", fostered)):
-        results[name] = {
-            "relative_difference": found["relative difference, %"],
-            "epoch_seconds": found["seconds an epoch"],
-            "area_ratio": found["area"] / plain["area"],
-            "dispersion_ratio": found["dispersion"] / plain["dispersion"],
-        }
     summaries = {}
-    for name, found in results.items():
-        summaries[name] = {layer: {key: {"mean": each} for key, each in found.items()}}
+    for name, numbers in _of_betas(folder).items():
+        summaries[name] = {layer: numbers}
     return {"protocol": _FOSTERING, "photos": setup.photos, "results": summaries}
+
+
+def _of_betas(folder: Path) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """The numbers of both networks, those over photos with intervals.
+
+    Args:
+        folder: of `effect.json` and the runs.
+    """
+    nets = json.loads((folder / "effect.json").read_text())
+    plain: dict[str, np.ndarray] = {}
+    found = {}
+    for name, net in zip(("beta 0", "beta 100"), nets, strict=True):
+        file = folder / Path(net["path"]).stem / "interpretability" / "values.npz"
+        values = values_of(file, _only_place(file))
+        if not plain:
+            for metric, each in values.items():
+                plain[f"{metric} before"] = each
+        relative = values["relative_difference"]
+        relative = relative[np.isfinite(relative)]  # the others have no map
+        found[name] = {
+            "relative_difference": summary(relative, 0),
+            "relative_difference_to_inactive": resampled(
+                {"d": to_inactive(relative)}, lambda values: np.median(values["d"]), 0
+            ),
+            "epoch_seconds": {"mean": net["seconds an epoch"]},
+            "area_ratio": resampled({**values, **plain}, ratio("area"), 0),
+            "dispersion_ratio": resampled({**values, **plain}, ratio("dispersion"), 0),
+        }
+    return found
+
+
+def _only_place(file: Path) -> str:
+    """METHOD/LAYER of a run of one method at one layer."""
+    with np.load(file) as arrays:
+        places = set(map(os.path.dirname, arrays.files)) - {""}
+    (place,) = places
+    return place
 
 
 # The page ----------------------------------------------------------------------------------
@@ -288,17 +322,32 @@ def our_number(
             if row.method not in (method, papers.ANY):
                 continue
             found = by_layer.get(layer, {})
-            if row.metric == "adcc_of_means" and found:
-                return {"mean": _adcc_of_means(found)}
             if row.metric in found:
                 return found[row.metric]
     return None
 
 
-def _adcc_of_means(found: Mapping[str, Mapping[str, Any]]) -> float:
-    """ADCC of the means of its parts, as in ShapleyCAM's code, where ours is the mean of ADCCs."""
-    parts = [found[name]["mean"] for name in ("coherency", "complexity", "drop")]
-    return float(harmonic(*parts))
+def _with_adcc_of_means(run: Run) -> dict[str, Any]:
+    """A run's record; with it ADCC of the means of its parts, as in ShapleyCAM's code.
+
+    Ours is the mean of ADCCs.
+    """
+    record = run.record()
+    if run.protocol != _ADCC:
+        return record
+    for method, by_layer in record["results"].items():
+        for layer, found in by_layer.items():
+            values = values_of(run.folder / "values.npz", f"{method}/{layer}")
+            found["adcc_of_means"] = resampled(values, _adcc_of_means, record["seed"])
+    return record
+
+
+def _adcc_of_means(values: Mapping[str, np.ndarray]) -> float:
+    coherency, complexity, drop = (np.nanmean(values[name]) for name in _PARTS)
+    parts = (coherency, 1 - complexity, 1 - drop / 100)
+    if min(parts) <= 0:
+        return 0.0
+    return 3 / sum(1 / part for part in parts)
 
 
 def _method(name: str) -> str:

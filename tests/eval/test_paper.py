@@ -33,7 +33,7 @@ TORCHCAM = {
     "grad_cam_plus_plus_torchcam": (0.5271, 0.1962),
 }
 # Relative difference, 4:35 and 8:22 minutes; 20 % less area, dispersion + 500 %.
-FOSTERING = {"beta 0": (33, 4 * 60 + 35), "beta 100": (114, 8 * 60 + 22, 1 - 0.2, 1 + 5)}
+FOSTERING = {"beta 0": (33, 33, 4 * 60 + 35), "beta 100": (114, 114, 8 * 60 + 22, 1 - 0.2, 1 + 5)}
 VAL = ("imagenet2012", "validation")
 
 
@@ -57,7 +57,8 @@ def test_numbers_of_papers_that_the_sheet_does_not_hold():
         assert (found["drop_soft"], found["increase_soft"]) == pytest.approx(
             tuple(100 * share for share in shares)
         )
-    names = ("relative_difference", "epoch_seconds", "area_ratio", "dispersion_ratio")
+    names = ("relative_difference", "relative_difference_to_inactive", "epoch_seconds")
+    names += ("area_ratio", "dispersion_ratio")
     for method, values in FOSTERING.items():
         assert published("schoettl", method) == dict(zip(names, values, strict=False))
 
