@@ -34,7 +34,8 @@ REASONS: dict[str, Reason] = {
     "integrated_gradients": Reason(_EDGES, 0.04),
     "relevance_cam": Reason("float32: relevance of both signs cancels in the sums", 1e-3),
     "training": Reason(_BATCH, 1e-3),
-    "fostering": Reason(_BATCH, 1e-2),
+    # jaxcam-without-ynnpack is as far from float64 at layer1 of a ResNet-18, batch 8: 7.1e-2
+    "fostering": Reason(f"{_EDGES}, and batch norms over the few values of a small batch", 0.1),
 }
 # Of one framework's, before those.
 REASONS_OF: dict[tuple[str, str], Reason] = {
