@@ -14,7 +14,7 @@ import numpy as np
 from jaxcam._ground.dtypes import floating, is_real, reals
 from jaxcam._ground.errors import ArgumentError, check_flag
 from jaxcam._ground.text import counted
-from jaxcam._program import eager, quick
+from jaxcam._program import eager, quick, trace
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.trace import check_forward
@@ -135,6 +135,8 @@ def black_box(
     check_flag("has_aux", has_aux)
     if host and dtype is not None:
         raise ArgumentError("dtype", repr(dtype), "None for a model outside JAX")
+    if not host:
+        forward = trace.Held(forward)
     asked = _asked(forward, images, targets, activation, host, has_aux, progress)
     box = asked.box
     return asked._replace(box=box._replace(forward=narrowed(box.forward, dtype)))

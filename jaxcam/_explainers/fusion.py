@@ -11,6 +11,7 @@ from jaxcam._explainers.attention import names_of
 from jaxcam._explainers.gradient import grad_cam_plus_plus
 from jaxcam._ground.errors import ArgumentError, check_choice, check_sides, renaming
 from jaxcam._ground.text import counted
+from jaxcam._program import trace
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.layers import Forward
 from jaxcam._program.layers import layers as layers_of
@@ -124,6 +125,7 @@ def refine_cam(
     check_images(images)
     if not callable(method):
         raise ArgumentError("method", repr(method), "an explainer of several layers")
+    forward = trace.Held(forward)
     if layers is None:
         names = _stages(forward, images)
     else:

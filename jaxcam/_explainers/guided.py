@@ -142,6 +142,7 @@ def guided_grad_cam(
     check_images(images)
     if layer is not None and not isinstance(layer, str):
         raise ArgumentError("layer", repr(layer), "one name or None")
+    forward = trace.Held(forward)
     coarse = grad_cam(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     fine = guided_backprop(forward, images, targets, reduction=reduction, has_aux=has_aux)
     if not has_aux:

@@ -18,6 +18,7 @@ from jaxcam._ground import chunks
 from jaxcam._ground.dtypes import at_least_float32
 from jaxcam._ground.errors import check_at_least, check_choice, check_whole
 from jaxcam._ground.randomness import check_key
+from jaxcam._program import trace
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run
 from jaxcam._program.question import ask
@@ -190,6 +191,7 @@ def _explained(
     check_choice("scale", how.scale, SCALES)
     check_relu(relu)
     check_at_least("chunk", chunk, 1)
+    forward = trace.Held(forward)
     question = ask(forward, images, targets, **options)
     outputs, acts = run(question.program, images, question.sites, {})
     output, aux = question.parted(outputs)

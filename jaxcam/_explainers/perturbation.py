@@ -17,6 +17,7 @@ from jaxcam._explainers.formulas import check_relu, combined, positions
 from jaxcam._ground import chunks, interpolation
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import check_at_least, check_choice
+from jaxcam._program import trace
 from jaxcam._program.cuts import Split, cut
 from jaxcam._program.grids import Layout
 from jaxcam._program.layers import Forward, Layer, run, zeros_like
@@ -102,6 +103,7 @@ def score_cam(
     check_relu(relu)
     check_at_least("chunk", chunk, 1)
     rules = SCORE_VARIANTS[variant]
+    forward = trace.Held(forward)
     question = ask(forward, images, targets, layer=layer, layout=layout, has_aux=has_aux)
     outputs, acts = run(question.program, images, question.sites, {})
     output, aux = question.parted(outputs)

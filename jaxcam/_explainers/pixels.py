@@ -27,6 +27,7 @@ from jaxcam._ground.errors import (
     shown,
 )
 from jaxcam._ground.units import unit
+from jaxcam._program import trace
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.narrow import Dtype
@@ -178,6 +179,7 @@ def integrated_gradients(
     check_at_least("chunk", chunk, 1)
     check_images(images)
     images = floating(images)
+    forward = trace.Held(forward)
     chosen, aux = as_they_are(forward, images, targets, has_aux)
     question = pixels(forward, images, chosen, has_aux)
     start = broadcast(baseline, images)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 
 from jaxcam._ground import foreign, primitives
 from jaxcam._ground.errors import ArgumentTypeError
@@ -35,7 +36,7 @@ def trace(function: Callable, *args: Any) -> Program:
 
     Args:
         function: any JAX-traceable function. It may close over arrays or over the tracers of an
-            outer transformation.
+            outer transformation. Of one that is `Held` it is the program that it has.
         *args: arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
@@ -45,11 +46,54 @@ def trace(function: Callable, *args: Any) -> Program:
         TypeError: `function` is a Flax Linen module without its variables. What `function` raises
             passes through.
     """
+    if isinstance(function, Held):
+        return function.program(*args)
     check_forward(function)
     # A fresh lambda: make_jaxpr caches by function identity, and `function` may close over what has
     # changed since.
     closed, shapes = jax.make_jaxpr(lambda *a: _arrays(function(*a)), return_shape=True)(*args)
     return Program(closed, shapes)
+
+
+class Held:
+    """A function that is traced once, for arguments of the same types, however often it is asked.
+
+    Inside a transformation its program is run again; outside, it is called as it is. What it closes
+    over is taken to stay as it is for as long as it is held: for a call of an explainer.
+
+    Args:
+        function: any JAX-traceable function.
+
+    Raises:
+        TypeError: as `trace`.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        check_forward(function)
+        self._function = function
+        self._programs: dict[Any, Program] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        leaves = jax.tree.leaves(args)
+        if not any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self._function(*args)
+        program = self.program(*args)
+        found = jaxpr_as_fun(program.closed)(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), found)
+
+    def program(self, *args: Any) -> Program:
+        """Its program of arguments of these types."""
+        leaves, tree = jax.tree.flatten(args)
+        key = (tree, *map(_type, leaves))
+        if key not in self._programs:
+            self._programs[key] = trace(self._function, *args)
+        return self._programs[key]
+
+
+def _type(value: Any) -> Any:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return value
+    return jax.typeof(value)
 
 
 def _arrays(found: Any) -> Any:
