@@ -24,6 +24,7 @@ Explain = Callable[[Any, Any], Any]  # (params, batch) -> maps by layer
 # with fewer photos that takes longer. (EfficientNet-Lite0's Grad-CAM on a core: 2.1 s to compile
 # for a layer; a photo takes 23 ms at one layer, 48 ms at eight.)
 _MANY = 100
+_SLOW = ("kpca_cam",)  # a second a photo at 112 x 112 positions, of no forward pass
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Work:
         self._method = bench.plan.methods[method]
         self._layers = layers
         self._programs: dict[tuple[str, ...], Explain] = {}
-        costly = method in (*methods.COSTLY, *methods.DEAR)
+        costly = method in (*methods.COSTLY, *methods.DEAR, *_SLOW)
         self._apart = costly or bench.plan.settings.n >= _MANY
         self._readers = {}
         if self._plan.maps is not None:
