@@ -5,29 +5,45 @@
 At the numbers of samples that the papers use: RISE with 8000 masks, LIME with 1000 samples of
 quickshift's segments, MASK with 300 steps, Score-CAM with every channel of the last stage. A map of
 one photo at a time, the median of some, without compilation; the superpixels of LIME count. Kang et
-al. have about 9 s for LIME and 5 s for RISE, Relevance-CAM's supplement 16.67 s for Score-CAM and
-0.031 s for Relevance-CAM, each on a GPU and a ResNet-50.
+al. have about 9 s for LIME and 5 s for RISE, and do not state their counts; Relevance-CAM's
+supplement has 16.67 s for Score-CAM and 0.031 s for Relevance-CAM. All of them are of a ResNet-50
+on a GPU: beside another network on another machine they say of which order a method is, no more.
 """
 
 import dataclasses
+import inspect
 import json
+import os
+import shlex
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+import jaxcam
+from eval.costs.peers.process import processor
 from eval.run.record import write_json
 from eval.subjects import data, methods, networks
 from jaxcam import classifier
+from jaxcam._ground import files
+from jaxcam._ground.text import counted
 from jaxcam.classifier import Classifier
 from jaxcam.methods import WHOLE
 
 # Seconds a map, by their papers.
 THEIRS = {"rise": 5.0, "lime": 9.0, "score_cam": 16.67, "relevance_cam": 0.031}
+NOTE = "The papers' numbers are of a ResNet-50 on a GPU: of another network, and another machine."
+# The keyword of a method's samples, and what they are.
+_COUNTED = {
+    "rise": ("num_masks", "masks"),
+    "lime": ("num_samples", "samples"),
+    "mask": ("steps", "steps"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +51,7 @@ class SecondsSettings:
     """What is timed.
 
     Args:
-        output: folder of `seconds.json`; none writes nothing.
+        output: folder of `seconds.json` and `seconds.md`; none writes nothing.
         model: as of every protocol.
         data: as of every protocol.
         methods: names of the table in eval/subjects/methods.py.
@@ -53,14 +69,20 @@ class SecondsSettings:
     root: Path | None = None
 
 
-def seconds(settings: SecondsSettings) -> dict[str, float]:
-    """The median seconds a map, by method.
+class Timed(NamedTuple):
+    """A method's seconds a map, the median, and what it is made of."""
+
+    seconds: float
+    made_of: str = ""
+
+
+def seconds(settings: SecondsSettings, network: Classifier) -> dict[str, Timed]:
+    """What each method takes.
 
     Raises:
-        FileNotFoundError: no such data or model.
+        FileNotFoundError: no such data.
         ValueError: an unknown method, or an option of none that is timed.
     """
-    network = networks.load(settings.model, settings.root)
     chosen = [option for option in settings.options if option.partition(".")[0] in settings.methods]
     rows = methods.find(settings.methods, chosen)
     photos = data.load(settings.data, network.input_size, 2, 0, settings.root).images
@@ -72,8 +94,26 @@ def seconds(settings: SecondsSettings) -> dict[str, float]:
             start = time.perf_counter()
             jax.block_until_ready(call(photos[number % len(photos)][None]))
             times.append(time.perf_counter() - start)
-        found[name] = statistics.median(times[1:])  # the first compiles
+        made_of = _made_of(name, row, network, photos[:1])
+        found[name] = Timed(statistics.median(times[1:]), made_of)  # the first compiles
     return found
+
+
+def _made_of(name: str, row: Any, network: Classifier, photo: np.ndarray) -> str:
+    """How many passes of the network there are in a map, in words."""
+    if name == "score_cam":
+        forward = network.forward(network.params)
+        layers = jaxcam.layers(forward, network.prepare(photo))
+        return counted(layers[network.stages[-1]].shape[-1], "channel")
+    if name not in _COUNTED:
+        return ""
+    keyword, things = _COUNTED[name]
+    count = getattr(row.function, "keywords", {}).get(keyword)
+    if count is None and keyword in (usual := inspect.signature(row.function).parameters):
+        count = usual[keyword].default
+    if count is None:
+        return ""
+    return f"{count} {things}"
 
 
 def _explained(row: Any, network: Classifier) -> Callable[[np.ndarray], Any]:
@@ -90,24 +130,47 @@ def _explained(row: Any, network: Classifier) -> Callable[[np.ndarray], Any]:
     return explain
 
 
-def table(found: dict[str, float]) -> str:
-    """Ours beside the papers'."""
-    lines = ["| method | seconds a map | the paper's |", "|---|---|---|"]
-    for name, value in found.items():
+def text(settings: SecondsSettings, network: Classifier, found: Mapping[str, Timed]) -> str:
+    """The network, the machine, and ours beside the papers'."""
+    height, width = network.input_size
+    load = os.getloadavg()[0]
+    lines = [
+        f"{settings.model} at {height} x {width} on one {jax.local_devices()[0].device_kind} "
+        f"({processor()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, load "
+        f"{load:.1f}), a photo at a time. {NOTE}",
+        "",
+        "| method | made of | seconds a map | a paper's |",
+        "|---|---|---|---|",
+    ]
+    for name, timed in found.items():
         theirs = f"{THEIRS[name]:g}" if name in THEIRS else ""
-        lines.append(f"| {methods.title(name)} | {value:.3g} | {theirs} |")
+        cells = [methods.title(name), timed.made_of, f"{timed.seconds:.3g}", theirs]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main(settings: SecondsSettings) -> None:
-    """Times, prints and keeps."""
-    found = seconds(settings)
-    device = jax.local_devices()[0].device_kind
-    print(f"{settings.model} on one {device}, a photo at a time\n\n{table(found)}")
-    if settings.output is not None:
-        settings.output.mkdir(parents=True, exist_ok=True)
-        about = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
-        write_json(
-            settings.output / "seconds.json",
-            {"settings": about, "device": device, "seconds": found},
-        )
+    """Times, prints and keeps.
+
+    Raises:
+        FileNotFoundError: no such data or model.
+        ValueError: as `seconds`.
+    """
+    network = networks.load(settings.model, settings.root)
+    found = seconds(settings, network)
+    shown = text(settings, network, found)
+    print(shown)
+    if settings.output is None:
+        return
+    settings.output.mkdir(parents=True, exist_ok=True)
+    about = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    about |= {"output": None, "root": None}  # places of one machine
+    content = {"command": _command(), "settings": about, "about": shown.partition("\n")[0]}
+    for name in ("seconds", "made_of"):
+        content[name] = {method: getattr(timed, name) for method, timed in found.items()}
+    write_json(settings.output / "seconds.json", content)
+    files.write_text(settings.output / "seconds.md", f"`{_command()}`\n\n{shown}\n")
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "eval", "seconds", *sys.argv[1:]])

@@ -1,5 +1,6 @@
 """A paper's tables: the runs that give them, and their numbers beside ours."""
 
+import itertools
 import json
 import os
 import shlex
@@ -10,30 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval import programs
-from eval.reporting import papers
-from eval.reporting.papers import Published
 from eval.run.record import summary
+from eval.studies import paper_page as page
 from eval.studies.commands import Run, carry_out
 from eval.studies.resampled import ratio, resampled, to_inactive, values_of
 from eval.studies.setups import NOTHING, PAPERS, Experiment, Setup
 from eval.subjects import data
-from eval.subjects.methods import title
 from eval.subjects.networks import OURS
 from jaxcam import models
 from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam._ground.files import write_bytes
-from jaxcam.methods import WHOLE
 
 _OF_STUDENT = ("attention_grad_cam", "layerwise_grad_cam", "cbam_attention")
-_FOSTERING = "foster_effect"
+_FOSTERING = page.FOSTERING
 _AGREEMENT = "agreement"
 _ADCC = "adcc"
 _PARTS = ("coherency", "complexity", "drop")
 _CORRECT = "localization"  # of photos that are classified correctly
 _NEEDS = {"localization": "boxes", _FOSTERING: "photos to train on"}
 # The bundled network's betas: at the paper's 100 it collapses (docs/fostering.md).
-_BETAS = {"theirs": ("0.0", "100.0"), "stand_in": ("0.0", "0.3")}
-_HEAD = "| method | its layer | our layer | number | theirs | ours | 95 % interval |"
+_BETAS = {"theirs": ("0.0", "100.0"), "stand_in": ("0.0", page.STAND_IN_BETA)}
+CONFIGS = programs.HERE.parent / "configs"
 
 
 class Wanted(NamedTuple):
@@ -67,25 +65,32 @@ def study(wanted: Wanted) -> str:
     Raises:
         ChildProcessError: a run failed, and has said why.
     """
-    pages = []
     known: dict[tuple, Path] = {}
+    parts: dict[tuple, page.Part] = {}
     for experiment in PAPERS[wanted.paper]:
         absent = missing(experiment.theirs, wanted)
+        title = page.title_of(experiment)
         if wanted.dry_run:
-            print(f"# {_title(experiment)}: {_sized(experiment.theirs, wanted)}")
+            print(f"# {title}: {_sized(experiment.theirs, wanted)}")
             _carried_out(experiment, experiment.theirs, wanted, known)
         setup = experiment.theirs
         if absent:
             setup = experiment.stand_in
             if missing(setup, wanted, weights=False):
                 setup = setup._replace(data=NOTHING[0], photos=NOTHING[1])
-            print(f"# STAND-IN for {_title(experiment)}: {_sized(setup, wanted)}; {absent}")
-        if absent or not wanted.dry_run:
-            records = _carried_out(experiment, setup, wanted, known)
-            pages += _page(experiment, _sized(setup, wanted), absent, records)
+            print(f"# STAND-IN for {title}: {_sized(setup, wanted)}; {absent}")
+        if wanted.dry_run and not absent:
+            continue
+        part = page.Part(_sized(setup, wanted), {experiment: absent}, ())
+        if part.key in parts:  # the same stand-in of another table's same numbers
+            part = parts[part.key]
+            part.experiments[experiment] = absent
+            continue
+        records = _carried_out(experiment, setup, wanted, known)
+        parts[part.key] = part._replace(records=records)
     if wanted.dry_run:
         return ""
-    text = "\n".join(pages)
+    text = "\n".join(itertools.chain.from_iterable(map(page.lines, parts.values())))
     folder = wanted.output / wanted.paper
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "paper.md", text.encode())
@@ -199,9 +204,9 @@ def _sized(setup: Setup, wanted: Wanted) -> Setup:
 def trainings(setup: Setup, wanted: Wanted) -> list[Training]:
     """The fine-tunings without and with fostering: the paper's, or short ones of the bundled."""
     folder = wanted.output / wanted.paper
-    kind, config, more = "theirs", "configs/voc2012_foster.py", ()
+    kind, config, more = "theirs", _config("voc2012_foster.py"), ()
     if setup.model == "tiny20":
-        kind, config = "stand_in", "configs/tiny20_foster.py"
+        kind, config = "stand_in", _config("tiny20_foster.py")
         more = ("train_split=train[:2000]", f"data={data.file_in(wanted.root, 'tiny20.zip')}")
     found = []
     for beta in _BETAS[kind]:
@@ -210,6 +215,14 @@ def trainings(setup: Setup, wanted: Wanted) -> list[Training]:
         changes = (f"beta={beta}", f"workdir={workdir}", f"export={export}", *more)
         found.append(Training(("--config", config, "--set", *changes), export))
     return found
+
+
+def _config(name: str) -> str:
+    """A file of the checkout's `configs`, as short as this folder allows."""
+    path = CONFIGS / name
+    if Path.cwd() == CONFIGS.parent:
+        return str(path.relative_to(CONFIGS.parent))
+    return str(path)
 
 
 def _fostered(experiment: Experiment, setup: Setup, wanted: Wanted) -> Mapping[str, Any]:
@@ -273,60 +286,6 @@ def _only_place(file: Path) -> str:
     return place
 
 
-# The page ----------------------------------------------------------------------------------
-
-
-def _title(experiment: Experiment) -> str:
-    return papers.SOURCES[experiment.source].title
-
-
-def _page(
-    experiment: Experiment, setup: Setup, absent: str, records: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    """A heading, both set-ups, and a line for each number of the paper."""
-    yield f"## {_title(experiment)}\n"
-    yield f"Theirs: {papers.SOURCES[experiment.source].setup}."
-    if absent:
-        yield f"Ours is a STAND-IN, whose numbers reproduce none of theirs: {setup}."
-        yield f"The paper's network or photos are {absent}."
-        if any(row.protocol == _FOSTERING for row in experiment.numbers()):
-            yield f"Beta is {_BETAS['stand_in'][1]} in the place of 100, at which it collapses."
-    else:
-        yield f"Ours: {setup}."
-    yield f"\n{_HEAD}\n|---|---|---|---|---|---|---|"
-    for row in experiment.numbers():
-        layer = our_layer(experiment, setup, row.layer)
-        found = our_number(records, row, layer)
-        cells = [_method(row.method), row.layer.replace(papers.ANY, ""), layer, _metric(row)]
-        yield "| " + " | ".join([*cells, f"{row.value:g}", *_ours(found)]) + " |"
-    yield ""
-
-
-def our_layer(experiment: Experiment, setup: Setup, layer: str) -> str:
-    """Ours in the place of a paper's layer."""
-    if layer == papers.ANY:
-        return "logits"
-    if layer == WHOLE:
-        return WHOLE
-    return setup.layers[experiment.layers().index(layer)]
-
-
-def our_number(
-    records: Sequence[Mapping[str, Any]], row: Published, layer: str
-) -> Mapping[str, Any] | None:
-    """The summary that stands beside a paper's number; None where there is none."""
-    for record in records:
-        if record["protocol"] != row.protocol:
-            continue
-        for method, by_layer in record["results"].items():
-            if row.method not in (method, papers.ANY):
-                continue
-            found = by_layer.get(layer, {})
-            if row.metric in found:
-                return found[row.metric]
-    return None
-
-
 def _with_adcc_of_means(run: Run) -> dict[str, Any]:
     """A run's record; with it ADCC of the means of its parts, as in ShapleyCAM's code.
 
@@ -348,23 +307,3 @@ def _adcc_of_means(values: Mapping[str, np.ndarray]) -> float:
     if min(parts) <= 0:
         return 0.0
     return 3 / sum(1 / part for part in parts)
-
-
-def _method(name: str) -> str:
-    return title(name).replace(papers.ANY, "student")
-
-
-def _metric(row: Published) -> str:
-    known = programs.metrics(row.protocol).get(row.metric)
-    if known is None:
-        return row.metric.replace("_", " ")
-    return known.title
-
-
-def _ours(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Our mean, and its interval where there is one."""
-    if found is None or found["mean"] is None:
-        return "-", "-"
-    if found.get("low") is None:
-        return f"{found['mean']:.4g}", "-"
-    return f"{found['mean']:.4g}", f"[{found['low']:.4g}, {found['high']:.4g}]"

@@ -103,6 +103,8 @@ def test_a_dry_run_prints_the_papers_commands_and_those_of_the_stand_in(tmp_path
     assert "# STAND-IN for torchcam's README: tiny20 on 20 photos of tiny20; not here: " in out
     assert "-m train.foster --config configs/voc2012_foster.py --set beta=100.0 " in out
     assert "-m train.foster --config configs/tiny20_foster.py --set beta=0.3 " in out
+    games = [line for line in lines if " games " in line and "kang/" in line]
+    assert len(games) == 2 * 7 and len([line for line in games if "stand_in" in line]) == 2
     assert "--methods attention_grad_cam --layers layer4" in out
     assert not list(tmp_path.glob("*/paper.md"))
     with pytest.raises(ValueError, match="paper: got kangs, expected any of relevance_cam, shap"):
@@ -162,6 +164,38 @@ def test_without_any_photos_scikit_images_stand_in(here, tmp_path, monkeypatch, 
     assert "tiny on 2 photos of skimage." in text
     assert "# localization is left out: skimage has no boxes" in capsys.readouterr().out
     assert text.count("| - | - |") == 16
+
+
+def test_one_stand_in_of_several_tables_is_measured_and_printed_once(
+    here, photos, tmp_path, monkeypatch
+):
+    small = Setup("tiny", "tiny20", "", 4, ("top",), options=("rise.num_masks=4",))
+    absent = small._replace(data="cars196", split="test")
+    sources = ("distillation_birds", "distillation_cars")
+    tables = tuple(Experiment(source, absent, small) for source in sources)
+    monkeypatch.setitem(PAPERS, "kang", tables)
+    wanted = paper.Wanted(tmp_path, "kang", ("grad_cam",), root=photos[1])
+    text = paper.study(wanted)
+    assert text.count("## Distillation paper, ") == 1
+    assert "## Distillation paper, CUB-200-2011; Distillation paper, Stanford Cars\n" in text
+    assert "tiny on 4 photos of tiny20, one run for these 2 tables; theirs in their order" in text
+    assert "Of Distillation paper, Stanford Cars network or photos are not here: " in text
+    assert text.count("\n| Grad-CAM | last | top | ") == 2
+    assert "| 0.0805, 0.0796 | " in text
+    assert len(list(tmp_path.rglob("games.json"))) == 1
+    there = Experiment("distillation_cars", small, small)
+    monkeypatch.setitem(PAPERS, "kang", (tables[0], there))
+    assert paper.study(wanted).count("## Distillation paper, ") == 2
+
+
+def test_configs_are_found_from_any_folder(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wanted = paper.Wanted(tmp_path, "schoettl", dry_run=True, root=photos[1])
+    paper.study(wanted)
+    words = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    found = [line[line.index("--config") + 1] for line in words if "--config" in line]
+    assert len(found) == 4
+    assert all(paper.Path(path).is_file() for path in found)
 
 
 # Set-ups: the crop, the score, random weights ----------------------------------------------

@@ -3,8 +3,10 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 
+import jaxcam
 from eval.costs import seconds
 
 
@@ -15,11 +17,33 @@ def test_medians_of_the_calls_after_the_first(network, photos, tmp_path, monkeyp
         tmp_path, "tiny", "tiny20", ("rise",), ("rise.num_masks=6", "mask.steps=2"), root=photos[1]
     )
     seconds.main(settings)
-    assert "| RISE | 2 | 5 |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| RISE | 6 masks | 2 | 5 |" in out
+    assert out.startswith("tiny at 16 x 16 on one ") and seconds.NOTE in out
+    assert out in (tmp_path / "seconds.md").read_text()
     found = json.loads((tmp_path / "seconds.json").read_text())
     assert found["seconds"] == {"rise": 2} and found["settings"]["repeats"] == 3
+    assert found["made_of"] == {"rise": "6 masks"}
     with pytest.raises(ValueError, match="methods: got risee"):
-        seconds.seconds(seconds.SecondsSettings(None, "tiny", "tiny20", ("risee",), root=photos[1]))
+        seconds.main(seconds.SecondsSettings(None, "tiny", "tiny20", ("risee",), root=photos[1]))
+
+
+def test_what_a_map_is_made_of(network, photos, monkeypatch):
+    """The usual number where none is said, of the library; channels of the last stage."""
+    monkeypatch.setattr(seconds, "_explained", lambda row, network: lambda photos: photos)
+    names = ("grad_cam", "score_cam", "rise", "lime", "mask")
+    chosen = ("lime.num_samples=800", "mask.steps=7")
+    settings = seconds.SecondsSettings(None, "tiny", "tiny20", names, chosen, root=photos[1])
+    found = seconds.seconds(settings, network)
+    forward = network.forward(network.params)
+    channels = jaxcam.layers(forward, np.zeros((1, 16, 16, 3)))["top"].shape[-1]
+    assert {name: timed.made_of for name, timed in found.items()} == {
+        "grad_cam": "",
+        "score_cam": f"{channels} channels",
+        "rise": "8000 masks",
+        "lime": "800 samples",
+        "mask": "7 steps",
+    }
 
 
 def test_the_papers_numbers():
