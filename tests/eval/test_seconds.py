@@ -13,12 +13,14 @@ from eval.costs import seconds
 def test_medians_of_the_calls_after_the_first(network, photos, tmp_path, monkeypatch, capsys):
     ticks = itertools.accumulate([0, 100, 0, 2, 0, 1, 0, 9])  # the calls take 100, 2, 1, 9
     monkeypatch.setattr(seconds.time, "perf_counter", lambda: next(ticks))
+    used = itertools.accumulate([0, 50, 0, 1, 0, 0.5, 0, 8])
+    monkeypatch.setattr(seconds.time, "process_time", lambda: next(used))
     settings = seconds.SecondsSettings(
         tmp_path, "tiny", "tiny20", ("rise",), ("rise.num_masks=6", "mask.steps=2"), root=photos[1]
     )
     seconds.main(settings)
     out = capsys.readouterr().out
-    assert "| RISE | 6 masks | 2 | 5 |" in out
+    assert "| RISE | 6 masks | 2 | 1 | 5 |" in out
     assert out.startswith("tiny at 16 x 16 on one ") and seconds.NOTE in out
     assert out in (tmp_path / "seconds.md").read_text()
     found = json.loads((tmp_path / "seconds.json").read_text())
