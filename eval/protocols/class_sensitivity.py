@@ -2,8 +2,11 @@ r"""Does a method explain two classes of one photo by different places?
 
 Figures 6 and 7 of Relevance-CAM, measured. `--pairs` sets two photos of different classes side by
 side, each at half its width, and explains both classes: each has its own box (the photo's, or its
-half of the image where there are none). Otherwise every photo is explained for the two classes that
-score highest, and the energies in its box, where it has one, tell how the second class differs.
+half of the image where there are none). `--objects` takes the photos of a set that have boxes of
+two classes, as many of VOC's have: each is explained for its own class and that of its largest
+object of another class, each with its own boxes. Otherwise every photo is explained for the two
+classes that score highest, and the energies in its box, where it has one, tell how the second class
+differs.
 
     python -m eval class_sensitivity --model tiny20 --data tiny20 --pairs \
         --output runs/class_sensitivity
@@ -25,6 +28,7 @@ from jaxcam import metrics
 from jaxcam._ground.errors import ArgumentError
 from jaxcam._ground.text import counted
 from jaxcam.classifier import Classifier
+from jaxcam.datasets import UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,31 +37,49 @@ class ClassSettings(Settings):
 
     Args:
         pairs: whether two photos side by side make an image of two classes.
+        objects: whether photos with boxes of two classes are explained for these; no others are.
     """
 
     pairs: bool = False
+    objects: bool = False
+
+    @property
+    def boxed(self) -> bool:
+        """Whether each class has a box of its own."""
+        return self.pairs or self.objects
 
 
 def settle(settings: ClassSettings, network: Classifier) -> ClassSettings:
-    """Pairs are explained for the photos' own classes, single photos for the predicted one.
+    """Pairs and objects are explained for their own classes, other photos for the predicted one.
 
     Raises:
-        ValueError: a network of one logit.
+        ValueError: a network of one logit; pairs and objects at once.
     """
+    if settings.pairs and settings.objects:
+        raise ArgumentError("objects", "True with pairs", "one of both")
     if network.num_logits == 1:
         raise ArgumentError(
             "model", f"{network.name}, which has one logit", "at least two: a second class"
         )
-    if settings.pairs:
+    if settings.boxed:
         return dataclasses.replace(settings, target="label")
     return dataclasses.replace(settings, target="predicted")
 
 
 def arrange(settings: ClassSettings, photos: Photos) -> Photos:
-    """The photos, or pairs of them."""
+    """The photos, pairs of them, or those with boxes of two classes.
+
+    Raises:
+        ValueError: objects of photos none of which has boxes of two classes; as `side_by_side`.
+    """
     if settings.pairs:
         return side_by_side(photos)
-    return photos
+    if not settings.objects:
+        return photos
+    if "second_target" not in photos.extra:
+        got = f"{counted(len(photos), 'photo')} without boxes of two classes"
+        raise ArgumentError("data", got, "some that have, such as voc/2012")
+    return photos.take(np.flatnonzero(photos.extra["second_target"] != UNKNOWN))
 
 
 def side_by_side(photos: Photos) -> Photos:
@@ -127,7 +149,7 @@ def _half_boxes(photos: Photos, height: int, width: int) -> np.ndarray:
 def other_class(plan: Plan) -> Changes:
     """The same photos explained for their second class."""
     second = "runner_up"
-    if plan.settings.pairs:
+    if plan.settings.boxed:
         second = "second_target"
 
     def changes(batch: Values, first: Values) -> Iterator[Change]:
@@ -139,12 +161,12 @@ def other_class(plan: Plan) -> Changes:
 
 def measure(case: Explained) -> dict[str, jax.Array]:
     """What distinguishes the maps of two classes."""
-    if case.settings.pairs:
-        return _of_pairs(case)
+    if case.settings.boxed:
+        return _of_two_boxed(case)
     return _of_two_highest(case)
 
 
-def _of_pairs(case: Explained) -> dict[str, jax.Array]:
+def _of_two_boxed(case: Explained) -> dict[str, jax.Array]:
     """Correlation of two classes' maps, their energy in own and other box, and own over both."""
     found = metrics.class_sensitivity(case.maps, case.again, case.boxes, case.extra["second_boxes"])
     return {**found._asdict(), "own_share": found.own / (found.own + found.other)}

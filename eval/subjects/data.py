@@ -69,6 +69,8 @@ class _About(NamedTuple):
     label: Any
     boxes: np.ndarray
     unreadable: str
+    second: int = UNKNOWN  # the class of the largest object of another class
+    second_boxes: np.ndarray = datasets.NO_BOXES
 
 
 @dataclass(frozen=True)
@@ -116,17 +118,21 @@ class Drawn:
 
         Returns:
             `ids`, `labels` `[k]`, and why they are `unreadable`, "" for those that are not; all
-            their `boxes` `[b, 4]` and the row of each, `boxed` `[b]`.
+            their `boxes` `[b, 4]` and the row of each, `boxed` `[b]`. Of the largest object of
+            another class its class, `second` `[k]`, and likewise `second_boxes`, `second_boxed`.
         """
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(self._described, rows))
-        ids, labels, boxes, unreadable = zip(*found, strict=True)
+        ids, labels, boxes, unreadable, second, others = zip(*found, strict=True)
         return {
             "ids": np.array(ids),
             "labels": np.array(labels),
             "unreadable": np.array(unreadable),
             "boxes": np.concatenate(boxes).astype(np.float32),
             "boxed": np.repeat(rows, list(map(len, boxes))),
+            "second": np.array(second, np.int32),
+            "second_boxes": np.concatenate(others).astype(np.float32),
+            "second_boxed": np.repeat(rows, list(map(len, others))),
         }
 
     def _described(self, row: int) -> "_About":
@@ -137,26 +143,54 @@ class Drawn:
             return _About(f"photo {number}", UNKNOWN, datasets.NO_BOXES, error.got)
         try:
             fitted(record, self.size, self.crop)
-            boxes = datasets.NO_BOXES
+            boxes = others = datasets.NO_BOXES
+            second = second_class(record)
             if len(record.boxes):
-                boxes = _boxes(record, self.size, self.crop)
+                boxes = _boxes(record, record.label, self.size, self.crop)
+            if second != UNKNOWN:
+                others = _boxes(record, second, self.size, self.crop)
         except ArgumentError as error:
             return _About(record.id, record.label, datasets.NO_BOXES, error.got)
-        return _About(record.id, record.label, boxes, "")
+        if not len(others):  # or what a crop leaves nothing of
+            second = UNKNOWN
+        return _About(record.id, record.label, boxes, "", second, others)
 
     def photos(self, about: Arrays) -> Photos:
         """The photos that can be read, given what `describe` says of all of them."""
-        counts = np.bincount(about["boxed"], minlength=len(self))
-        boxes = None
-        if counts.max():
-            boxes = np.full((len(self), counts.max(), 4), np.nan, np.float32)
-            columns = np.arange(len(about["boxed"])) - (np.cumsum(counts) - counts)[about["boxed"]]
-            boxes[about["boxed"], columns] = about["boxes"]
-        found = Photos(tuple(map(str, about["ids"])), about["labels"], boxes, self.read)
+        boxes = _by_row(about["boxes"], about["boxed"], len(self))
+        extra = {}
+        if "second" in about and (about["second"] != UNKNOWN).any():
+            second = _by_row(about["second_boxes"], about["second_boxed"], len(self))
+            extra = {"second_target": about["second"], "second_boxes": second}
+        names = tuple(map(str, about["ids"]))
+        found = Photos(names, about["labels"], boxes, self.read, extra)
         # A run of before this was looked at does not say.
         if "unreadable" not in about or not about["unreadable"].any():
             return found
         return found.take(np.flatnonzero(about["unreadable"] == ""))
+
+
+def _by_row(boxes: np.ndarray, rows: np.ndarray, count: int) -> Any:
+    """Boxes `[b, 4]` as `[count, K, 4]`, NaN for no box; None if there is none at all."""
+    counts = np.bincount(rows, minlength=count)
+    if not counts.max():
+        return None
+    found = np.full((count, counts.max(), 4), np.nan, np.float32)
+    columns = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    found[rows, columns] = boxes
+    return found
+
+
+def second_class(record: Record) -> int:
+    """The class of the largest object that is not of the photo's class; `UNKNOWN` if none is."""
+    if record.box_labels is None or np.ndim(record.label):
+        return UNKNOWN
+    left, top, right, bottom = record.boxes.T
+    areas = np.maximum(right - left + 1, 0) * np.maximum(bottom - top + 1, 0)
+    other = (record.box_labels != record.label) & (record.box_labels != UNKNOWN)
+    if not other.any():
+        return UNKNOWN
+    return int(record.box_labels[np.where(other, areas, -1).argmax()])
 
 
 def draw(
@@ -265,14 +299,14 @@ def _place(
     return (height, width), (round((height - size[0]) / 2), round((width - size[1]) / 2))
 
 
-def _boxes(record: Record, size: tuple[int, int], crop: float) -> np.ndarray:
-    """The boxes `[K, 4]` of its class at the network's size: a person beside the dog is no dog.
+def _boxes(record: Record, label: Any, size: tuple[int, int], crop: float) -> np.ndarray:
+    """The boxes `[K, 4]` of a class at the network's size: a person beside the dog is no dog.
 
     Of those that a crop leaves something of, what it leaves.
     """
     photo = datasets.photo_size(record)
     whole, (top, left) = _place(photo, size, crop)
-    resized = np.asarray(metrics.resize_boxes(record.boxes_of(record.label), photo, whole))
+    resized = np.asarray(metrics.resize_boxes(record.boxes_of(label), photo, whole))
     height, width = size
     shown = resized - np.array([left, top, left, top])
     last = np.array([width - 1, height - 1, width - 1, height - 1])
