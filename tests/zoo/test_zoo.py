@@ -92,12 +92,21 @@ def test_lrp_conserves_at_every_cut(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_relevance_cam_is_finite_and_jit_is_eager(name):
+def test_relevance_cam_is_finite_and_somewhere(name):
+    """Compiled alone: op by op many take half a minute, so that of one is compared below."""
     forward, images = network(name)
     found = jax.jit(lambda x: jaxcam.relevance_cam(forward, x, 1))(images)
     assert found.shape == (2, *known(name).grids[known(name).default])
     assert np.isfinite(found).all()
     assert np.abs(found).max() > 0
+
+
+def test_relevance_cam_outside_jit_is_that_inside():
+    forward, images = network("bridged")
+    found = jax.jit(lambda x: jaxcam.relevance_cam(forward, x, 1))(images)
+    expected = jaxcam.relevance_cam(forward, images, 1)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["jax_resnet", "keras_sequential", "haiku_mobilenet", "bridged"])
