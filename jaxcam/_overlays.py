@@ -19,8 +19,12 @@ COLORMAP = "inferno"
 SIGNED_COLORMAP = "coolwarm"
 # Widths of the columns of papers, in inches: 83 and 175 mm.
 WIDTHS = {"column": 3.25, "page": 6.9}
+# What the ends of a scale of colours mean, by whether 0 is its middle.
+ENDS = {False: ("little", "much"), True: ("against", "for")}
 _POINTS = 9.0  # of letters on a screen
 _PRINTED = 7.0  # and in a paper
+_KEY = 0.26  # height of what the key of the colours takes, in inches
+_BAR = (0.7, 0.09)  # and of its bar
 
 
 def overlay(
@@ -87,6 +91,8 @@ def figure(
 ) -> "Figure":
     """A grid of pictures: a row for each image, which comes first and then under each heatmap.
 
+    Below it a key says what the colours mean: little to much, or against to for if `signed`.
+
     Args:
         images: `[B, H, W, 3]` in [0, 1].
         heatmaps: `[B, h, w]` normalised maps of any resolution (they are resized), or several of
@@ -111,7 +117,7 @@ def figure(
     Example:
         >>> figure = jaxcam.maps.figure(images, {"Grad-CAM": heat}, titles=["red", "green"])
         >>> len(figure.axes)
-        4
+        5
     """
     check_unmasked("images", images)
     images = np.asarray(images, np.float32)
@@ -129,7 +135,9 @@ def figure(
         panel = WIDTHS[width] / len(pictures)
         points = _PRINTED
     with style.own():
-        return _grid(pictures, titles or (), panel, points)
+        made = _grid(pictures, titles or (), panel, points)
+        _draw_key(made, colormap or (SIGNED_COLORMAP if signed else COLORMAP), signed, points)
+    return made
 
 
 def _grid(
@@ -139,7 +147,7 @@ def _grid(
     from matplotlib.figure import Figure
 
     rows, high, wide = pictures[None].shape[:3]
-    size = (len(pictures) * panel, rows * panel * high / wide + 0.3)
+    size = (len(pictures) * panel, rows * panel * high / wide + 0.3 + _KEY)
     made = Figure(figsize=size, layout="constrained")
     axes = made.subplots(rows, len(pictures), squeeze=False)
     for column, (name, pixels) in enumerate(pictures.items()):
@@ -151,6 +159,23 @@ def _grid(
     for row, title in enumerate(titles):
         axes[row, 0].set_ylabel(title, fontsize=points, parse_math=False)
     return made
+
+
+def _draw_key(figure: "Figure", colormap: str, signed: bool, points: float) -> None:
+    """A scale of colours between what its ends mean, in the middle below the pictures."""
+    width, height = figure.get_size_inches()
+    figure.get_layout_engine().set(rect=(0, _KEY / height, 1, 1 - _KEY / height))  # type: ignore[union-attr]
+    wide, high = _BAR
+    left = (1 - wide / width) / 2
+    middle = _KEY / 2 / height
+    axes = figure.add_axes((left, middle - high / 2 / height, wide / width, high / height))
+    axes.set_axis_off()
+    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=colormap)
+    low, much = ENDS[signed]
+    gap = 0.06 / width
+    how = {"fontsize": points, "va": "center"}
+    figure.text(left - gap, middle, low, ha="right", **how)
+    figure.text(left + wide / width + gap, middle, much, ha="left", **how)
 
 
 def _colormap(name: str) -> "Colormap":

@@ -324,7 +324,7 @@ def _draw_legend(figure: "Figure", page: Page, e: Explanation, style: Style) -> 
 def _draw_key(figure: "Figure", page: Page, right: float, scale: Scale) -> float:
     """A colour scale between its ends' names, up to `right`; returns where the next may end."""
     style_of_text = {"size": 7.5, "color": canvas.FAINT}
-    low, high = ("against", "for") if scale.around_zero else ("little", "much")
+    low, high = _overlays.ENDS[scale.around_zero]
     bar = right - canvas.length(high, 7.5) - 0.07 - _KEY_WIDTH
     left = bar - 0.07 - canvas.length(low, 7.5)
     axes = canvas.add_axes(figure, page, Rect(bar, MARGIN + 0.36, _KEY_WIDTH, 0.09))

@@ -322,7 +322,9 @@ def test_figure_draws_every_heatmap_without_pyplot(rng, tmp_path):
     made = maps.figure(images, {"grad_cam": heat, "cost $5": 1 - heat}, ["a cat", "$a$"])
     made.savefig(tmp_path / "figure.png")
     assert matplotlib.get_backend(auto_select=False) == before
-    axes = np.array(made.axes).reshape(2, 3)
+    *pictures, key = made.axes
+    axes = np.array(pictures).reshape(2, 3)
+    assert key.images
     assert [a.get_title() for a in axes[0]] == ["", "grad_cam", "cost $5"]
     assert [a.get_ylabel() for a in axes[:, 0]] == ["a cat", "$a$"]
     np.testing.assert_allclose(axes[1, 0].images[0].get_array(), images[1], atol=1e-6)
@@ -339,6 +341,35 @@ def test_a_figure_for_a_paper_is_as_wide_as_its_column(rng, width, inches):
     assert figure.axes[1].title.get_fontsize() == 7
     with pytest.raises(ValueError, match="width: got 'colum'"):
         maps.figure(images, heat, width="colum")
+
+
+@pytest.mark.parametrize("width", [None, "column", "page"])
+@pytest.mark.parametrize(
+    ("signed", "colormap", "ends"),
+    [(False, "inferno", ["little", "much"]), (True, "coolwarm", ["against", "for"])],
+)
+def test_a_figure_says_what_its_colours_mean(rng, width, signed, colormap, ends):
+    """In the words of the command line's pictures, below all else and within the figure."""
+    images = rng.uniform(size=(2, 8, 8, 3)).astype(np.float32)
+    heat = maps.normalize(rng.normal(size=(2, 4, 4)), "signed" if signed else "min_max")
+    made = maps.figure(images, {"a": heat, "b": heat}, ["x", "y"], signed=signed, width=width)
+    assert [text.get_text() for text in made.texts] == ends
+    assert made.axes[-1].images[0].get_cmap().name == colormap
+    made.draw_without_rendering()
+    key = [each.get_window_extent() for each in (*made.texts, made.axes[-1])]
+    pictures = [axes.get_tightbbox() for axes in made.axes[:-1]]
+    lowest = min(box.y0 for box in pictures)
+    for box in key:
+        assert 0 <= box.x0 < box.x1 <= made.bbox.x1
+        assert 0 <= box.y0 < box.y1 <= lowest
+    low, much, bar = key
+    assert low.x1 < bar.x0 < bar.x1 < much.x0
+
+
+def test_the_key_shows_the_colours_that_were_asked_for(rng):
+    images, heat = np.ones((1, 4, 4, 3)), np.eye(4)[None]
+    made = maps.figure(images, heat, colormap="viridis", signed=True)
+    assert made.axes[-1].images[0].get_cmap().name == "viridis"
 
 
 def test_figure_takes_what_normalize_gives(rng):
