@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxcam
-from jaxcam._ground.errors import ArgumentError
+from jaxcam._ground.errors import ArgumentError, ArgumentFileError
 from jaxcam.classifier import _own
 from jaxcam.classifier._classifier import Classifier, stages
 
@@ -43,6 +43,8 @@ def load(name: str, *, architecture: str | None = None, classes: str | None = No
 def _of_library(name: str, architecture: str | None, classes: str | None) -> Classifier:
     from jaxcam import models  # flax is slow to import, and a command's --help does without
 
+    if architecture is None and not Path(name).exists():
+        _refuse_unpublished(name)
     about = models.describe(name, architecture=architecture, classes=classes)
     model, variables = models.load(name, architecture=architecture)
     size = about.preprocess.size
@@ -72,3 +74,14 @@ def short_name(name: str) -> str:
     if name.endswith(".safetensors"):
         return Path(name).stem
     return name
+
+
+def _refuse_unpublished(name: str) -> None:
+    """ArgumentFileError for an architecture of which no weights are published: how to give some."""
+    from jaxcam.models.pretrained import PUBLISHED
+    from jaxcam.models.registry import ARCHITECTURES
+
+    if name not in ARCHITECTURES or any(known.startswith(f"{name}.") for known in PUBLISHED):
+        return
+    expected = f"a weights file with --architecture {name}, and --classes FILE.csv for its names"
+    raise ArgumentFileError("name_or_path", f"{name!r}, which comes without weights", expected)

@@ -103,6 +103,11 @@ def test_usage_errors_are_one_line_and_exit_code_2(run, photo, tmp_path, argumen
             "jaxcam: --model: got 'resnet5', expected a file or one of ",
         ),
         (
+            "efficientnet_lite0",
+            "jaxcam: --model: got 'efficientnet_lite0', which comes without weights, expected a "
+            "weights file with --architecture efficientnet_lite0, and --classes FILE.csv",
+        ),
+        (
             "net.onnx",
             "jaxcam: --model: got 'net.onnx', but the command line explains networks of "
             "jaxcam.models; an ONNX",
