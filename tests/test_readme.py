@@ -68,7 +68,7 @@ def test_the_readme_is_read_in_one_go():
 def test_commands_are_commands(page):
     """`jaxcam` accepts the words; a module that is run is there."""
     for block in blocks(page.read_text(), "sh", ""):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():  # a command of several lines is one
             words = shlex.split(line, comments=True)
             if words[:1] == ["jaxcam"] and "--help" not in words and words[1:2] != ["COMMAND"]:
                 cli._parser().parse_args(words[1:])
