@@ -8,6 +8,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxcam import loops
+from jaxcam._explainers import formulas
 from jaxcam._ground import platforms
 from jaxcam._program import quick, trace
 
@@ -261,3 +262,23 @@ def test_which_sums_stay(rng):
     assert not is_product(lambda x: x.sum((1, 2)), jax.ShapeDtypeStruct(images.shape, "int32"))
     with platforms.compiling_for("tpu"):
         assert not is_product(lambda x: x.sum((1, 2)), images)
+
+
+def test_sums_over_channels_are_products_with_ones(rng):
+    terms = jnp.asarray(rng.normal(size=(2, 5, 4, 30)), jnp.float32)
+    sums = formulas.over_channels
+    np.testing.assert_allclose(sums(terms), np.asarray(terms, np.float64).sum(-1), atol=1e-5)
+    is_product = lambda x: "reduce_sum" not in str(jax.make_jaxpr(sums)(x))
+    assert is_product(terms)
+    assert not is_product(terms.astype(jnp.bfloat16))  # whose sums are of float32
+    with platforms.compiling_for("tpu"):
+        assert not is_product(terms)
+
+
+def test_a_function_that_was_traced_is_traced_anew_for_another_platform():
+    program = jax.jit(formulas.over_channels)
+    images = jax.ShapeDtypeStruct((1, 5, 4, 30), jnp.float32)
+    assert "reduce_sum" not in str(program.trace(images).jaxpr)
+    with loops.compiling_for("tpu"):
+        assert "reduce_sum" in str(program.trace(images).jaxpr)
+    assert "reduce_sum" not in str(program.trace(images).jaxpr)

@@ -2,24 +2,21 @@
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 
 import jax
 
-# Of the device that programs are compiled for; None: the one that they run on.
-_PLATFORM: ContextVar[str | None] = ContextVar("platform", default=None)
+# Of the device that programs are compiled for; None: the one that they run on. JAX keeps what it
+# has traced by this too, so that a function traced for one platform is traced anew for another.
+_PLATFORM = jax.make_user_context(None)
 
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
     """Programs traced inside are for "cpu", "gpu" or "tpu", whatever runs this process."""
-    token = _PLATFORM.set(platform)
-    try:
+    with _PLATFORM(platform):
         yield
-    finally:
-        _PLATFORM.reset(token)
 
 
 def on_cpu() -> bool:
     """Whether programs traced now are compiled for a CPU."""
-    return (_PLATFORM.get() or jax.default_backend()) == "cpu"
+    return (_PLATFORM.value or jax.default_backend()) == "cpu"
