@@ -209,7 +209,6 @@ def test_what_keeps_its_derivative(monkeypatch):
     narrow = lambda each: shape(each.shape, jnp.bfloat16)
     assert not changed(conv, narrow(images), narrow(kernel))
     assert not changed(pool, narrow(photos))
-    assert not changed(pool, images)  # a small one
     few = shape((1, 1, 256, 2), jnp.float32)
     assert not changed(lambda x, w: conv(x, w, padding="VALID"), images, few)
     assert not changed(conv, shape((100, 3, 3, 256), jnp.float32), kernel)  # many positions
@@ -282,3 +281,43 @@ def test_a_function_that_was_traced_is_traced_anew_for_another_platform():
     with loops.compiling_for("tpu"):
         assert "reduce_sum" in str(program.trace(images).jaxpr)
     assert "reduce_sum" not in str(program.trace(images).jaxpr)
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 3)])
+def test_pools_are_their_places_to_the_bit(rng, window, monkeypatch):
+    monkeypatch.setattr(quick, "_POOLED", 2**14)
+    images = rng.normal(size=(2, 7, 6, 5)).astype(np.float32)
+    images[0, 2, 3] = np.nan
+    images[1, :, :3] = -np.inf
+    by_places = lambda x: pool(x, window)
+    ours = quick.rewritten(by_places)
+    assert "reduce_window" not in str(jax.make_jaxpr(ours)(images))
+    found = np.asarray(jax.jit(ours)(images))
+    whole = jax.jit(by_places)(np.nan_to_num(images, neginf=-np.inf))
+    np.testing.assert_array_equal(found[1], np.asarray(whole)[1])
+    missing = jax.jit(by_places)(np.isnan(images).astype(np.float32)) > 0
+    np.testing.assert_array_equal(np.isnan(found), missing)
+
+
+def test_large_pools_of_many_places_are_xlas(monkeypatch):
+    monkeypatch.undo()
+    photos = jax.ShapeDtypeStruct((1, 40, 40, 64), jnp.float32)
+    is_pool = lambda f: "reduce_window" in str(jax.make_jaxpr(quick.rewritten(f))(photos))
+    assert is_pool(lambda x: pool(x, (3, 3)))
+    assert not is_pool(lambda x: pool(x, (2, 2)))
+
+
+def test_constants_of_large_products_stand_behind_a_barrier(rng, monkeypatch):
+    monkeypatch.setattr(quick, "_FOLDED", 30)
+    rows = jnp.asarray(rng.normal(size=(2, 5)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(5, 6)), jnp.float32)
+    closed = lambda x: jax.jit(jnp.matmul)(x, weights)
+    program = lambda f, *args: str(jax.make_jaxpr(quick.rewritten(f))(*args))
+    assert program(closed, rows).count("optimization_barrier") == 1
+    assert "optimization_barrier" not in program(jnp.matmul, rows, weights)
+    assert "optimization_barrier" not in program(lambda x: x @ weights[:, :5], rows)
+    value, back = jax.vjp(quick.rewritten(closed), rows)
+    close(value, closed(rows))
+    close(back(value), jax.vjp(closed, rows)[1](value))
+    with platforms.compiling_for("tpu"):
+        assert "optimization_barrier" not in program(closed, rows)

@@ -6,14 +6,19 @@ long as all of them. It takes the gradient of 1 x 1 weights ten times slower tha
 it is, and that of a max pool window by window. So the derivative is put here as a product of
 patches and weights as they lie, and as a sum over the places in a window. Being an ordinary
 program, it is transposed, batched and differentiated again as any other. The values are the
-program's, to the bit.
+program's, to the bit, those of pools too.
 
 Depthwise convolutions XLA computes there channel by channel, ten times slower than the sum over
 the kernel's places of shifted images that they are: this sum is taken, values and derivatives,
-which differ by its order of adding alone. The mean of a map, too, is a product with ones: XLA fuses
-a sum of a map with all convolutions below it into one kernel, which takes up to twice their time.
+which differ by its order of adding alone. The mean of a map, too, is a product with ones, and a max
+pool over few places or of a small map is the largest of slices: XLA fuses a sum of a map, or the
+last pool, with all convolutions below it into one kernel, which takes up to twice their time.
+
+The weights of a dense layer that are a constant of the program it lays out anew for a product of
+few rows: in every call, where they are too many to be folded. So these stand behind a barrier.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -40,8 +45,10 @@ _FEW = 300  # positions of all images of a batch that LRP takes as products fort
 _PLACES = 49  # in a depthwise kernel, at most: each takes an operation
 _SHIFTED = 2**12  # values of a depthwise result, at least
 _SUMMED = 2**12  # values of a map that is summed, at least
+_FOLDED = 2**25  # values of a constant that XLA may be left to lay out anew while it compiles
+_MAXIMA = 4  # places in a window of a pool that is a maximum over them, whatever its size
 _WINDOW = 9  # places in a pooling window, at most: each takes an operation
-_POOLED = 2**14  # values of a pooled result, at least
+_POOLED = 2**14  # values of a pooled result from which on the pool itself is left to XLA
 
 _FLOATS = (jnp.dtype(jnp.float32), jnp.dtype(jnp.float64))
 # Calls that keep no values from their gradients, as nn.remat's do.
@@ -52,6 +59,8 @@ def bind(eqn: JaxprEqn, values: Sequence, **overrides: Any) -> list:
     """`trace.bind`, with another derivative where that is quicker."""
     if not platforms.on_cpu():
         return trace.bind(eqn, values, **overrides)
+    if _is_large_product(eqn):
+        return trace.bind(eqn, list(map(_laid_out, values)), **overrides)
     special = of_value(eqn)
     if special is not None:
         return [special(eqn, *values, **overrides)]
@@ -114,7 +123,9 @@ def of_value(eqn: JaxprEqn) -> Callable | None:
 
 
 def _is_quick(eqn: JaxprEqn) -> bool:
-    return of_value(eqn) is not None or _is_pool(eqn) or (_is_plain(eqn) and _pays(eqn))
+    if of_value(eqn) is not None or _is_pool(eqn) or _is_large_product(eqn):
+        return True
+    return _is_plain(eqn) and _pays(eqn)
 
 
 # Convolutions ---------------------------------------------------------
@@ -299,24 +310,49 @@ def _summed(eqn: JaxprEqn, x: jax.Array) -> jax.Array:
     return jax.lax.dot_general(ones, rows, alike, precision=jax.lax.Precision.HIGHEST)
 
 
+# Dense layers ---------------------------------------------------------
+
+
+def _is_large_product(eqn: JaxprEqn) -> bool:
+    """Whether it is a product with so many weights that XLA lays out constants in every call."""
+    return eqn.primitive.name == primitives.DENSE and math.prod(_shape(eqn.invars[1])) >= _FOLDED
+
+
+def _laid_out(value: Any) -> Any:
+    """An operand, which is left as it lies if it is a constant of the program."""
+    if isinstance(value, Tracer) or np.size(value) < _FOLDED:
+        return value
+    return jax.lax.optimization_barrier(value)
+
+
 # Max pooling ----------------------------------------------------------
 
 
 def _is_pool(eqn: JaxprEqn) -> bool:
-    """Whether it is a max pool of floats over small windows, undilated."""
+    """Whether it is a max pool of floats for a CPU over small windows, undilated."""
     if eqn.primitive.name != primitives.MAX_POOL:
         return False
     params = eqn.params
     if set(params["base_dilation"]) | set(params["window_dilation"]) != {1}:
         return False
     small = math.prod(params["window_dimensions"]) <= _WINDOW
-    large = math.prod(_result(eqn).shape) >= _POOLED
-    return small and large and _result(eqn).dtype in _FLOATS
+    return small and _result(eqn).dtype in _FLOATS
+
+
+def _largest(eqn: JaxprEqn, value: Callable, x: jax.Array) -> jax.Array:
+    """A max pool's value; as a maximum over the places of a window where it takes few values."""
+    window = eqn.params["window_dimensions"]
+    if math.prod(window) > _MAXIMA and math.prod(_result(eqn).shape) >= _POOLED:
+        return value(x)
+    seen = partial(_seen, shape=_result(eqn).shape, strides=eqn.params["window_strides"])
+    padded = _padded(x, eqn.params["padding"], -jnp.inf)
+    offsets = itertools.product(*map(range, window))
+    return functools.reduce(jnp.maximum, [seen(padded, offset) for offset in offsets])
 
 
 def _by_places(eqn: JaxprEqn, value: Callable) -> Callable:
     """A max pool whose derivative is that of the first of a window's values that is the largest."""
-    pool = jax.custom_jvp(value)
+    pool = jax.custom_jvp(partial(_largest, eqn, value))
     params = eqn.params
     borders = params["padding"]
 
