@@ -58,9 +58,11 @@ def quick(function: Callable[..., Result]) -> Callable[..., Result]:
 
     Depthwise convolutions are sums of shifted images there, ten times as quick, and so are their
     derivatives; those of 1 x 1 convolutions, of convolutions over few positions and of max pools
-    are products and sums. The mean of a map is a product with ones, which keeps XLA from fusing all
-    that is below it. The other values are the function's to the bit. All explainers and metrics do
-    this by themselves: it is for forward passes and training steps of your own.
+    are products and sums. The mean of a map is a product with ones, and a max pool over few places
+    or of a small map the largest of slices, which keeps XLA from fusing all that is below them; and
+    large dense layers that are constants stay as they lie. The other values are the function's to
+    the bit. All explainers and metrics do this by themselves: it is for forward passes and training
+    steps of your own.
 
     Args:
         function: any JAX-traceable function of pytrees of arrays. It is traced in every call inside
