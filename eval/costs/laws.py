@@ -7,12 +7,9 @@ of a line through the logarithms. Of loops XLA counts a round, so masks are aske
 
 import dataclasses
 import functools
-import json
 import os
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxcam
-from eval.costs.peers.process import processor
+from eval.costs import written
 from jaxcam import linen, models
-from jaxcam._ground import files
 from jaxcam._ground.errors import ArgumentError
 
 _WIDTH = 16
@@ -278,19 +274,6 @@ def report(axes: Sequence[str], rounds: int, output: Path | None) -> None:
     for law in measure(axes, rounds):
         found.append(law)
         if output is not None:
-            _write(found, output)
+            records = [dataclasses.asdict(law) for law in found]
+            written.write(output, table(found), laws=records)
     print(table(found))
-
-
-def _write(found: Sequence[Found], output: Path) -> None:
-    held: Mapping[str, Any] = {
-        "command": shlex.join(["python", "-m", "eval", "speed", *sys.argv[1:]]),
-        "machine": f"{processor()}, {os.cpu_count()} cores",
-        "versions": {"jaxcam": jaxcam.__version__, "jax": jax.__version__},
-        "laws": [dataclasses.asdict(law) for law in found],
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(output, json.dumps(held, indent=1) + "\n")
-    versions = ", ".join(f"{name} {version}" for name, version in held["versions"].items())
-    about = f"`{held['command']}`\n\n{held['machine']}; {versions}"
-    files.write_text(output.with_suffix(".md"), f"{about}\n\n{table(found)}\n")

@@ -41,11 +41,12 @@ import jax.numpy as jnp
 import optax
 
 import jaxcam
-from eval.costs import first, laws, narrow, tpu
+from eval.costs import first, laws, narrow, tpu, written
 from eval.costs.peers import report, turns
 from jaxcam import fostering, linen, loops, lrp, models
 from jaxcam._explainers import attention, gradient, relevance
 from jaxcam._ground.errors import ArgumentError
+from jaxcam.methods import METHODS as LIBRARY
 
 
 class Method(NamedTuple):
@@ -118,6 +119,8 @@ def _fostering(layer: str, term: str = "entropy") -> Callable:
     return _stepped(loss)
 
 
+# Of a network of tokens; on superpixels that are found outside a program.
+_OTHERWISE = ("attention_rollout", "legrad", "lime")
 ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
 _STAGES = ("layer4", "layer3", "layer2", "layer1")
 
@@ -147,6 +150,31 @@ for _stage in _STAGES:
     METHODS[f"fostering/{_stage}"] = Method(_fostering(_stage), base="training")
 for _term in ("area", "dispersion"):
     METHODS[f"fostering_{_term}/layer4"] = Method(_fostering("layer4", _term), base="training")
+
+
+def _of_table() -> dict[str, Method]:
+    """The other methods of the library's table, at the last stage and at the first."""
+    found = {}
+    for name, method in LIBRARY.items():
+        if name in (*ATTENTION, *_OTHERWISE):
+            continue
+        if not method.layered:
+            found[name] = Method(_explained(method.function))
+            continue
+        for stage in _places(name):
+            found[f"{name}/{stage}"] = Method(_at(method.function, stage))
+    return {name: method for name, method in found.items() if name not in METHODS}
+
+
+def _places(method: str) -> tuple[str, ...]:
+    """CAM explains the last stage only, and channel by channel the first is no other program."""
+    if method in ("cam", "score_cam", "ablation_cam", "ss_cam", "is_cam"):
+        return _STAGES[:1]
+    return _STAGES[0], _STAGES[-1]
+
+
+OF_TABLE = _of_table()
+METHODS.update(OF_TABLE)
 
 
 def measure(
@@ -227,7 +255,8 @@ class Settings:
         image_size: height and width, pixels. None: 224; of the small network 48.
         batch: images per call. None: 1; compiled for a TPU, 8 a chip.
         rounds: timed calls of each method.
-        methods: what to measure; what these are compared to is measured too. None: all.
+        methods: what to measure; what these are compared to is measured too. None: all but the
+            other methods of the library's table, such as finer_cam/layer4, layer_cam/layer1, rise.
         compile_for: a TPU topology, such as v5e:2x2 or v5e:16x16: nothing is run, what its compiler
             says is reported, and so are metrics; `methods` then are rows of that report.
         dtype: of the network's computation and the images. None: bfloat16 if compiled for a TPU,
@@ -247,7 +276,7 @@ class Settings:
         narrow: whether to compare maps made in bfloat16 with the model's own, of `model` or the
             bundled network; `methods` then are perturbation methods and games.
         scaling: whether to fit how costs grow; `methods` then are what they grow with.
-        output: a JSON file for what the compiler, the comparison or the fits say.
+        output: a JSON file for what is measured; the table is written beside it.
     """
 
     model: str | None = None
@@ -275,10 +304,12 @@ def main(settings: Settings) -> None:
     """Prints what explanations cost."""
     if settings.first_picture:
         words = () if settings.model is None else ("--model", settings.model)
-        print(first.table(first.measure(words, settings.rounds)))
+        runs = first.measure(words, settings.rounds)
+        _tell(first.table(runs), runs, settings.output)
         return
     if settings.narrow:
-        print(narrow.table(narrow.measure(settings.model or "tiny20", settings.methods)))
+        changes = narrow.measure(settings.model or "tiny20", settings.methods)
+        _tell(narrow.table(changes), changes, settings.output)
         return
     if settings.scaling:
         laws.report(settings.methods, settings.rounds, settings.output)
@@ -321,7 +352,8 @@ def _time(settings: Settings) -> None:
     model = settings.model or "resnet50"
     size = settings.image_size or 224
     batch = settings.batch or 1
-    methods = settings.methods or [name for name in METHODS if name not in ATTENTION]
+    asked = {*ATTENTION, *OF_TABLE}
+    methods = settings.methods or [name for name in METHODS if name not in asked]
     names = {"forward": None}
     for name in methods:
         if name in METHODS:
@@ -329,5 +361,12 @@ def _time(settings: Settings) -> None:
         names[name] = None
     costs = measure(list(names), model, size, batch, settings.rounds)
     device = jax.devices()[0].device_kind
-    print(f"{model}, {size} x {size} pixels, batch {batch}, {device}\n")
-    print(table(costs))
+    about = f"{model}, {size} x {size} pixels, batch {batch}, {device}"
+    _tell(f"{about}\n\n{table(costs)}", costs, settings.output)
+
+
+def _tell(shown: str, records: dict[str, Any], output: Path | None) -> None:
+    """Prints a table, and writes it and what it shows."""
+    print(shown)
+    if output is not None:
+        written.write(output, shown, rows=records)

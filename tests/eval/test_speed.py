@@ -1,6 +1,7 @@
 """What a fostering step costs on ResNet-50, by XLA's count of the program; the table of costs."""
 
 import functools
+import json
 import types
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from eval.costs import laws, narrow, speed
 from jaxcam import loops, models
+from jaxcam.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,25 @@ def test_changes_of_maps_are_shown():
     assert change.difference == pytest.approx(6 / 6.3 - 6 / 7, rel=1e-5)
     line = narrow.table({"rise": narrow.Change(0.5, 0.25, 1.0, 2.0)}).splitlines()[-1]
     assert line == "| rise | 0.50000 | 0.2500 | 1.00 | 2.00 |"
+
+
+def test_methods_of_the_librarys_table_have_rows_that_are_asked_for():
+    assert {"finer_cam/layer4", "finer_cam/layer1", "fullgrad", "occlusion"} <= set(speed.OF_TABLE)
+    assert "cam/layer1" not in speed.METHODS
+    unlisted = {name for name in METHODS if name not in speed.METHODS}
+    rows = {name.partition("/")[0] for name in speed.METHODS}
+    assert unlisted - rows == {"attention_rollout", "legrad", "lime"}
+
+
+@pytest.mark.parametrize("flag", ["", "narrow"])
+def test_what_is_printed_is_written_too(tmp_path, capsys, flag):
+    fields: dict[str, Any] = {"methods": ("fem/layer4",), "model": "resnet18", "image_size": 32}
+    if flag:
+        fields = {"methods": ("rise",), flag: True}
+    output = tmp_path / "new" / "costs.json"
+    speed.main(speed.Settings(rounds=1, output=output, **fields))
+    shown = capsys.readouterr().out
+    assert output.with_suffix(".md").read_text().endswith(f"\n\n{shown}")
+    (*_, (name, row)) = json.loads(output.read_text())["rows"].items()
+    assert name == fields["methods"][0]
+    assert row["seconds"] > 0
