@@ -99,8 +99,8 @@ def seconds(settings: SecondsSettings, network: Classifier) -> dict[str, Timed]:
             times.append(time.perf_counter() - start)
             busy.append(time.process_time() - used)
         made_of = _made_of(name, row, network, photos[:1])
-        medians = map(statistics.median, (times[1:], busy[1:]))  # the first compiles
-        found[name] = Timed(*medians, made_of)
+        # the first compiles
+        found[name] = Timed(statistics.median(times[1:]), statistics.median(busy[1:]), made_of)
     return found
 
 

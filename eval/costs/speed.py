@@ -156,14 +156,16 @@ def _of_table() -> dict[str, Method]:
     """The other methods of the library's table, at the last stage and at the first."""
     found = {}
     for name, method in LIBRARY.items():
-        if name in (*ATTENTION, *_OTHERWISE):
+        if name in (*METHODS, *_OTHERWISE):
             continue
         if not method.layered:
             found[name] = Method(_explained(method.function))
             continue
         for stage in _places(name):
-            found[f"{name}/{stage}"] = Method(_at(method.function, stage))
-    return {name: method for name, method in found.items() if name not in METHODS}
+            place = f"{name}/{stage}"
+            if place not in METHODS:
+                found[place] = Method(_at(method.function, stage))
+    return found
 
 
 def _places(method: str) -> tuple[str, ...]:

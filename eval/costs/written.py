@@ -28,7 +28,7 @@ def write(output: Path, shown: str, **records: Any) -> None:
         "command": shlex.join(["python", "-m", "eval", "speed", *sys.argv[1:]]),
         "machine": f"{processor()}, {os.cpu_count()} cores, {load}",
         "versions": {"jaxcam": jaxcam.__version__, "jax": jax.__version__},
-        **{name: _plain(record) for name, record in records.items()},
+        **_plain(records),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(output, json.dumps(held, indent=1) + "\n")
@@ -41,8 +41,11 @@ def _plain(record: Any) -> Any:
     """Named tuples as dicts of their fields."""
     if hasattr(record, "_asdict"):
         record = record._asdict()
-    if isinstance(record, Mapping):
-        return {name: _plain(each) for name, each in record.items()}
     if isinstance(record, list):
-        return [_plain(each) for each in record]
-    return record
+        return list(map(_plain, record))
+    if not isinstance(record, Mapping):
+        return record
+    found = {}
+    for name, each in record.items():
+        found[name] = _plain(each)
+    return found

@@ -148,9 +148,9 @@ def _names(settings: Settings, plan: Plan) -> list[str]:
         return list(METHODS)
     if settings.methods:
         return list(settings.methods)
-    left = list(_ASKED)
+    left = {*_ASKED}
     if not plan.dear:
-        left += DEAR
+        left.update(DEAR)
     return [name for name in METHODS if name not in left]
 
 

@@ -306,4 +306,4 @@ def _adcc_of_means(values: Mapping[str, np.ndarray]) -> float:
     parts = (coherency, 1 - complexity, 1 - drop / 100)
     if min(parts) <= 0:
         return 0.0
-    return 3 / sum(1 / part for part in parts)
+    return float(3 / sum(1 / part for part in parts))

@@ -58,4 +58,4 @@ def to_inactive(relative: np.ndarray) -> np.ndarray:
 
 def ratio(name: str) -> Callable[[Values], float]:
     """The mean of `NAME` over that of `NAME before`, each over the photos that have it."""
-    return lambda values: np.nanmean(values[name]) / np.nanmean(values[f"{name} before"])
+    return lambda values: float(np.nanmean(values[name]) / np.nanmean(values[f"{name} before"]))

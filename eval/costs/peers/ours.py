@@ -165,7 +165,10 @@ def _step(network: Any, at: dict, variables: Any, given: Given) -> Any:
 
 
 def _called(compiled: Callable) -> Call:
-    return Call(lambda _: jax.block_until_ready(compiled()), lambda found: np.float32(shown(found)))
+    return Call(
+        lambda _: jax.block_until_ready(compiled()),
+        lambda found: shown(found).astype(np.float32),
+    )
 
 
 def shown(result: Any) -> np.ndarray:
