@@ -2,8 +2,6 @@
 
 import json
 import os
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import jax
 
 import jaxcam
 from eval.costs.peers.process import processor
+from eval.costs.peers.report import command
 from jaxcam._ground import files
 
 
@@ -25,7 +24,7 @@ def write(output: Path, shown: str, **records: Any) -> None:
     """
     load = f"load {os.getloadavg()[0]:.1f} at the end"
     held: Mapping[str, Any] = {
-        "command": shlex.join(["python", "-m", "eval", "speed", *sys.argv[1:]]),
+        "command": command(),
         "machine": f"{processor()}, {os.cpu_count()} cores, {load}",
         "versions": {"jaxcam": jaxcam.__version__, "jax": jax.__version__},
         **_plain(records),
