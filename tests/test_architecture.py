@@ -29,7 +29,7 @@ LEVELS = [
     {"jaxcam.fostering", "jaxcam._papers", "jaxcam._bars"},
     {"jaxcam.metrics", "jaxcam.pictures", "jaxcam.explorer"},
     {"jaxcam"},
-    {"jaxcam.methods", "jaxcam._metric_peers"},
+    {"jaxcam.methods", "jaxcam._metric_peers", "jaxcam._agreement"},
     {"jaxcam.peers"},
     {"jaxcam.classifier", "jaxcam.scaling"},
     {"jaxcam.cli"},

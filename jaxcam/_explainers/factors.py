@@ -113,11 +113,7 @@ def factorized(
     H <- H W^T V / (W^T W H), W <- W V H^T / (W H H^T). The greatest of each column of W is 1, and
     the largest parts of V come first.
     """
-    scale = jnp.sqrt(matrix.mean() / components)
-    first, second = jax.random.split(key)
-    shapes = ((matrix.shape[0], components), (components, matrix.shape[1]))
-    start = jax.random.uniform(first, shapes[0], matrix.dtype, 0.1, 1.0) * scale
-    other = jax.random.uniform(second, shapes[1], matrix.dtype, 0.1, 1.0) * scale
+    start, other = begun(matrix, components, key)
 
     def update(factors: tuple, index: Any) -> tuple:
         del index
@@ -134,6 +130,16 @@ def factorized(
     concepts = concepts * peaks[:, None]
     order = jnp.argsort(-shares.sum(0) * jnp.linalg.norm(concepts, axis=1))
     return shares[:, order], concepts[order]
+
+
+def begun(matrix: jax.Array, components: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Random W `[m, n]` and H `[n, c]` before the first update, their product as large as V."""
+    scale = jnp.sqrt(matrix.mean() / components)
+    first, second = jax.random.split(key)
+    shapes = ((matrix.shape[0], components), (components, matrix.shape[1]))
+    start = jax.random.uniform(first, shapes[0], matrix.dtype, 0.1, 1.0) * scale
+    other = jax.random.uniform(second, shapes[1], matrix.dtype, 0.1, 1.0) * scale
+    return start, other
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

@@ -127,7 +127,7 @@ def refine_cam(
         raise ArgumentError("method", repr(method), "an explainer of several layers")
     forward = trace.Held(forward)
     if layers is None:
-        names = _stages(forward, images)
+        names = stages(forward, images)
     else:
         names = names_of("layers", layers)
     with renaming(layer="layers"):
@@ -141,7 +141,7 @@ def refine_cam(
     return fused
 
 
-def _stages(forward: Forward, images: jax.Array) -> list[str]:
+def stages(forward: Forward, images: jax.Array) -> list[str]:
     """Of each spatial size the last layer that everything passes through; the last three."""
     with of_other_axes(images):
         known = layers_of(forward, images)
