@@ -27,14 +27,15 @@ from eval.run.settings import Settings as Common
 from eval.studies import paper
 from eval.studies.commands import Run, carry_out
 from eval.studies.setups import PAPERS
+from eval.subjects import smoothed
 from eval.subjects.methods import COSTLY, DEAR, METHODS
 from jaxcam._ground.errors import ArgumentError
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
 # of a CBAM network
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
-# only where they are named: published variants of one paper's table
-_ASKED = (*_ATTENTION, "grad_cam_rest", "grad_cam_plus_plus_rest", "smooth_grad")
+# only where they are named: published variants of one paper's table, and what smooths others
+_ASKED = (*_ATTENTION, "grad_cam_rest", "grad_cam_plus_plus_rest", *smoothed.ROWS)
 _ASKED += ("grad_cam_plus_plus_torchcam", "random_weights")
 _ALL = "all"  # names them too
 # for each group of parameters, and on each noisy photo

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
+from eval.subjects import smoothed
 from jaxcam import scaling
 from jaxcam._ground.errors import ArgumentError
 from jaxcam.maps import normalize
@@ -84,16 +85,6 @@ def of_residual_softmax(method: Callable) -> Callable:
         return method(forward, images, score, layer=layer)
 
     return explained
-
-
-def smooth_grad(
-    forward: Callable, images: jax.Array, targets: jax.Array, *, samples: int = 25
-) -> jax.Array:
-    """SmoothGrad, `jaxcam.smooth` of the gradient, made when called.
-
-    Its key is a computation, before which processes have to have joined.
-    """
-    return jaxcam.smooth(jaxcam.gradient, samples=samples)(forward, images, targets)
 
 
 def _keys(images: jax.Array) -> jax.Array:
@@ -197,12 +188,7 @@ METHODS: Mapping[str, Method] = {
     "grad_cam_plus_plus_rest": Method(
         "Grad-CAM++ of z + ln p", of_residual_softmax(jaxcam.grad_cam_plus_plus), _REST
     ),
-    "smooth_grad": Method(
-        "SmoothGrad",
-        smooth_grad,
-        "gradients averaged over noisy photos",
-        layered=False,
-    ),
+    **smoothed.ROWS,
     "random_weights": Method("random weights", random_weights, "RandomCAM: knows no class"),
     **CONTROLS,
 }
