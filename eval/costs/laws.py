@@ -141,10 +141,10 @@ _forward = lambda forward, images: forward(images)
 LAWS: tuple[Law, ...] = (
     Law("batch", "grad_cam", (1, 4, 16), lambda n: _asked(_cam(), batch=n), 1),
     Law("batch", "lrp", (1, 4, 16), lambda n: _asked(_lrp, batch=n), 1),
-    Law("image side", "grad_cam", (32, 64), lambda n: _asked(_cam(), size=n), 2),
-    Law("image side", "lrp", (32, 64), lambda n: _asked(_lrp, size=n), 2),
-    Law("channels", "grad_cam", (16, 32), lambda n: _asked(_cam(), width=n), 2),
-    Law("channels", "lrp", (16, 32), lambda n: _asked(_lrp, width=n), 2),
+    Law("image side", "grad_cam", (32, 64, 128), lambda n: _asked(_cam(), size=n), 2),
+    Law("image side", "lrp", (32, 64, 128), lambda n: _asked(_lrp, size=n), 2),
+    Law("channels", "grad_cam", (16, 32, 64), lambda n: _asked(_cam(), width=n), 2),
+    Law("channels", "lrp", (16, 32, 64), lambda n: _asked(_lrp, width=n), 2),
     Law("masks", "rise", (8, 16, 32), lambda n: _asked(_rise(n)), 1),
     Law("classes", "rise", (1, 2, 4), lambda n: _asked(_rise(8, _classes(n))), 0),
     Law(

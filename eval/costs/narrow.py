@@ -1,5 +1,8 @@
 """What bfloat16 does to maps: how far they are from those of the model as it is.
 
+LRP's are with fewer passes of a TPU's matrix unit (`precision` of a composite), which are made here
+by hand.
+
 Of the bundled network and scikit-image's photos, or of another model of `jaxcam.models`; the class
 is the predicted one. Maps are compared raw by their correlation, and normalised to [-1, 1] by the
 largest difference of a cell; the games by their curves.
@@ -14,7 +17,8 @@ import numpy as np
 import skimage.data
 
 import jaxcam
-from jaxcam import classifier, maps, metrics, photos, scaling
+from eval.costs.matrix_unit import emulated
+from jaxcam import classifier, lrp, maps, metrics, photos, scaling
 from jaxcam.classifier import Classifier
 
 PHOTOS = ("cat", "coffee", "astronaut", "rocket")
@@ -68,7 +72,20 @@ def _played(game: Callable) -> Ask:
     return ask
 
 
-METHODS: Mapping[str, Ask] = {
+def _relevance(composite: str, precision: str) -> Ask:
+    """LRP to the pixels; "in bfloat16" at this precision, as a TPU has it."""
+
+    def ask(forward: Callable, scene: Scene, **options: Any) -> jax.Array:
+        if not options:
+            return jaxcam.lrp_map(forward, scene.images, scene.targets, composite=composite)
+        rules = lrp.COMPOSITES[composite](precision=precision)
+        explain = lambda x: jaxcam.lrp_map(forward, x, scene.targets, composite=rules)
+        return emulated(explain)(scene.images)
+
+    return ask
+
+
+METHODS: dict[str, Ask] = {
     "rise": _whole(jaxcam.rise, num_masks=_SAMPLES),
     "lime": _lime,
     "occlusion": _whole(jaxcam.occlusion, window=16, stride=16),
@@ -79,6 +96,9 @@ METHODS: Mapping[str, Ask] = {
     "deletion": _played(metrics.deletion),
     "insertion": _played(metrics.insertion),
 }
+for _name in ("z_plus", "epsilon_plus_flat", "epsilon"):
+    for _precision in ("high", "default"):
+        METHODS[f"lrp, {_name}, {_precision}"] = _relevance(_name, _precision)
 
 
 def measure(name: str, names: tuple[str, ...] = ()) -> dict[str, Change]:

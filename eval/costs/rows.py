@@ -1,7 +1,7 @@
 """Every explainer, metric and training step, as something to compile: what a call of it does.
 
 What goes chunk by chunk through a loop has a single chunk here, since XLA counts a loop's body
-once: RISE has 8 masks, the games 8 steps.
+once: RISE has 8 masks, the games 8 steps, SS-CAM one version of each channel.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,22 @@ ONCE = 8  # masks, samples, steps or channels in a chunk
 ATTENTION = ("cbam_attention", "layerwise_grad_cam", "attention_grad_cam")  # of a CBAM network
 SMALL = "small"
 _SMALL = {"stage_sizes": (1, 1), "widths": (32, 64), "strides": (1, 2), "stem": "small"}
-_GAMES = ("deletion", "insertion")
+_CHUNK = {"chunk": ONCE}
+_STEPS = (f", {ONCE} steps", {"step": 1 / ONCE, **_CHUNK})
+_SAMPLES = (f", {ONCE} samples", {"num_samples": ONCE, **_CHUNK})
+_PERCENT = (", 4 percentages", {"percent": (20, 40, 60, 80), **_CHUNK})  # ONCE photos of each
+# Metrics that go through a loop: how the row goes on, and options that make it one chunk.
+_LOOPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "deletion": _STEPS,
+    "insertion": _STEPS,
+    "road": _PERCENT,
+    "region_perturbation": (f", {ONCE} steps", {"side": 4, "steps": ONCE, **_CHUNK}),
+    "infidelity": _SAMPLES,
+    "faithfulness_correlation": _SAMPLES,
+    "arcc": (" of Grad-CAM, 4 percentages", _PERCENT[1]),
+    "max_sensitivity": (" of Grad-CAM, a sample", {"num_samples": 1}),
+}
+_EXPLAINING = (metrics.arcc, metrics.max_sensitivity)
 
 Batch = Mapping[str, jax.Array]
 Call = Callable[[Callable, Batch], Any]  # (forward, batch) -> arrays
@@ -78,6 +93,10 @@ def explainers(stages: list[str], channels: int) -> dict[str, Row]:
         "ablation_cam": {"chunk": channels},
         "rise": {"num_masks": ONCE, "chunk": ONCE},
         "mask": {"variant": MASK_VARIANTS["jacobgil"]._replace(steps=1)},
+        "ss_cam": {"samples": 1, "chunk": channels},
+        "is_cam": {"samples": 1, "chunk": channels},
+        "smooth_grad_cam_plus_plus": {"samples": 1},
+        "integrated_gradients": {"steps": ONCE, "chunk": ONCE},
     }
     for name, method in METHODS.items():
         if name in _OF_TRANSFORMERS:
@@ -92,35 +111,46 @@ def explainers(stages: list[str], channels: int) -> dict[str, Row]:
                 found[f"{name}/{stage}"] = Row(_at(explain, stage))
     for name in lrp.COMPOSITES:
         found[f"lrp, {name}"] = Row(_whole(partial(jaxcam.lrp_map, composite=name)))
+    for precision in ("high", "default"):
+        rules = lrp.epsilon_plus_flat(precision=precision)
+        row = Row(_whole(partial(jaxcam.lrp_map, composite=rules)))
+        found[f"lrp, epsilon_plus_flat, {precision}"] = row
     return found
 
 
 def _places(method: str, stages: list[str]) -> list[str]:
     """CAM explains the last stage only, and channel by channel the first is no other program."""
-    if method in ("cam", "score_cam", "ablation_cam"):
+    if method in ("cam", "score_cam", "ablation_cam", "ss_cam", "is_cam"):
         return stages[-1:]
     return [stages[-1], stages[0]]
 
 
 def measures() -> dict[str, Row]:
-    """Rows of all metrics; the games with `ONCE` steps."""
+    """Rows of all metrics; what goes through a loop has a single chunk of it."""
     found = {}
     for name, metric in throughput.METRICS.items():
-        if not name.startswith(_GAMES):
+        if of_metric(name) not in _LOOPED:
             found[name] = Row(metric.measure)
-    for name in _GAMES:
-        game = getattr(metrics, name)
-        found[f"{name}, {ONCE} steps"] = Row(
-            lambda forward, batch, game=game: game(
-                forward,
-                batch["image"],
-                batch["saliency"],
-                batch["target"],
-                step=1 / ONCE,
-                chunk=ONCE,
-            )
-        )
+    for name, (about, options) in _LOOPED.items():
+        found[f"{name}{about}"] = Row(_measured(getattr(metrics, name), options))
     return found
+
+
+def of_metric(row: str) -> str:
+    """The function of `jaxcam.metrics` that a row measures: "road, 3 percentages" is road's."""
+    return row.partition(",")[0].partition(" of ")[0]
+
+
+def _measured(metric: Callable, options: Mapping[str, Any]) -> Call:
+    """A metric of a network; of Grad-CAM, if it explains by itself."""
+
+    def call(forward: Callable, batch: Batch) -> Any:
+        shown = batch["saliency"]
+        if metric in _EXPLAINING:
+            shown = jaxcam.grad_cam
+        return metric(forward, batch["image"], shown, batch["target"], **options)
+
+    return call
 
 
 def training(stages: list[str]) -> dict[str, Step]:

@@ -95,30 +95,71 @@ def _masked(forward: Callable, batch: Batch, *, baseline: str) -> Any:
     return jaxcam.mask(forward, batch["image"], batch["target"], variant=variant, baseline=baseline)
 
 
+def _objects(metric: Callable) -> Metric:
+    return Metric(lambda _, b: metric(b["saliency"], b["other"] > 0), 0)
+
+
+def _explained(metric: Callable, passes: int, **options: Any) -> Metric:
+    """Of Grad-CAM: each explanation needs one of the passes, and the backward pass of the head."""
+    call = lambda f, b: metric(f, b["image"], jaxcam.grad_cam, b["target"], **options)
+    return Metric(call, passes)
+
+
+def _sim(forward: Callable, batch: Batch) -> jax.Array:
+    """As if two networks were asked, of which here is one: of two batches."""
+    classes = forward(batch["image"])
+    return metrics.sim(classes, forward(-batch["image"]), n=min(5, classes.shape[-1]))
+
+
+_PERCENT = (20, 50, 80)
 METRICS: dict[str, Metric] = {
     "average_drop": _model(metrics.average_drop, 2),
     "average_drop, half": _model(metrics.average_drop, 2, top=0.5),
     "average_increase": _model(metrics.average_increase, 2),
+    "average_gain": _model(metrics.average_gain, 2),
+    "drop_in_deletion": _model(metrics.drop_in_deletion, 2),
     "deletion, 28 steps": _model(metrics.deletion, 29),
     "insertion, 28 steps": _model(metrics.insertion, 29),
     "deletion, 100 steps": _model(metrics.deletion, 101, step=0.01),
     "insertion, 100 steps": _model(metrics.insertion, 101, step=0.01, baseline=0.0),
-    # Two passes of the network, of which each explanation needs one, and the two backward passes
-    # above the last layer.
-    "adcc of Grad-CAM": Metric(
-        lambda f, b: metrics.adcc(f, b["image"], jaxcam.grad_cam, b["target"]), 2
+    "road, 3 percentages": _model(metrics.road, 7, percent=_PERCENT),
+    "region_perturbation, 28 steps": _model(metrics.region_perturbation, 29, side=4, steps=28),
+    "infidelity, 28 samples": _model(metrics.infidelity, 29, num_samples=28),
+    "faithfulness_correlation, 28 sets": _model(
+        metrics.faithfulness_correlation, 29, num_samples=28
     ),
+    "adcc of Grad-CAM": _explained(metrics.adcc, 2),
+    "arcc of Grad-CAM, 3 percentages": _explained(metrics.arcc, 8, percent=_PERCENT),
+    "max_sensitivity of Grad-CAM, 10 samples": _explained(metrics.max_sensitivity, 11),
+    "sim": Metric(_sim, 2),
     "mask_iou": _boxes(metrics.mask_iou),
     "loc": _boxes(metrics.loc),
     "pointing_game": _boxes(metrics.pointing_game),
     "energy_in_box": _boxes(metrics.energy_in_box),
     "box_from_map": _map(metrics.box_from_map),
+    "box_iou": Metric(lambda _, b: metrics.box_iou(b["boxes"][:, 0], b["boxes"]), 0),
+    "pointing_at": _objects(metrics.pointing_at),
+    "mass_accuracy": _objects(metrics.mass_accuracy),
+    "rank_accuracy": _objects(metrics.rank_accuracy),
+    "class_sensitivity": Metric(
+        lambda _, b: metrics.class_sensitivity(b["saliency"], b["other"], b["boxes"], b["boxes"]),
+        0,
+    ),
     "entropy": _map(metrics.entropy),
     "area": _map(metrics.area),
     "dispersion": _map(metrics.dispersion),
+    "complexity": _map(metrics.complexity),
+    "relative_difference": _map(metrics.relative_difference),
+    "selectivity": Metric(lambda _, b: metrics.selectivity(b["saliency"][:, 0]), 0),
+    "coherency": _pair(metrics.coherency),
     "spearman": _pair(metrics.spearman),
     "ssim": _pair(metrics.ssim),
-    "hog": _pair(metrics.hog_similarity),
+    "hog_similarity": _pair(metrics.hog_similarity),
+}
+# Of the library's table of metrics what is no function of a batch, and why.
+WITHOUT = {
+    "cascade": "randomises the network a group of parameters at a time, and the caller explains "
+    "each: its cost is theirs",
 }
 EXPLAINERS: dict[str, Metric] = {
     "rise, 64 masks": _perturbed(jaxcam.rise, 64, num_masks=64, chunk=_FEW),

@@ -3,17 +3,19 @@
     python -m eval.costs.topology '{"topology": "v5e:2x2", ...}'
 
 Of each row it writes a line of JSON. It is a process of its own since libtpu, once it is imported,
-takes JAX's devices for its own.
+takes JAX's devices for its own. What it is handed on its input are rows of an earlier run: one of
+the same program, by its text before it is compiled, is not compiled again.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +24,11 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eval.costs import rows
-from eval.costs.compiled import Facts, facts
+from eval.costs.compiled import facts
 from jaxcam import layers, linen, loops
 
 AXIS = "device"
+SHARED = ", shard_map"
 _STAGE = re.compile(r"layer\d+")  # what ends a stage of a ResNet
 # One device a chip, where a chip's two cores work as one.
 _MEGACORE = {"v4": "megacore"}
@@ -42,6 +45,18 @@ class Wanted:
     dtype: str
     methods: tuple[str, ...]
     chips: tuple[str, ...]
+
+
+class Traced(NamedTuple):
+    """A function before it is compiled, and how many devices share what was traced."""
+
+    lowered: Any
+    jaxpr: Any
+    devices: int = 1
+
+    def digest(self) -> str:
+        """Of the program's text."""
+        return hashlib.sha256(self.lowered.as_text().encode()).hexdigest()[:16]
 
 
 def devices(name: str) -> list:
@@ -84,29 +99,29 @@ class Compiler:
         jax.eval_shape(look, self.variables(network), self.batch["image"])
         return {name: aval for name, aval in found.items() if _STAGE.fullmatch(name)}
 
-    def call(self, row: rows.Row) -> Facts:
+    def call(self, row: rows.Row) -> Traced:
         """An explainer or a metric as one program of arrays that lie in shares on the chips."""
         network = self.network(row.attention)
-        return self._compiled(rows.called(row, network), network)
+        return self._traced(rows.called(row, network), network)
 
-    def shared(self, row: rows.Row) -> Facts:
+    def shared(self, row: rows.Row) -> Traced:
         """The same as a program that each chip runs on its share."""
         network = self.network(row.attention)
         specs: dict[str, Any] = {"in_specs": (PartitionSpec(), PartitionSpec(AXIS))}
         specs["out_specs"] = PartitionSpec(AXIS)
         run = jax.shard_map(rows.called(row, network), mesh=self.mesh, **specs)
-        return self._compiled(run, network, shared=True)
+        return self._traced(run, network, shared=True)
 
-    def _compiled(self, run: Callable, network: Any, shared: bool = False) -> Facts:
+    def _traced(self, run: Callable, network: Any, shared: bool = False) -> Traced:
         variables = self.placed(self.variables(network), PartitionSpec())
         batch = self.placed(self.batch, PartitionSpec(AXIS))
         traced = jax.jit(run).trace(variables, batch)
         count = len(self.chips)
         if shared:  # a body of shard_map is traced for one chip
             count = 1
-        return facts(traced.lower(), traced.jaxpr, count)
+        return Traced(traced.lower(), traced.jaxpr, count)
 
-    def sharded(self, step: rows.Step) -> Facts:
+    def sharded(self, step: rows.Step) -> Traced:
         """A training step as one program of arrays that lie on all chips."""
         network = self.network()
         state = jax.eval_shape(rows.state, self.variables(network))
@@ -114,9 +129,9 @@ class Compiler:
         batch = self.placed(self.batch, PartitionSpec(AXIS))
         run = rows.stepped(step, network, None)
         traced = jax.jit(run, donate_argnums=0, out_shardings=_of(state)).trace(state, batch)
-        return facts(traced.lower(), traced.jaxpr, len(self.chips))
+        return Traced(traced.lower(), traced.jaxpr, len(self.chips))
 
-    def mapped(self, step: rows.Step) -> Facts:
+    def mapped(self, step: rows.Step) -> Traced:
         """A training step by pmap: each chip has its share and the same state."""
         network = self.network().clone(axis_name=AXIS)
         run = rows.stepped(step, network, AXIS)
@@ -130,7 +145,7 @@ class Compiler:
 
         batch = jax.tree.map(share, self.batch)
         state = jax.eval_shape(rows.state, self.variables(self.network()))
-        return facts(program.lower(state, batch), jax.make_jaxpr(program)(state, batch))
+        return Traced(program.lower(state, batch), jax.make_jaxpr(program)(state, batch))
 
     def placed(self, tree: Any, spec: PartitionSpec) -> Any:
         """Abstract arrays as they lie on the chips."""
@@ -143,52 +158,77 @@ def _of(tree: Any) -> Any:
     return jax.tree.map(lambda each: each.sharding, tree)
 
 
-def programs(compiler: Compiler) -> Iterator[tuple[str, Callable[[], Facts]]]:
-    """(name, what compiles it) of every row."""
+def programs(compiler: Compiler) -> Iterator[tuple[str, Callable[[], Traced]]]:
+    """(name, what traces it) of every row."""
     stages = compiler.stages()
     names = list(stages)
-    alone = len(compiler.chips) == 1
+    several = len(compiler.chips) > 1
     channels = stages[names[-1]].shape[-1]
-    for name, row in (rows.explainers(names, channels) | rows.measures()).items():
-        if alone:
-            yield name, partial(compiler.call, row)
-        else:
-            yield f"{name}, shard_map", partial(compiler.shared, row)
-            yield f"{name}, jit", partial(compiler.call, row)
+    found = rows.explainers(names, channels) | rows.measures()
+    for name, row in found.items():
+        yield f"{name}, jit" if several else name, partial(compiler.call, row)
     for name, step in rows.training(names).items():
         yield f"{name}, jit", partial(compiler.sharded, step)
-        if not alone:
+        if several:
             yield f"{name}, pmap", partial(compiler.mapped, step)
+    if several:
+        for name, row in found.items():
+            yield f"{name}{SHARED}", partial(compiler.shared, row)
 
 
-def compile_all(wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """A record of each row that is wanted, on one chip and on all."""
+def compile_all(wanted: Wanted, kept: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A record of each row that is wanted, on one chip and on all.
+
+    Args:
+        wanted: what to compile. Rows that end in SHARED, the same as programs of one chip, are
+            compiled if they are named.
+        kept: records of an earlier run.
+    """
     chips = devices(wanted.topology)
+    known = {(row["name"], row["chips"]): row for row in kept}
     for which in wanted.chips:
         used = chips
         if which == "one":
             used = chips[:1]
         compiler = Compiler(wanted, used)
-        for name, compiled in programs(compiler):
-            if not wanted.methods or name in wanted.methods:
+        for name, make in programs(compiler):
+            if _is_asked(name, wanted):
                 about = {"name": name, "chips": len(used), "device": used[0].device_kind}
-                yield {**about, **_outcome(compiled)}
+                yield {**about, **_outcome(make, known.get((name, len(used))))}
 
 
-def _outcome(compiled: Callable[[], Facts]) -> dict[str, Any]:
-    """The facts, or why there are none: other rows are compiled all the same."""
+def _is_asked(name: str, wanted: Wanted) -> bool:
+    if wanted.methods:
+        return name in wanted.methods
+    return not name.endswith(SHARED)
+
+
+def _outcome(make: Callable[[], Traced], before: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The facts, or why there are none: other rows are compiled all the same.
+
+    Args:
+        make: traces the program.
+        before: the record of an earlier run, which is taken if it is of this program.
+    """
     start = time.process_time()
+    program = ""
     try:
-        found = compiled()
+        traced = make()
+        program = traced.digest()
+        if before is not None and before["program"] == program:
+            return before
+        found = facts(*traced)
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}".partition("\n")[0][:200]}
-    return {"compile_seconds": round(time.process_time() - start, 2), **found._asdict()}
+        said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        return {"program": program, "error": said}
+    took = round(time.process_time() - start, 2)
+    return {"program": program, "compile_seconds": took, **found._asdict()}
 
 
 def _serve(words: str) -> None:
     wanted = Wanted(**json.loads(words))
     with loops.compiling_for("tpu"):
-        for record in compile_all(wanted):
+        for record in compile_all(wanted, json.load(sys.stdin)):
             print(json.dumps(record), flush=True)
 
 

@@ -13,7 +13,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,15 @@ def installed() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def compiled(request: Request) -> Iterator[dict[str, Any]]:
+def compiled(request: Request, kept: Sequence[Mapping] = ()) -> Iterator[dict[str, Any]]:
     """A record of each row, as soon as it is compiled, with the roofline's seconds.
 
     What cannot be compiled has an `error` instead.
+
+    Args:
+        request: what to compile.
+        kept: records of an earlier run, which take the place of compiling where the program is
+            the same.
 
     Raises:
         ModuleNotFoundError: libtpu is not installed.
@@ -88,8 +93,12 @@ def compiled(request: Request) -> Iterator[dict[str, Any]]:
     top = str(Path(eval.__file__).parent.parent)  # for the child to find eval
     path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or ():
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process: Any = subprocess.Popen(words, env=environment, **pipes)
+    with process:
+        with process.stdin as handed:  # all is read before anything is written
+            json.dump(list(kept), handed)
+        for line in process.stdout:
             yield _timed(json.loads(line))
     if process.returncode:
         raise ChildProcessError(f"--compile-for {request.topology}: the compiler failed, see above")
@@ -111,9 +120,7 @@ def _timed(row: dict[str, Any]) -> dict[str, Any]:
 def record(request: Request, found: list[dict[str, Any]]) -> dict[str, Any]:
     """What the JSON holds."""
     # by itself: the distribution has another name
-    versions = {"python": platform.python_version(), "jaxcam": jaxcam.__version__}
-    for package in _PACKAGES:
-        versions[package] = metadata.version(package)
+    versions = {"python": platform.python_version(), "jaxcam": jaxcam.__version__, **_versions()}
     peaks = {row["device"]: chips.of(row["device"])._asdict() for row in found}
     return {
         "command": shlex.join(["python", "-m", "eval", "speed", *sys.argv[1:]]),
@@ -178,7 +185,7 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
 def _forward(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The forward pass, of as many images a chip."""
     for base in found:
-        if base["name"] in ("forward", "forward, shard_map"):
+        if base["name"] in ("forward", "forward, jit", "forward, shard_map"):
             return base
     return None
 
@@ -199,20 +206,47 @@ def _collectives(found: Mapping[str, int]) -> str:
 def report(request: Request, output: Path | None) -> None:
     """Compiles, prints rows as they come and the table, and writes `NAME.json` and `NAME.md`.
 
-    They are written anew with each row: what ends the command loses the row under way.
+    They are written anew with each row: what ends the command loses the row under way. What is
+    there of such a run already, of the same versions of the compiler, is not compiled again.
 
     Args:
         request: what to compile.
         output: the JSON file; the table stands beside it. None writes nothing.
     """
+    known = kept(request, output)
     found = []
-    for row in compiled(request):
+    for row in compiled(request, list(known.values())):
         found.append(row)
+        known.pop(_key(row), None)
         said = row.get("error") or f"{row['compile_seconds']:.0f} s"
         print(f"{row['name']}: {said}", file=sys.stderr, flush=True)
         if output is not None:
-            _write(request, found, output)
+            _write(request, [*found, *known.values()], output)
+    if output is not None:
+        _write(request, found, output)
     print(table(found))
+
+
+def kept(request: Request, output: Path | None) -> dict[Any, dict[str, Any]]:
+    """Rows of an earlier run by name and chips; none of another request or other versions."""
+    if output is None or not output.exists():
+        return {}
+    before = json.loads(output.read_text())
+    same = {**before["request"], "methods": list(request.methods), "chips": list(request.chips)}
+    if same != json.loads(json.dumps(dataclasses.asdict(request))):
+        return {}
+    if any(before["versions"][name] != version for name, version in _versions().items()):
+        return {}
+    return {_key(row): row for row in before["rows"] if "program" in row}
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["name"], row["chips"]
+
+
+def _versions() -> dict[str, str]:
+    """Of what compiles."""
+    return {package: metadata.version(package) for package in _PACKAGES}
 
 
 def _write(request: Request, found: list[dict[str, Any]], output: Path) -> None:

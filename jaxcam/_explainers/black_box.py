@@ -18,6 +18,7 @@ from jaxcam._program import eager, quick, trace
 from jaxcam._program.checks import check_images, of_other_axes
 from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.trace import check_forward
+from jaxcam._program.versions import over_versions
 from jaxcam.targets import Activation, Targets, check, concrete, confidence, resolve
 
 # (done, total) -> anything; called on the host after each chunk
@@ -40,7 +41,7 @@ class BlackBox(NamedTuple):
         batch's size is asked as ever.
         """
         if not self.host:
-            return _in_jax(jax.vmap(self.output), images)
+            return _in_jax(over_versions(self.output), images)
         n, batch = images.shape[:2]
         try:
             outputs = self.output(images.reshape(n * batch, *images.shape[2:]))

@@ -25,6 +25,7 @@ from jaxcam._program.grids import Grid
 from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, one_answer
+from jaxcam._program.versions import over_versions
 from jaxcam.maps import resize
 from jaxcam.targets import Targets, scores
 
@@ -131,7 +132,7 @@ def full_gradients(question: Question) -> tuple[jax.Array, list, Any]:
         found = back(jnp.ones_like(values))
     else:
         basis = jnp.eye(values.shape[1], dtype=values.dtype)[:, None]
-        found = jax.vmap(back)(jnp.broadcast_to(basis, (values.shape[1], *values.shape)))
+        found = over_versions(back)(jnp.broadcast_to(basis, (values.shape[1], *values.shape)))
     found = list(map(at_least_float32, found))
     known = map(attrgetter("grid"), places)
     return found[0], list(zip(found[1:], known, strict=True)), aux

@@ -24,6 +24,7 @@ from jaxcam._program.layers import Forward, Layer, run, zeros_like
 from jaxcam._program.narrow import Dtype, narrowed
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, explainer
+from jaxcam._program.versions import over_versions
 from jaxcam.targets import Activation, Targets, confidence, resolve, scores
 
 
@@ -207,7 +208,7 @@ def answers(
         chosen = resolve(output)
 
     def answer(versions: jax.Array) -> jax.Array:
-        found = jax.vmap(lambda x: question.parted(forward(x))[0])(versions)
+        found = over_versions(lambda x: question.parted(forward(x))[0])(versions)
         found = jax.tree.map(at_least_float32, found)
         if probabilities:
             return jax.vmap(lambda each: confidence(each, chosen, activation))(found)
@@ -288,7 +289,7 @@ def _ablation_weights(
         return score(parts.head(jnp.where(hidden > 0, ablated, activations)))
 
     channels = shown.shape[-1]
-    values = chunks.over(jax.vmap(without), channels, chunk, loop=loops.map)
+    values = chunks.over(over_versions(without), channels, chunk, loop=loops.map)
     values = jnp.moveaxis(values, 0, -1)
     full = score(parts.logits)
     scale = full if variant == "jacobgil" else jnp.abs(full)

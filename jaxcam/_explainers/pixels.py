@@ -33,6 +33,7 @@ from jaxcam._program.layers import Forward, zeros_like
 from jaxcam._program.narrow import Dtype
 from jaxcam._program.question import Question, ask, by_formula, gradients
 from jaxcam._program.signature import Explanation, one_answer
+from jaxcam._program.versions import over_versions
 from jaxcam.targets import Activation, Targets
 
 
@@ -192,7 +193,7 @@ def integrated_gradients(
 
     def step(total: jax.Array, part: tuple) -> tuple:
         shares, weights = part
-        found = jax.vmap(lambda share, weight: weight * at(share))(shares, weights)
+        found = over_versions(lambda share, weight: weight * at(share))(shares, weights)
         return total + found.sum(0), None
 
     total = zeros_like(jax.eval_shape(at, 0.0), images)

@@ -23,6 +23,7 @@ from jaxcam._program.grids import Grid, Layout
 from jaxcam._program.layers import Forward, Layer, opened, run, select, zeros_like
 from jaxcam._program.signature import explaining, tapping
 from jaxcam._program.sites import PIXELS_PATH, Site
+from jaxcam._program.versions import over_versions
 from jaxcam.targets import Targets, check, concrete, scores
 
 # Maps of one layer, or a dict of them by name; with has_aux a pair of that and aux.
@@ -246,7 +247,7 @@ def gradients(
         batch, count = values.shape
         basis = jnp.eye(count, dtype=values.dtype)[:, None, :]
         basis = jnp.broadcast_to(basis, (count, batch, count))
-        grads = jax.vmap(lambda each: pull(pull_scores(each)[0])[0])(basis)
+        grads = over_versions(lambda each: pull(pull_scores(each)[0])[0])(basis)
     return output, acts, grads, aux
 
 

@@ -37,12 +37,16 @@ _SAME_NUMBER = primitives.CONVERSIONS | primitives.IDENTITIES | primitives.REPEA
 
 
 class Plan(NamedTuple):
-    """The steps by path (a missing one is "bind"), the outputs' facts, and the linear layers."""
+    """The steps by path (a missing one is "bind"), the outputs' facts, and the linear layers.
+
+    `precision` is that of all products on the way.
+    """
 
     steps: dict[trace.Path, Step]
     sources: frozenset[trace.Path]
     outputs: list[Fact]
     places: dict[trace.Path, Place]
+    precision: str
 
 
 def make(
@@ -97,7 +101,7 @@ def make(
     if any(step.rule is not None and step.rule.reaches_zeros for step in steps.values()):
         # R = x * c loses what arrives at a 0: there it takes the way of ones.
         steps.update(dict.fromkeys(planner.joins, Step("joined")))
-    return Plan(steps, planner.sources, facts, places)
+    return Plan(steps, planner.sources, facts, places, composite.precision)
 
 
 def _names(places: Iterable[Place], sites: Iterable[Site]) -> list[str]:

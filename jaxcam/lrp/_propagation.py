@@ -11,6 +11,7 @@ from jaxcam._program.layers import Forward, Layer, zeros_like
 from jaxcam._program.question import Question, ask
 from jaxcam._program.signature import Explanation, explainer
 from jaxcam._program.sites import Site
+from jaxcam._program.versions import over_versions
 from jaxcam.lrp import _kept
 from jaxcam.lrp import _plan as planning
 from jaxcam.lrp._initial import check_init, initial, of_function
@@ -183,7 +184,9 @@ def pullback(
     def pull(start: Any) -> dict:
         if not several:
             return back(start)[0]
-        return jax.vmap(lambda each: back(each)[0], in_axes=1, out_axes=1)(start)
+        classes = lambda leaf: jnp.moveaxis(leaf, 1, 0)
+        pulled = over_versions(lambda each: back(each)[0])(jax.tree.map(classes, start))
+        return jax.tree.map(classes, pulled)
 
     return Pulled(pull, output, found, aux)
 

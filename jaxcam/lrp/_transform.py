@@ -6,8 +6,8 @@ need a rule; they are replaced, and autodiff does the rest. Relevance at a layer
 Nothing below the lowest seed is differentiated.
 
 From the first value on into which relevance flows the program runs in float32 (float64 stays),
-linear layers at the highest precision, whatever the model's own dtype: bfloat16 ruins relevance at
-shallow layers. The logits of a bfloat16 model are therefore those of its parameters in float32.
+linear layers at the composite's precision, whatever the model's own dtype: bfloat16 ruins relevance
+at shallow layers. The logits of a bfloat16 model are therefore those of its parameters in float32.
 """
 
 import functools
@@ -28,7 +28,6 @@ from jaxcam.lrp import _plan as planning
 from jaxcam.lrp.composites import resolve
 from jaxcam.lrp.rules import apply, carry, unit
 
-_HIGHEST = jax.lax.Precision.HIGHEST
 # The same values at other places: units can move along.
 _MOVES = primitives.MOVES | {primitives.SLICE, primitives.PAD}
 
@@ -120,6 +119,8 @@ def run(
         step = plan.steps.get(path, planning.Step("bind"))
         if step.kind == "source":
             return [enter(path, boxes[0])]
+        if any(map(attrgetter("root"), boxes)):
+            eqn = _precise(eqn, plan.precision)
         return _STEPS[step.kind](step, eqn, boxes)
 
     start = Box(images)
@@ -267,7 +268,7 @@ def _widen(value: jax.Array) -> jax.Array:
 
 
 def _bind(eqn: Any, values: Sequence, active: bool) -> list:
-    """Binds an equation to operands perhaps wider than traced; at highest precision if `active`."""
+    """Binds an equation to operands perhaps wider than traced, as are its results if `active`."""
     dtypes = list(map(_dtype, values, eqn.invars))
     own = [variable.aval.dtype for variable in eqn.invars]
     if not active and dtypes == own:
@@ -303,10 +304,19 @@ def _cast(value: Any, dtype: Any) -> Any:
     return jax.lax.convert_element_type(value, dtype)
 
 
+def _precise(eqn: Any, precision: str) -> Any:
+    """A convolution or matrix product at this precision; other equations as they are."""
+    if eqn.primitive.name not in primitives.LINEAR:
+        return eqn
+    wanted = jax.lax.Precision(precision)
+    return eqn.replace(params={**eqn.params, "precision": (wanted, wanted)})
+
+
 def _overrides(eqn: Any, widest: Any) -> dict:
     name = eqn.primitive.name
     if name in primitives.LINEAR:
-        return {"precision": (_HIGHEST, _HIGHEST), "preferred_element_type": jnp.dtype(widest)}
+        precision = eqn.params["precision"]
+        return {"precision": precision, "preferred_element_type": jnp.dtype(widest)}
     if name in primitives.CONVERSIONS and _is_inexact(eqn.params["new_dtype"]):
         return {"new_dtype": jnp.dtype(_widest([eqn.params["new_dtype"], widest]))}
     return {}

@@ -37,6 +37,7 @@ _CHOICES = {
     "bias": ("pass", "absorb"),
     "product": ("signal", "half"),
     "attention": ("gate", "attnlrp"),
+    "precision": ("highest", "high", "default"),
 }
 
 
@@ -52,7 +53,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """A mapping from keys to rules (first match wins), and two choices not about linear layers.
+    """A mapping from keys to rules (first match wins), and choices of what is no rule.
 
     Args:
         rules: keys, as this module's page says, to `jaxcam.lrp.rules`.
@@ -68,6 +69,9 @@ class Composite:
         attention: what softmax(q k^T) v does. "gate": all relevance to v, for which the softmax is
             a weight; conserves. "attnlrp": half to each factor of every such product, and through
             the softmax by its derivative (Achtibat et al., AttnLRP, 2024); does not conserve.
+        precision: of convolutions and matrix products on accelerators, as in `jax.lax.Precision`:
+            "highest", float32; "high", on a TPU three passes of bfloat16 numbers in place of six,
+            on some GPUs TF32; "default", one. On a CPU all three are float32.
 
     Raises:
         ValueError: a choice or a key that does not exist, or a value that is no rule.
@@ -77,6 +81,7 @@ class Composite:
     bias: str = "pass"
     product: str = "signal"
     attention: str = "gate"
+    precision: str = "highest"
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -128,7 +133,7 @@ def z_plus(**choices: str) -> Composite:
     """z+ (alpha1-beta0) everywhere, down to the pixels: the rule of Relevance-CAM.
 
     Args:
-        **choices: `bias`, `product` and `attention` of `Composite`.
+        **choices: `bias`, `product`, `attention` and `precision` of `Composite`.
 
     Example:
         >>> composite = jaxcam.lrp.z_plus(product="half")  # of gates

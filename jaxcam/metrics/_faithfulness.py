@@ -13,6 +13,7 @@ from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import ArgumentError, check_flag, check_within
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
+from jaxcam._program.versions import over_versions
 from jaxcam.maps import normalize
 from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.targets import Activation, Targets, resolve
@@ -347,7 +348,7 @@ def asking(model: Forward, chosen: Any, activation: Activation) -> Callable:
     The model is mapped over the versions, so that one that closes over something of the batch's
     size, or returns something else than logits, is asked as ever.
     """
-    return jax.vmap(lambda images: confidence_of(model(images), chosen, activation))
+    return over_versions(lambda images: confidence_of(model(images), chosen, activation))
 
 
 def one_target(logits: jax.Array, targets: Targets) -> jax.Array | Callable:

@@ -109,11 +109,13 @@ def road(
         count = space.along(counts[numbers // 2], place)
         least = space.along(numbers % 2 == 1, place)
         missing = jnp.where(least, place >= pixels - count, place < count)
-        every = jnp.broadcast_to(images[None], (len(numbers), *images.shape))
+        # Behind the batch, which may be in shares on several devices.
+        gaps = jnp.moveaxis(missing, 0, 1)
+        every = jnp.broadcast_to(images[:, None], (*gaps.shape, images.shape[-1]))
         flat = every.reshape(-1, *images.shape[1:])
-        gaps = missing.reshape(-1, *missing.shape[2:])
-        filled = impute(flat, gaps, noise=noise, iterations=iterations, key=key)
-        return ask(filled.reshape(every.shape))
+        options = {"noise": noise, "iterations": iterations, "key": key}
+        filled = impute(flat, gaps.reshape(-1, *gaps.shape[2:]), **options)
+        return ask(jnp.moveaxis(filled.reshape(every.shape), 1, 0))
 
     found = chunks.over(evaluate, 2 * len(counts), chunk, loop=loops.map).T
     found = only(found, finite(saliency), mask)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from eval.costs import throughput
+from eval.costs import rows, throughput
 from eval.costs.throughput import METRICS, Settings
+from jaxcam import _metric_peers, metrics
 
 
 def test_a_row_for_each_metric(network, capsys):
@@ -20,6 +21,16 @@ def test_a_row_for_each_metric(network, capsys):
     assert 0.1 < cost.multiple < 100
 
 
+def test_every_metric_of_the_library_has_a_row():
+    """Of its table; and those for chips have the same."""
+    wanted = {name for name, *_ in _metric_peers.METRICS}
+    measured = set(map(rows.of_metric, METRICS))
+    assert wanted <= measured | set(throughput.WITHOUT)
+    assert not measured & set(throughput.WITHOUT)
+    assert measured <= set(metrics.__all__)
+    assert set(map(rows.of_metric, rows.measures())) == measured
+
+
 def test_perturbation_methods_have_rows_and_memory():
     cost = throughput.measure(Settings("tiny20", ("rise, 64 masks",), batch=1, rounds=1))[
         "rise, 64 masks"
@@ -30,7 +41,7 @@ def test_perturbation_methods_have_rows_and_memory():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, metric in METRICS.items() if metric.passes and "adcc" not in name]
+    "name", [name for name, metric in METRICS.items() if metric.passes and " of " not in name]
 )
 def test_metrics_make_the_passes_that_they_are_said_to_need(name):
     """Images that enter the network, as rows of its only product."""

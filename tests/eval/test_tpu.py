@@ -152,7 +152,7 @@ def test_every_row_can_be_shared_by_a_mesh():
     batch = rows.arrays(2 * jax.device_count(), 48)
     found = rows.explainers(["layer1", "layer2"], 64) | rows.measures()
     image = jax.ShapeDtypeStruct((1, 48, 48, 3), jnp.float32)
-    for ranked in ("spearman", "hog"):
+    for ranked in ("spearman", "hog_similarity"):
         del found[ranked]
     shapes = {}
     for name, each in found.items():

@@ -278,19 +278,28 @@ def equations(jaxpr):
             yield from equations(inner)
 
 
+@pytest.mark.parametrize("precision", ["highest", "high", "default"])
 @pytest.mark.parametrize(("layer", "below"), [("pixels", 0), ("top", 2)])
-def test_linear_layers_run_at_the_highest_precision(tiny, layer, below):
+def test_linear_layers_run_at_the_precision_of_the_composite(tiny, layer, below, precision):
     """Forwards and backwards, from the explained layer on; what lies below runs as it is."""
     forward, _, images = tiny
-    run = lambda x: lrp.relevance(forward, x, 1, layer=layer)
+    composite = lrp.z_plus(precision=precision)
+    if precision == "highest":  # which is that of a name
+        composite = "z_plus"
+    run = lambda x: lrp.relevance(forward, x, 1, layer=layer, composite=composite)
     found = []
     for eqn in equations(jax.make_jaxpr(run)(images).jaxpr):
         if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
             found.append(eqn.params["precision"])
-    highest = found.count((jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST))
-    assert len(found) - highest == below
+    wanted = found.count((jax.lax.Precision(precision),) * 2)
+    assert len(found) - wanted == below
     # y, the denominator and its transpose, of each layer that relevance passes
-    assert highest >= 3 * (3 - below)
+    assert wanted >= 3 * (3 - below)
+
+
+def test_a_precision_is_one_of_three():
+    with pytest.raises(ValueError, match="precision: got 'low', expected one of"):
+        lrp.epsilon(precision="low")
 
 
 def test_float64_stays(tiny):

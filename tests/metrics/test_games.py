@@ -159,7 +159,7 @@ def test_games_cost_the_passes_they_need(step, chunk, passes):
     )
     (loop,) = [eqn for eqn in jaxpr.jaxpr.eqns if eqn.primitive.name == "scan"]
     (seen,) = [eqn for eqn in loop.params["jaxpr"].eqns if eqn.primitive.name == "name"]
-    count, batch = seen.outvars[0].aval.shape[:2]
+    batch, count = seen.outvars[0].aval.shape[:2]
     assert batch == 1
     assert count <= chunk
     assert loop.params["length"] * count == passes
