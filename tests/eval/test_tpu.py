@@ -1,11 +1,14 @@
 """What is compiled for TPUs that are not there: the counts by hand, and small cases for real."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eval.costs import chips, compiled, rows, speed, tpu
+from eval.costs import chips, compiled, rows, speed, topology, tpu
 from jaxcam import loops
 
 needs_libtpu = pytest.mark.skipif(not tpu.installed(), reason="libtpu is not installed")
@@ -128,6 +131,47 @@ def test_a_choice_of_chips_is_checked(monkeypatch):
     monkeypatch.setattr(tpu, "installed", lambda: True)
     with pytest.raises(ValueError, match="chips: got 'few', expected any of one, all"):
         next(tpu.compiled(tpu.Request("v5e:2x2", chips=("few",))))
+
+
+def test_a_row_of_the_same_program_is_not_compiled_again():
+    lowered = jax.jit(lambda x: x + 1).lower(jnp.ones(2))
+    traced = topology.Traced(lowered, jax.make_jaxpr(lambda x: x + 1)(jnp.ones(2)))
+    before = {"program": traced.digest(), "flops": 7.0}
+    assert topology._outcome(lambda: traced, before) is before
+    other = topology.Traced(jax.jit(lambda x: x + 2).lower(jnp.ones(2)), traced.jaxpr)
+    assert topology._outcome(lambda: other, before)["flops"] == 2.0
+    assert topology._outcome(lambda: other, None)["program"] == other.digest()
+
+
+def test_what_is_written_already_is_handed_on(monkeypatch, tmp_path):
+    """Rows stay in the file until the command comes to them, and go if it does not."""
+    monkeypatch.setattr(tpu, "_PACKAGES", ("jax",))
+    output = tmp_path / "v5e.json"
+    request = tpu.Request("v5e:2x2", chips=("one",))
+    lines = {name: row(name=name, program=name) for name in ("forward", "rise", "gone")}
+    handed = []
+
+    def compiled(names):
+        def run(request, kept):
+            handed.append([each["name"] for each in kept])
+            for name in names:
+                yield lines[name]
+                held = json.loads(output.read_text()) if output.exists() else {"rows": []}
+                written.append([each["name"] for each in held["rows"]])
+
+        return run
+
+    written = []
+    monkeypatch.setattr(tpu, "compiled", compiled(["forward", "rise", "gone"]))
+    tpu.report(request, output)
+    monkeypatch.setattr(tpu, "compiled", compiled(["forward", "rise"]))
+    tpu.report(dataclasses.replace(request, methods=("forward", "rise")), output)
+    assert handed == [[], ["forward", "rise", "gone"]]
+    assert written[-1] == ["forward", "rise", "gone"]
+    assert set(tpu.kept(request, output)) == {("forward", 1), ("rise", 1)}
+    assert not tpu.kept(dataclasses.replace(request, batch=4), output)
+    monkeypatch.setattr(tpu, "_versions", lambda: {"jax": "0"})
+    assert not tpu.kept(request, output)
 
 
 def test_loops_for_another_platform_are_left_as_they_are():
