@@ -29,6 +29,7 @@ from jaxcam import layers, linen, loops
 
 AXIS = "device"
 SHARED = ", shard_map"
+PENDING = "not compiled yet: the command was stopped, and goes on where it was"
 _STAGE = re.compile(r"layer\d+")  # what ends a stage of a ResNet
 # One device a chip, where a chip's two cores work as one.
 _MEGACORE = {"v4": "megacore"}
@@ -177,15 +178,24 @@ def programs(compiler: Compiler) -> Iterator[tuple[str, Callable[[], Traced]]]:
 
 
 def compile_all(wanted: Wanted, kept: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A record of each row that is wanted, on one chip and on all.
+    """A record of each row that is wanted, PENDING at first and then of what came of it.
 
     Args:
         wanted: what to compile. Rows that end in SHARED, the same as programs of one chip, are
             compiled if they are named.
         kept: records of an earlier run.
     """
-    chips = devices(wanted.topology)
     known = {(row["name"], row["chips"]): row for row in kept}
+    found = list(_wanted(wanted))
+    for about, _ in found:
+        yield {**about, "error": PENDING}
+    for about, make in found:
+        yield {**about, **_outcome(make, known.get((about["name"], about["chips"])))}
+
+
+def _wanted(wanted: Wanted) -> Iterator[tuple[dict[str, Any], Callable[[], Traced]]]:
+    """(what a record begins with, what traces the program) of each row."""
+    chips = devices(wanted.topology)
     for which in wanted.chips:
         used = chips
         if which == "one":
@@ -193,8 +203,7 @@ def compile_all(wanted: Wanted, kept: list[Mapping[str, Any]]) -> Iterator[dict[
         compiler = Compiler(wanted, used)
         for name, make in programs(compiler):
             if _is_asked(name, wanted):
-                about = {"name": name, "chips": len(used), "device": used[0].device_kind}
-                yield {**about, **_outcome(make, known.get((name, len(used))))}
+                yield {"name": name, "chips": len(used), "device": used[0].device_kind}, make
 
 
 def _is_asked(name: str, wanted: Wanted) -> bool:

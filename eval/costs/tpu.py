@@ -69,7 +69,7 @@ def installed() -> bool:
 def compiled(request: Request, kept: Sequence[Mapping] = ()) -> Iterator[dict[str, Any]]:
     """A record of each row, as soon as it is compiled, with the roofline's seconds.
 
-    What cannot be compiled has an `error` instead.
+    What cannot be compiled has an `error` instead, and so has at first each row that will be.
 
     Args:
         request: what to compile.
@@ -206,25 +206,28 @@ def _collectives(found: Mapping[str, int]) -> str:
 def report(request: Request, output: Path | None) -> None:
     """Compiles, prints rows as they come and the table, and writes `NAME.json` and `NAME.md`.
 
-    They are written anew with each row: what ends the command loses the row under way. What is
-    there of such a run already, of the same versions of the compiler, is not compiled again.
+    They are written anew with each row: what ends the command loses the row under way, and rows
+    that it did not come to say so. What is there of such a run already, of the same versions of the
+    compiler, is not compiled again; rows that are not named stay.
 
     Args:
         request: what to compile.
         output: the JSON file; the table stands beside it. None writes nothing.
     """
     known = kept(request, output)
-    found = []
+    found: dict[Any, dict[str, Any]] = {}
     for row in compiled(request, list(known.values())):
-        found.append(row)
-        known.pop(_key(row), None)
+        key = _key(row)
+        if key not in found:  # what is to be compiled, in order
+            found[key] = known.pop(key, row)
+            continue
+        found[key] = row
         said = row.get("error") or f"{row['compile_seconds']:.0f} s"
         print(f"{row['name']}: {said}", file=sys.stderr, flush=True)
         if output is not None:
-            _write(request, [*found, *known.values()], output)
-    if output is not None:
-        _write(request, found, output)
-    print(table(found))
+            others = list(known.values()) if request.methods else []
+            _write(request, [*found.values(), *others], output)
+    print(table(list(found.values())))
 
 
 def kept(request: Request, output: Path | None) -> dict[Any, dict[str, Any]]:

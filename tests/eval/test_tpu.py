@@ -144,31 +144,33 @@ def test_a_row_of_the_same_program_is_not_compiled_again():
 
 
 def test_what_is_written_already_is_handed_on(monkeypatch, tmp_path):
-    """Rows stay in the file until the command comes to them, and go if it does not."""
+    """A stopped run says what it did not come to; another one goes on, and rows not named stay."""
     monkeypatch.setattr(tpu, "_PACKAGES", ("jax",))
     output = tmp_path / "v5e.json"
     request = tpu.Request("v5e:2x2", chips=("one",))
-    lines = {name: row(name=name, program=name) for name in ("forward", "rise", "gone")}
     handed = []
 
-    def compiled(names):
-        def run(request, kept):
+    def run(names, stopped=None):
+        def compiled(request, kept):
             handed.append([each["name"] for each in kept])
             for name in names:
-                yield lines[name]
-                held = json.loads(output.read_text()) if output.exists() else {"rows": []}
-                written.append([each["name"] for each in held["rows"]])
+                yield {"name": name, "chips": 1, "device": "TPU v5 lite", "error": "not yet"}
+            for name in names:
+                if name == stopped:
+                    return
+                yield row(name=name, program=name)
 
-        return run
+        monkeypatch.setattr(tpu, "compiled", compiled)
+        tpu.report(dataclasses.replace(request, methods=() if len(names) > 1 else names), output)
+        held = json.loads(output.read_text())["rows"]
+        return {each["name"]: each.get("error") for each in held}
 
-    written = []
-    monkeypatch.setattr(tpu, "compiled", compiled(["forward", "rise", "gone"]))
-    tpu.report(request, output)
-    monkeypatch.setattr(tpu, "compiled", compiled(["forward", "rise"]))
-    tpu.report(dataclasses.replace(request, methods=("forward", "rise")), output)
-    assert handed == [[], ["forward", "rise", "gone"]]
-    assert written[-1] == ["forward", "rise", "gone"]
-    assert set(tpu.kept(request, output)) == {("forward", 1), ("rise", 1)}
+    assert run(("forward", "rise"), stopped="rise") == {"forward": None, "rise": "not yet"}
+    assert run(("rise",)) == {"rise": None, "forward": None}
+    assert list(run(("forward", "rise"))) == ["forward", "rise"]
+    assert run(("forward", "lrp")) == {"forward": None, "lrp": None}
+    assert handed == [[], ["forward"], ["rise", "forward"], ["forward", "rise"]]
+    assert set(tpu.kept(request, output)) == {("forward", 1), ("lrp", 1)}
     assert not tpu.kept(dataclasses.replace(request, batch=4), output)
     monkeypatch.setattr(tpu, "_versions", lambda: {"jax": "0"})
     assert not tpu.kept(request, output)
