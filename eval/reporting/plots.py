@@ -39,6 +39,8 @@ _OTHER_LOOK = "-."
 _HEAT = "magma_r"
 _ROW = 0.36  # inches: the height of a method's row
 _PANEL = 3.7  # inches: the width of a panel
+_LEGIBLE = 12  # methods that a panel of curves can name
+_BEST = 6  # those that it names where there are more
 
 
 # Metrics by depth -----------------------------------------------------
@@ -173,11 +175,16 @@ def _finish(axes: Axes, about: Metric) -> None:
 
 
 def plot_curves(record: Record) -> Figure | None:
-    """Mean deletion and insertion curves: panels by layer in rows, methods without one in each."""
+    """Mean deletion and insertion curves: panels by layer in rows, methods without one in each.
+
+    Of many methods a panel names the best and the controls; the rest are thin lines behind them.
+    """
     shown = curves(record)
     if not shown:
         return None
     order = depth(record) or places(record)
+    if len(record["results"]) > _LEGIBLE:
+        return _best_curves(record, shown, order)
     height = max(3.2, 0.168 * len(record["results"]) + 0.9)  # as high as the legend
     size = (3.9 * len(shown) + 3.1, height * len(order))
     figure = Figure(figsize=size, layout="constrained")
@@ -186,7 +193,7 @@ def plot_curves(record: Record) -> Figure | None:
         for axes, curve in zip(across, shown, strict=True):
             for name, each in _at(record, layer, curve):
                 label = f"{_areas(record, name, layer, shown)}  {title(name)}"
-                axes.plot(np.linspace(0, 1, len(each)), each, **look(name), label=label)
+                axes.plot(*_points(each), **look(name), label=label)
             _finish(axes, named(record, curve))
             axes.set(xlim=(0, 1), ylim=(0, None))
             axes.set_xlabel("share of pixels changed", fontsize=8.5)
@@ -194,6 +201,50 @@ def plot_curves(record: Record) -> Figure | None:
         titles = [named(record, curve).title.lower() for curve in shown]
         _legend(across[-1], " / ".join(titles))
     return figure
+
+
+def _best_curves(record: Record, shown: Sequence[str], order: Sequence[str]) -> Figure:
+    """Curves of many methods: a legend of its own for each panel, the best first."""
+    size = (6.0 * len(shown), 2.8 * len(order) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    head = f"In colour the best {_BEST} of each panel; broken grey: controls; thin: the others"
+    figure.suptitle(head, fontsize=9, color=_INK)
+    grid = figure.subplots(len(order), len(shown), squeeze=False)
+    for layer, across in zip(order, grid, strict=True):
+        for axes, curve in zip(across, shown, strict=True):
+            _best_panel(axes, record, layer, curve)
+        across[0].set_ylabel(f"{layer}\nconfidence", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("share of pixels changed", fontsize=8.5)
+    return figure
+
+
+def _best_panel(axes: Axes, record: Record, layer: str, curve: str) -> None:
+    found = dict(_at(record, layer, curve))
+    area = curve.removesuffix("_curve")
+    ranked = _ranked(record, layer, area, found)
+    methods = [name for name in ranked if not is_control(name)]
+    controls = [name for name in ranked if is_control(name)]
+    for name in methods[_BEST:]:
+        axes.plot(*_points(found[name]), color=_LINE, linewidth=0.5, alpha=0.7)
+    for name in [*methods[:_BEST], *controls]:
+        label = f"{_areas(record, name, layer, [curve])}  {title(name)}"
+        axes.plot(*_points(found[name]), **look(name), label=label, zorder=3)
+    _finish(axes, named(record, curve))
+    axes.set(xlim=(0, 1), ylim=(0, None))
+    _legend(axes, named(record, area).title.lower())
+
+
+def _points(each: Sequence[float]) -> tuple[np.ndarray, Sequence[float]]:
+    """A curve's places, from 0 to 1, and its values."""
+    return np.linspace(0, 1, len(each)), each
+
+
+def _ranked(record: Record, layer: str, area: str, found: Mapping[str, Any]) -> list[str]:
+    """The methods that have curves, the best area first, and those without an area last."""
+    areas = dict(_at(record, layer, area))
+    sign = named(record, area).better or 1
+    return sorted(found, key=lambda name: -sign * areas.get(name, -sign * np.inf))
 
 
 def _at(record: Record, layer: str, metric: str) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,7 @@
 """ROAD: remove pixels so that what is left does not tell where they were, and debias.
 
-Removed pixels become what their neighbours say: a linear system, solved by conjugate gradients.
+Removed pixels become what their neighbours say: a linear system, solved by conjugate gradients
+that a multigrid cycle leads.
 """
 
 import math
@@ -9,11 +10,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcam import loops
-from jaxcam._ground import chunks, filters, space
+from jaxcam._ground import chunks, space
 from jaxcam._ground.dtypes import at_least_float32, cast_like
 from jaxcam._ground.errors import (
     ArgumentError,
@@ -25,6 +25,7 @@ from jaxcam._ground.errors import (
 from jaxcam._ground.randomness import check_key
 from jaxcam._program.checks import check_images
 from jaxcam._program.layers import Forward
+from jaxcam.metrics import _multigrid
 from jaxcam.metrics._common import checked, finite, only, outputs_of
 from jaxcam.metrics._faithfulness import asking, one_target, ranks
 from jaxcam.targets import Activation, Targets
@@ -138,10 +139,10 @@ def impute(
     across an edge and 1/12 across a corner; then noise of N(0, noise^2). They are those of
     [1, 2, 1] along either axis, and so of signals (1/2 for either neighbour) and of volumes, which
     the paper has not. The system is symmetric and positive definite, and solved by conjugate
-    gradients from the mean of what is known, until the residual is rounding or `iterations` steps
-    are done. Of 224 x 224 pixels in float32, 90 percent missing here and there take fewer than 100
-    steps; missing in one disc, 400 leave an error of 0.0004 of the pixels' standard deviation, 200
-    one of 0.12.
+    gradients from the mean of what is known, each step after a cycle over ever coarser grids, until
+    the residual is rounding or `iterations` steps are done. Of 224 x 224 pixels in float32, 90
+    percent missing here and there and a missing disc of radius 80 take some ten steps (an error of
+    0.00002 of the pixels' standard deviation); all but a disc of radius 40 takes 20 (0.002) to 40.
 
     Args:
         images: `[B, H, W, C]`.
@@ -190,45 +191,34 @@ def impute(
 
 def _solve(known: jax.Array, gaps: jax.Array, iterations: int) -> jax.Array:
     """X with x = 0 outside the gaps and D x - W x = W known in them, by conjugate gradients."""
-    weight = _neighbours(jnp.ones_like(known[:1, ..., :1]))
-    apply = lambda x: jnp.where(gaps, weight * x - _neighbours(x), 0)
+    system = _multigrid.grids(gaps, known.dtype)
+    answer = _multigrid.cycle(system)
     inner = lambda x, y: (x * y).sum(space.of_images(known), keepdims=True)
-    right = jnp.where(gaps, _neighbours(known), 0)
+    right = jnp.where(gaps, _multigrid.neighbours(known), 0)
 
     start = inner(right, right)
     # Beyond it, rounding only grows: directions are conjugate no more, and x runs away.
     enough = start * jnp.finfo(known.dtype).eps ** 2
 
     def step(carry: tuple) -> tuple:
-        number, x, residual, direction, size = carry
-        image = apply(direction)
+        number, x, residual, direction, before = carry
+        better = answer(residual)
+        gain = inner(residual, better)
+        turn = jnp.where(before > 0, gain / jnp.where(before > 0, before, 1), 0)
+        direction = better + turn * direction
+        image = _multigrid.applied(system[0], direction)
         slope = inner(direction, image)
-        going = (size > enough) & (slope > 0)
-        length = jnp.where(going, size / jnp.where(going, slope, 1), 0)
-        x = x + length * direction
-        residual = residual - length * image
-        after = jnp.where(going, inner(residual, residual), 0)
-        turn = jnp.where(going, after / jnp.where(going, size, 1), 0)
-        return number + 1, x, residual, residual + turn * direction, after
+        going = (inner(residual, residual) > enough) & (slope > 0)
+        length = jnp.where(going, gain / jnp.where(going, slope, 1), 0)
+        return number + 1, x + length * direction, residual - length * image, direction, gain
 
     def goes_on(carry: tuple) -> jax.Array:
-        number, *_, size = carry
-        return (number < iterations) & (size > enough).any()
+        number, _, residual, *_ = carry
+        return (number < iterations) & (inner(residual, residual) > enough).any()
 
-    carry = (0, jnp.zeros_like(right), right, right, start)
-    _, x, *_ = jax.lax.while_loop(goes_on, step, carry)
+    nothing = jnp.zeros_like(right)
+    _, x, *_ = jax.lax.while_loop(goes_on, step, (0, nothing, right, nothing, 0 * start))
     return x
-
-
-def _neighbours(x: jax.Array) -> jax.Array:
-    """sum_j w_ij x_j: [1, 2, 1] along every axis, without the middle; the weights sum to 1."""
-    taps = np.array([1.0, 2.0, 1.0])
-    axes = space.of_images(x)
-    around = x
-    for axis in axes:
-        around = filters.correlate(around, taps, axis, pad=True)
-    middle = 2 ** len(axes)
-    return (around - middle * x) / (4 ** len(axes) - middle)
 
 
 def _counts(percent: Sequence[float], pixels: int) -> list[int]:

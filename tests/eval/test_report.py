@@ -12,6 +12,7 @@ from PIL import Image
 from eval.reporting import cells, papers, plots, records, report, tables
 from eval.run import record as kept
 from eval.run.protocol import Metric
+from eval.subjects.methods import METHODS, is_control, title
 from jaxcam.methods import WHOLE
 
 
@@ -170,6 +171,32 @@ def test_curves_have_their_areas_in_the_legend():
         "0.500  Grad-CAM",
         "0.500  LRP",
     ]
+
+
+def test_of_many_curves_the_best_and_the_controls_are_named():
+    """Of deletion the smallest areas, of insertion the largest; the rest are thin and unnamed."""
+    methods = [name for name in METHODS if not is_control(name)][:14]
+    results = {"noise": {"top": played(0.99)}}
+    for place, name in enumerate(methods):
+        results[name] = {"top": played(place / 20)}
+    figure = plots.plot_curves(record("games", results))
+    for axes, ranked in zip(figure.axes, (methods, methods[::-1]), strict=True):
+        expected = [*map(title, ranked[:6]), title("noise")]
+        texts = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert [text.split("  ")[1] for text in texts] == expected
+        widths = [line.get_linewidth() for line in axes.lines]
+        assert sum(width < 1 for width in widths) == 14 - 6
+        assert len(widths) == 15
+    assert "best 6 of each panel" in figure.get_suptitle()
+
+
+def played(area):
+    """The summaries of both games of one method."""
+    found = {}
+    for game in ("deletion", "insertion"):
+        found[game] = number(area)
+        found[f"{game}_curve"] = {"mean": [area, area], "n": 4, "undefined": 0}
+    return found
 
 
 def test_a_matrix_has_the_best_of_each_column_in_bold():

@@ -40,6 +40,19 @@ def test_imputation_does_not_run_away_after_it_is_solved(rng):
     np.testing.assert_allclose(few, many, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(96, 96), (61, 40), (300,), (24, 20, 17)])
+def test_a_large_hole_takes_few_steps(shape, rng):
+    """A step carries a value across the hole; conjugate gradients alone carry it one pixel."""
+    images = rng.normal(size=(1, *shape, 2)).cumsum(1).astype(np.float32)
+    images /= images.std()
+    missing = np.zeros((1, *shape), bool)
+    inner = tuple(slice(side // 8, -side // 8) for side in shape)
+    missing[(0, *inner)] = True
+    few, many = (np.asarray(metrics.impute(images, missing, iterations=n)) for n in (8, 2000))
+    np.testing.assert_allclose(few, many, atol=1e-4)
+    assert many[missing].std() > 0.01
+
+
 def test_noise_falls_on_what_was_missing(rng):
     images = np.zeros((2, 40, 40, 1), np.float32)
     missing = np.arange(40) % 2 == np.zeros((2, 40, 1), int)
