@@ -28,7 +28,7 @@ from eval.studies import paper
 from eval.studies.commands import Run, carry_out
 from eval.studies.setups import PAPERS
 from eval.subjects import smoothed
-from eval.subjects.methods import COSTLY, DEAR, METHODS
+from eval.subjects.methods import COSTLY, DEAR, METHODS, OF_TRANSFORMERS
 from jaxcam._ground.errors import ArgumentError
 
 _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # what two cores can do
@@ -36,7 +36,7 @@ _OPTIONS = ("rise.num_masks=256", "lime.num_samples=128", "mask.steps=60")  # wh
 _ATTENTION = ("cbam_attention", "stage_attention", "layerwise_grad_cam", "attention_grad_cam")
 # only where they are named: published variants of one paper's table, and what smooths others
 _ASKED = (*_ATTENTION, "grad_cam_rest", "grad_cam_plus_plus_rest", *smoothed.ROWS)
-_ASKED += ("grad_cam_plus_plus_torchcam", "random_weights")
+_ASKED += ("grad_cam_plus_plus_torchcam", "random_weights", *OF_TRANSFORMERS)
 _ALL = "all"  # names them too
 # for each group of parameters, and on each noisy photo
 _OFTEN = ("sanity", "sensitivity")
@@ -64,6 +64,7 @@ class Plan(NamedTuple):
 PLANS: dict[str, Plan] = {
     "tiny20": Plan("tiny20", 200, 100, 20, 50, 100, 20, boxes=True),
     "cifar10_resnet56": Plan("cifar10_test1000", 200, 100, 20, 50, 100, 20),
+    "tiny20_vit": Plan("tiny20", 100, 50, 10, 50, 10, 0, boxes=True),  # a transformer
     "squeezenet": Plan("imagenet100", 50, 20, 10, 10, 10, 0),  # 20 ms a forward pass
     "efficientnet_lite0": Plan("imagenet100", 50, 50, 10, 5, 10, 0),  # 11 ms
 }

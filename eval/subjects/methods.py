@@ -163,6 +163,18 @@ CONTROLS: Mapping[str, Method] = {
     "noise": Method("noise (control)", noise, _BLIND),
     "centre": Method("centre (control)", centre, _BLIND),
 }
+OF_TRANSFORMERS: Mapping[str, Method] = {
+    "lrp_attnlrp": LIBRARY["lrp"]._replace(
+        title="LRP, attnlrp",
+        function=partial(jaxcam.lrp_map, composite="attnlrp"),
+        about="through attention by AttnLRP, not with it as a gate; signed",
+    ),
+    "attention_rollout_max": LIBRARY["attention_rollout"]._replace(
+        title="Attention rollout, max",
+        function=partial(jaxcam.attention_rollout, heads="max"),
+        about="of each block's greatest head, not their mean",
+    ),
+}
 _REST = "of z + ln p, as ShapleyCAM's tables have it"
 METHODS: Mapping[str, Method] = {
     **LIBRARY,
@@ -189,6 +201,7 @@ METHODS: Mapping[str, Method] = {
         "Grad-CAM++ of z + ln p", of_residual_softmax(jaxcam.grad_cam_plus_plus), _REST
     ),
     **smoothed.ROWS,
+    **OF_TRANSFORMERS,
     "random_weights": Method("random weights", random_weights, "RandomCAM: knows no class"),
     **CONTROLS,
 }

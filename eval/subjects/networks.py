@@ -17,6 +17,7 @@ from jaxcam import classifier
 from jaxcam._ground.errors import renaming
 from jaxcam.classifier import Classifier
 
+_RESULTS = Path(__file__).parents[2] / "results"  # of the checkout
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 
 
@@ -24,11 +25,11 @@ def load(name: str, root: Path | None = None) -> Classifier:
     """A network by name.
 
     Args:
-        name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, or what
-            `jaxcam.models.load` takes: "tiny20" (bundled), "resnet50.tv_in1k", a `.safetensors`
-            file; or `FILE.py:function`, which returns a model of one's own (`docs/own_model.md`);
-            or a black box outside JAX: an `.onnx` file of RGB images `[B, 3, H, W]` in [0, 1]
-            -> logits, as `python -m eval onnx_export` writes it.
+        name: "squeezenet", "cifar10_resnet20" or "cifar10_resnet56" from `root`, "tiny20_vit" from
+            results/vit, or what `jaxcam.models.load` takes: "tiny20" (bundled),
+            "resnet50.tv_in1k", a `.safetensors` file; or `FILE.py:function`, which returns a model
+            of one's own (`docs/own_model.md`); or a black box outside JAX: an `.onnx` file of RGB
+            images `[B, 3, H, W]` in [0, 1] -> logits, as `python -m eval onnx_export` writes it.
         root: folder of the trained nets; None: that of the variable JAXCAM_DATA.
 
     Raises:
@@ -103,9 +104,16 @@ def _efficientnet(root: Path | None) -> Classifier:
     )
 
 
+def _transformer(root: Path | None) -> Classifier:
+    """The small one of `configs/tiny20_vit.py`, whose weights lie beside its results."""
+    del root
+    return classifier.load(str(_RESULTS / "vit/tiny20_vit.safetensors"))
+
+
 OURS: dict[str, Callable[[Path | None], Classifier]] = {
     "efficientnet_lite0": _efficientnet,
     "squeezenet": _squeezenet,
+    "tiny20_vit": _transformer,
     "cifar10_resnet20": partial(_cifar, depth=20),
     "cifar10_resnet56": partial(_cifar, depth=56),
 }
