@@ -17,7 +17,7 @@ from jaxcam import classifier
 from jaxcam._ground.errors import renaming
 from jaxcam.classifier import Classifier
 
-_RESULTS = Path(__file__).parents[2] / "results"  # of the checkout
+_CHECKOUT = Path(__file__).parent.parent.parent
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 
 
@@ -107,7 +107,7 @@ def _efficientnet(root: Path | None) -> Classifier:
 def _transformer(root: Path | None) -> Classifier:
     """The small one of `configs/tiny20_vit.py`, whose weights lie beside its results."""
     del root
-    return classifier.load(str(_RESULTS / "vit/tiny20_vit.safetensors"))
+    return classifier.load(str(_CHECKOUT / "results/vit/tiny20_vit.safetensors"))
 
 
 OURS: dict[str, Callable[[Path | None], Classifier]] = {
