@@ -9,6 +9,7 @@ The values are those of `jax.vmap`, whose rules they are for all but convolution
 loops, `nn.remat` and derivatives made by hand is left to it whole.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 _CALLS = frozenset(["jit", "pjit", "closed_call", "core_call"])
 _JOIN = "concatenate"
 _RESHAPE = "reshape"
+_OWN_RULE = "custom_vmap_call"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,20 +95,27 @@ def _visit(path: trace.Path, eqn: JaxprEqn, values: list) -> Sequence:
     if eqn.primitive.name == _JOIN and all(several) and eqn.params["dimension"] > 0:
         operands = [value.value for value in values]
         return [_Many(*trace.bind(eqn, operands, dimension=eqn.params["dimension"] + 1))]
+    if eqn.primitive.name == _OWN_RULE:
+        with contextlib.suppress(ValueError):  # that results are mapped after all
+            return _mapped(eqn, values, None)
     return _each(eqn, values)
 
 
 def _each(eqn: JaxprEqn, values: list) -> list[_Many]:
     """An equation of each version, by JAX's own rules."""
+    places = [min(1, len(_shape(variable))) for variable in eqn.outvars]
+    return list(map(_Many, _mapped(eqn, values, places)))
+
+
+def _mapped(eqn: JaxprEqn, values: list, places: Any) -> list:
+    """The results of `jax.vmap`, whose versions are at these axes; None: that are one for all."""
     arrays = []
     axes = []
     for value in values:
         many = isinstance(value, _Many)
         arrays.append(value.value if many else value)
         axes.append(value.axis if many else None)
-    places = [min(1, len(_shape(variable))) for variable in eqn.outvars]
-    run = jax.vmap(lambda *one: trace.bind(eqn, one), in_axes=axes, out_axes=places)
-    return list(map(_Many, run(*arrays)))
+    return jax.vmap(lambda *one: trace.bind(eqn, one), in_axes=axes, out_axes=places)(*arrays)
 
 
 def _convolved(eqn: JaxprEqn, images: jax.Array, kernels: jax.Array) -> _Many:

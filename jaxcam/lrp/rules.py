@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._ground.errors import ArgumentError, check_at_least
+from jaxcam.lrp import _weights
 
 __all__ = [
     "Group",
@@ -264,7 +265,9 @@ def _product(term: Term, op: Callable, x: jax.Array, w: jax.Array, unit: Callabl
     part = term.x(x)
     if term.constant:
         part = jax.lax.stop_gradient(part) * unit()
-    return op(part, term.w(w))
+    if term.w is itself:
+        return op(part, w)
+    return _weights.product(op, term.w, part, w)
 
 
 # The rules ------------------------------------------------------------
